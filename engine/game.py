@@ -1,0 +1,126 @@
+"""The game contract. One file in `engine/games/` defines one game; it is found by its file name.
+
+A state is a fixed-length integer array; `state[0]` is the player to move, 0 or 1. All that the rules need is in it.
+Every value in az is in [-1, +1], from the view of the player to move. Every input plane is in [-1, +1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from az.engine.errors import WrongRequest
+
+State = NDArray[Any]  # [state_size], integers of the game's dtype
+Mask = NDArray[np.bool_]  # [num_actions], True = legal
+Planes = NDArray[np.float32]  # [C, H, W]
+Permutation = NDArray[np.int64]
+
+LOSS, DRAW, WIN, ONGOING = -1, 0, 1, 2  # what `outcome` returns, of the player to move
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A relabelling of the board that the rules do not notice.
+
+    `actions[a]` is the image of action a; `squares[s]` is the image of square s (row-major index in a plane):
+    image_planes[c].flat[squares[s]] == planes[c].flat[s], image_mask[actions[a]] == mask[a].
+    """
+
+    actions: Permutation  # [num_actions]
+    squares: Permutation  # [H * W]
+
+
+@dataclass(frozen=True)
+class Game:
+    """Five compiled rules, a few facts, and plain Python for people."""
+
+    name: str
+    version: int  # raise it when the rules or the encoding change
+    dtype: np.dtype[Any]
+    state_size: int
+    num_actions: int
+    planes_shape: tuple[int, int, int]  # [C, H, W]
+    max_plies: int  # longest game, in actions
+    start: Callable[[State], None]  # writes the start position; the five rules are made with az.engine.jit.Rules
+    apply: Callable[[State, int], None]  # in place; the action is legal
+    legal: Callable[[State, Mask], None]  # writes every entry; all False when the game is over
+    outcome: Callable[[State], int]  # LOSS, DRAW, WIN of the player to move, or ONGOING
+    encode: Callable[[State, Planes], None]  # writes every entry, seen by the player to move
+    render: Callable[[State], str]  # the board in plain text with the game's own coordinates
+    moves: Callable[[State], Mapping[str, tuple[int, ...]]]  # text of every whole legal move -> its actions (hops)
+    parse_position: Callable[[str], State]  # raises WrongRequest
+    position_text: Callable[[State], str]
+    normalise_move: Callable[[State, str], str] = lambda state, text: text.strip().lower()  # noqa: ARG005
+    symmetries: tuple[Symmetry, ...] = ()  # without the identity
+
+    def new_state(self) -> State:
+        """The start position."""
+        state = np.zeros(self.state_size, self.dtype)
+        self.start(state)
+        return state
+
+    def mask(self, state: State) -> Mask:
+        """[num_actions], True = legal."""
+        mask = np.zeros(self.num_actions, np.bool_)
+        self.legal(state, mask)
+        return mask
+
+    def planes(self, state: State) -> Planes:
+        """[C, H, W], what the network sees."""
+        planes = np.zeros(self.planes_shape, np.float32)
+        self.encode(state, planes)
+        return planes
+
+    def parse_move(self, state: State, text: str) -> tuple[int, ...]:
+        """The actions of one whole move written as people write it. Raises WrongRequest that lists the legal moves."""
+        legal = self.moves(state)
+        if not legal:
+            raise WrongRequest(f"'{text}' cannot be played: the game is over.")
+        key = self.normalise_move(state, text)
+        if key not in legal:
+            raise WrongRequest(f"'{text}' is not a legal move here; legal: {' '.join(legal)}.")
+        return legal[key]
+
+    def action_text(self, state: State, action: int) -> str:
+        """The whole move that begins with this action (the first of them, where several do)."""
+        for text, actions in self.moves(state).items():
+            if actions[0] == action:
+                return text
+        raise ValueError(f"action {action} is not legal")
+
+    def play(self, state: State, actions: tuple[int, ...]) -> State:
+        """A new state: these actions applied to a copy."""
+        after = state.copy()
+        for action in actions:
+            self.apply(after, action)
+        return after
+
+
+def game_names() -> list[str]:
+    """Names of all games: the files of `engine/games/` and the entry points of the group `az.games`."""
+    folder = Path(__file__).resolve().parent / "games"
+    own = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    return sorted(own | {point.name for point in entry_points(group="az.games")})
+
+
+def load_game(name: str) -> Game:
+    """The game of that name. Raises WrongRequest naming the games there are."""
+    names = game_names()
+    if name not in names:
+        near = get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise WrongRequest(f"there is no game '{name}': {hint}the games are {', '.join(names)}.")
+    for point in entry_points(group="az.games"):
+        if point.name == name:
+            loaded = point.load()
+            return loaded if isinstance(loaded, Game) else loaded.GAME
+    return import_module(f"az.engine.games.{name}").GAME
