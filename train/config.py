@@ -1,0 +1,303 @@
+"""Everything a run depends on besides the code: frozen records, one `key` a line with its meaning, range and source.
+
+The meanings are written into config.toml as comments, so the file explains itself. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from az.engine.errors import WrongRequest
+
+BIG = 10**12  # no count in a run comes near it; beyond it a number is a slip of the keyboard
+
+
+def key(default: Any, meaning: str, low: float = 0, high: float = BIG, one_of: tuple[str, ...] = ()) -> Any:
+    """A field with its meaning and the values it may take: [low, high] for numbers, `one_of` for words."""
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "one_of": one_of})
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """The residual network. Defaults: the founding description (preset `seed`)."""
+
+    channels: int = key(64, "channels of the trunk", 1, 1024)
+    blocks: int = key(5, "residual blocks of two 3x3 convolutions", 0, 100)
+    policy_channels: int = key(2, "channels of the policy head's 1x1 convolution; Silver et al. 2017: 2", 1, 1024)
+    value_channels: int = key(1, "channels of the value head's 1x1 convolution; Silver et al. 2017: 1", 1, 1024)
+    value_hidden: int = key(0, "hidden units of the value head; 0 = flatten straight to one unit", 0, 8192)
+    bn_momentum: float = key(0.001, "share of a batch in the batch norm's running averages (1 - decay)", 1e-6, 1.0)
+    init: str = key("xavier", "initial weights; the founding description: Xavier (Glorot) uniform", one_of=("xavier",))
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """The loss and the optimiser. Defaults: the founding description."""
+
+    batch: int = key(1024, "rows of one training step", 2, 1_000_000)
+    optimizer: str = key("adam", "adam, or sgd with momentum 0.9", one_of=("adam", "sgd"))
+    learning_rate: float = key(1e-4, "highest learning rate; Adam 1e-3 is the paper's default", 1e-9, 10.0)
+    warmup_steps: int = key(0, "steps over which the rate rises in a line from 0", 0, 1_000_000)
+    lr_final_fraction: float = key(1.0, "the rate falls by cosine to this share of itself; 1 = constant", 0.0, 1.0)
+    l2: float = key(1e-4, "L2 in the loss: this times half the squared kernels of every layer; AlphaZero: 1e-4", 0.0, 1)
+    masked_loss: bool = key(False, "softmax over legal moves only; peers: several times faster, +30 Elo")
+    symmetries: bool = key(False, "turn every row by a random symmetry of the game (none for checkers)")
+    q_mix: float = key(0.0, "share of the root's value in the value target; Willemsen 2021; 0 = result only", 0.0, 1.0)
+    value_weight: float = key(1.0, "weight of the value's squared error beside the policy's cross-entropy", 0.0, 100.0)
+    grad_clip: float = key(0.0, "largest norm of the gradient; 0 = off", 0.0, 1e6)
+    average: float = key(0.0, "decay a step of the averaged weights that are published; 0 = off", 0.0, 0.999999)
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Which rows are trained on, and how often. Defaults: the founding description's plain window."""
+
+    window: int = key(1_000_000, "most rows drawn from; the founding description: the last 1,000,000", 1, 10**9)
+    window_start: int = key(1_000_000, "rows after which the window grows slower than the run", 1, 10**9)
+    window_exponent: float = key(1.0, "window = start * (rows / start) ** this; KataGo: 0.65; 1 = plain", 0.01, 1.0)
+    min_rows: int = key(10_000, "rows that must exist before the first step", 1, 10**9)
+    reuse: float = key(4.0, "rows trained for every row made; KataGo and AZArcade: 4 to 8", 0.01, 1000.0)
+    publish_every_steps: int = key(250, "steps between models handed to self-play; 0 = by time alone", 0)
+    publish_every_seconds: float = key(0.0, "seconds between models handed to self-play; 0 = by steps alone", 0.0, 1e7)
+
+
+@dataclass(frozen=True)
+class SelfplayConfig:
+    """How games are made. The search's constants are explained in engine/search/params.py."""
+
+    simulations: int = key(100, "simulations of a move that is recorded", 1, 1_000_000)
+    fast_simulations: int = key(100, "simulations of the other moves (no noise, not recorded)", 1, 1_000_000)
+    full_fraction: float = key(1.0, "share of moves searched in full and recorded; KataGo: 0.25; 1 = all", 0.001, 1.0)
+    algorithm: str = key("puct", "search at the root", one_of=("puct", "gumbel"))
+    c_puct: float = key(1.25, "exploration constant; AlphaZero: 1.25", 0.0, 100.0)
+    fpu_reduction: float = key(0.0, "how much less than its parent an unvisited move is worth; KataGo: 0.2", 0.0, 2.0)
+    noise_fraction: float = key(0.25, "share of Dirichlet noise at the root; AlphaZero: 0.25", 0.0, 1.0)
+    noise_alpha: float = key(10.0, "the Dirichlet's alpha times the number of legal moves; AlphaZero: about 10", 1e-3, 1e6)
+    root_temperature: float = key(1.0, "softmax temperature of the root's prior; KataGo: 1.25 early", 0.05, 20.0)
+    gumbel_considered: int = key(16, "moves that sequential halving starts with; Danihelka et al. 2022: 16", 1, 10_000)
+    gumbel_scale: float = key(1.0, "scale of the Gumbel noise; Danihelka et al. 2022: 1", 0.0, 100.0)
+    c_visit: float = key(50.0, "sigma(q) = (this + most visits) * c_scale * q; Danihelka et al. 2022", 0.0, 1e6)
+    c_scale: float = key(1.0, "see c_visit", 0.0, 1e6)
+    temperature: float = key(1.0, "moves are drawn from visits ** (1 / this); 0 = the most visited", 0.0, 20.0)
+    temperature_plies: int = key(30, "plies played with that temperature, then the best move; AlphaZero: 30", 0, 100_000)
+    opening_plies: int = key(0, "0 to this many random plies open a game (not recorded); Go-Exploit", 0, 1000)
+    reuse_tree: bool = key(False, "keep the subtree of the move played; the record stays a function of the game")
+    leaves: int = key(1, "leaves in flight in one tree (virtual loss); more changes the games", 1, 256)
+    solve: bool = key(False, "back up proven wins and losses exactly")
+    slots: int = key(128, "games in flight a worker; changes the speed, never the games", 1, 65_536)
+
+
+@dataclass(frozen=True)
+class ArenaConfig:
+    """Scores while the run goes on."""
+
+    games: int = key(40, "games of one score; 0 = no scores", 0, 1_000_000)
+    simulations: int = key(50, "simulations a move; 0 = the network alone", 0, 1_000_000)
+    every_minutes: float = key(0.0, "minutes between scores; 0 = at the end only", 0.0, 1e6)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, resolved. (game, config, seed) in deterministic mode give the same weights."""
+
+    game: str = key("", "the game: see az games")
+    preset: str = key("quick", "the preset this came from, before settings")
+    az_version: str = key("", "the az that wrote this")
+    seed: int = key(0, "everything random comes from it", 0, 2**63 - 1)
+    minutes: float = key(0.0, "minutes of the run; 0 = no limit", 0.0, 1e6)
+    steps: int = key(0, "training steps of the run; 0 = no limit", 0)
+    workers: int = key(0, "self-play workers; 0 = one a core", 0, 4096)
+    device: str = key("auto", "where the network trains", one_of=("auto", "cpu", "cuda"))
+    deterministic: bool = key(False, "take turns (play, then train), so that a seed gives the same run again")
+    games_per_turn: int = key(64, "games of a turn, when deterministic", 1)
+    steps_per_turn: int = key(0, "steps of a turn, when deterministic; 0 = as replay.reuse says", 0)
+    checkpoint_minutes: float = key(5.0, "minutes between checkpoints", 0.001, 1e6)
+    checkpoint_steps: int = key(0, "steps between checkpoints; 0 = by time alone", 0)
+    keep_checkpoints: int = key(3, "newest checkpoints that are kept", 1, 1_000_000)
+    net: NetConfig = field(default_factory=NetConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    selfplay: SelfplayConfig = field(default_factory=SelfplayConfig)
+    arena: ArenaConfig = field(default_factory=ArenaConfig)
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "net": NetConfig,
+    "learner": LearnerConfig,
+    "replay": ReplayConfig,
+    "selfplay": SelfplayConfig,
+    "arena": ArenaConfig,
+}
+
+
+def all_keys() -> dict[str, type[Any]]:
+    """Every key as it is written (`seed`, `learner.batch`, …) and the type of its value, in the file's order."""
+    found: dict[str, type[Any]] = {}
+    for prefix, section in {"": RunConfig, **{name + ".": kind for name, kind in SECTIONS.items()}}.items():
+        for item in fields(section):
+            if item.name not in SECTIONS:
+                found[prefix + item.name] = type(item.default)
+    return found
+
+
+def to_toml(config: RunConfig) -> str:
+    """The whole configuration as TOML, each key with its meaning; `from_toml` gives the same record back."""
+    config = config if config.az_version else replace(config, az_version=_installed_version())
+    lines = _toml_lines(config)
+    for name in SECTIONS:
+        lines += ["", f"[{name}]", *_toml_lines(getattr(config, name))]
+    return "\n".join(lines) + "\n"
+
+
+def from_toml(text: str) -> RunConfig:
+    """Read what `to_toml` wrote, or a shorter file: keys left out have their default. Raises WrongRequest."""
+    try:
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise WrongRequest(f"the configuration is not TOML: {error}.") from None
+    known = all_keys()
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        inner = value.items() if name in SECTIONS and isinstance(value, dict) else None
+        for dotted, leaf in [(f"{name}.{k}", v) for k, v in inner] if inner is not None else [(name, value)]:
+            values[dotted] = _typed(dotted, leaf, _known(dotted, known))
+    return _checked_build(RunConfig(), values)
+
+
+def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The configuration with settings such as "learner.batch=512" laid over it. Raises WrongRequest."""
+    known = all_keys()
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise WrongRequest(f"'{setting}' is not a setting: write KEY=VALUE, such as learner.batch=512.")
+        values[name] = _parsed(name, text, _known(name, known))
+    return _checked_build(config, values)
+
+
+def check(config: RunConfig) -> None:
+    """Raises WrongRequest, in one sentence, for the first value that is out of range or at odds with another."""
+    for name in all_keys():
+        _check_key(config, name)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]*", config.game):
+        raise WrongRequest(f"game is '{config.game!a}': a game's name has letters, digits, '_', '.' and '-' only.")
+    _at_most(config, "selfplay.fast_simulations", "selfplay.simulations")
+    _at_most(config, "replay.window_start", "replay.window")
+    _at_most(config, "replay.min_rows", "replay.window")
+    if not config.replay.publish_every_steps and not config.replay.publish_every_seconds:
+        raise WrongRequest(
+            "replay.publish_every_steps and replay.publish_every_seconds are both 0: self-play would never"
+            " see a new model; set one of them."
+        )
+
+
+def _checked_build(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    for name, value in values.items():
+        section, dot, leaf = name.partition(".")
+        if dot:
+            config = replace(config, **{section: replace(getattr(config, section), **{leaf: value})})
+        else:
+            config = replace(config, **{name: value})
+    check(config)
+    return config
+
+
+def _installed_version() -> str:
+    try:
+        return version("az-engine")
+    except PackageNotFoundError:  # run from a bare checkout
+        return "unknown"
+
+
+def _toml_lines(record: Any) -> list[str]:
+    lines = []
+    for item in fields(record):
+        value = getattr(record, item.name)
+        if is_dataclass(value):
+            continue
+        if isinstance(value, bool):
+            text = "true" if value else "false"
+        else:
+            text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+        lines.append(f"{item.name} = {text}  # {item.metadata['meaning']}")
+    return lines
+
+
+def _known(name: str, known: Mapping[str, type[Any]]) -> type[Any]:
+    if name in known:
+        return known[name]
+    same_leaf = [k for k in known if k.rpartition(".")[2] == name.rpartition(".")[2]]
+    near = same_leaf or get_close_matches(name, known, 3) or get_close_matches(name.rpartition(".")[2], known, 3)
+    if name in SECTIONS:
+        hint = f"it is a section, with the keys {', '.join(item.name for item in fields(SECTIONS[name]))}"
+    elif near:
+        hint = f"did you mean {' or '.join(near)}?"
+    else:
+        hint = f"the sections are {', '.join(SECTIONS)}."
+    raise WrongRequest(f"there is no key '{name}': {hint}".rstrip(".") + ("" if hint.endswith("?") else "."))
+
+
+def _typed(name: str, value: Any, kind: type[Any]) -> Any:
+    """A TOML value as the key's type; a whole number is a float too, a bool is never a number."""
+    if kind is float and type(value) is int and abs(value) <= 10**300:
+        return float(value)
+    if type(value) is not kind:
+        raise WrongRequest(f"{name} is {_shown(value)}: it wants {_KIND_TEXT[kind]}.")
+    return value
+
+
+def _parsed(name: str, text: str, kind: type[Any]) -> Any:
+    if kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind is str:
+        return text.strip("\"'")
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except (ValueError, OverflowError):
+            pass
+    raise WrongRequest(f"{name} is {_shown(text)}: it wants {_KIND_TEXT[kind]}.")
+
+
+_KIND_TEXT = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "an enormous number"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _get(config: RunConfig, name: str) -> Any:
+    section, dot, leaf = name.partition(".")
+    return getattr(getattr(config, section), leaf) if dot else getattr(config, name)
+
+
+def _check_key(config: RunConfig, name: str) -> None:
+    value = _get(config, name)
+    section, dot, leaf = name.partition(".")
+    owner: Any = SECTIONS[section] if dot else RunConfig
+    item = next(item for item in fields(owner) if item.name == (leaf if dot else name))
+    kind = type(item.default)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise WrongRequest(f"{name} is {_shown(value)}: it wants {_KIND_TEXT[kind]}.")
+    words, low, high = (item.metadata[which] for which in ("one_of", "low", "high"))
+    if words and value not in words:
+        raise WrongRequest(f"{name} is {_shown(value)}: it can be {' or '.join(words)}.")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and not (low <= value <= high and math.isfinite(value)):
+        raise WrongRequest(f"{name} is {_shown(value)}: it must lie between {low:g} and {high:g}.")
+
+
+def _at_most(config: RunConfig, low: str, high: str) -> None:
+    small, large = _get(config, low), _get(config, high)
+    if small > large:
+        raise WrongRequest(f"{low} is {small}: it must not be above {high}, which is {large}.")
