@@ -1,0 +1,175 @@
+"""Many searches side by side: the one place that knows that there are many trees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from az.engine.evaluator import Evaluator
+from az.engine.game import Game, State
+from az.engine.search.answer import best_index, choose_index, root_policy
+from az.engine.search.params import SearchParams
+from az.engine.search.result import SearchResult
+from az.engine.search.reuse import reroot
+from az.engine.search.schedule import schedules
+from az.engine.search.tree import Settings, grow_trees, make_leaves, make_roots, make_trees
+from az.engine.search.walk import expand, gather
+
+
+def settings_of(params: SearchParams) -> Settings:
+    """The scalars that the kernels read."""
+    return Settings(
+        gumbel=int(params.algorithm == "gumbel"),
+        c_puct=params.c_puct,
+        fpu_reduction=params.fpu_reduction,
+        noise_alpha=params.noise_alpha,
+        root_temperature=params.root_temperature,
+        considered=params.gumbel_considered,
+        c_visit=params.c_visit,
+        c_scale=params.c_scale,
+        leaves=params.leaves,
+        solve=int(params.solve),
+    )
+
+
+class BatchSearch:
+    """B searches of one game. A tree's answer depends on its own root, parameters and random stream alone."""
+
+    def __init__(self, game: Game, params: SearchParams, num_trees: int, budgets: Sequence[int] | None = None) -> None:
+        """budgets: the simulation counts that will be asked for (Gumbel's schedules are made for them)."""
+        self.game = game
+        self.params = params
+        self.settings = settings_of(params)
+        self.budgets = sorted({params.simulations, *(budgets or [])})
+        self.schedules = schedules(max(1, params.gumbel_considered), self.budgets)
+        most = max(self.budgets)
+        edges = min(game.num_actions, 12) * (most + 8) + game.num_actions * (params.leaves + 1)
+        self.trees = make_trees(num_trees, 2 * most + 16, edges)
+        self.scratch = make_trees(1, 2 * most + 16, edges)
+        self.roots = make_roots(game, num_trees)
+        self.leaves = make_leaves(game, num_trees * params.leaves)
+        self.policy = np.zeros(game.num_actions, np.float64)
+        self._state = game.new_state()
+        self._full = np.zeros(1, np.int64)
+        dtype = game.dtype
+        self._gather, self._choose, self._best = gather[dtype], choose_index[dtype], best_index[dtype]
+        self._rules = (game.apply, game.legal, game.outcome, game.encode)
+
+    def place(self, b: int, state: State, random: NDArray[np.int64]) -> None:
+        """Give tree b a new position and a stream of its own; what it held is forgotten."""
+        self.trees.nodes_used[b] = 0
+        self.trees.edges_used[b] = 0
+        self.roots.state[b] = state
+        self.roots.random[b] = random
+        self.roots.started[b] = self.roots.target[b] = 0
+
+    def begin(self, b: int, simulations: int, noise_fraction: float = 0.0, gumbel_scale: float = 0.0) -> None:
+        """Begin a search of tree b's position with so many new simulations."""
+        roots = self.roots
+        roots.started[b] = 0
+        roots.target[b] = simulations
+        roots.prepared[b] = 0
+        roots.noise_fraction[b] = noise_fraction
+        roots.gumbel_scale[b] = gumbel_scale
+        roots.schedule[b] = self.budgets.index(simulations) if simulations in self.budgets else len(self.budgets) - 1
+
+    def begin_as_asked(self, b: int) -> None:
+        """Begin a search of tree b with this batch's own parameters."""
+        self.begin(b, self.params.simulations, self.params.noise_fraction, self.params.gumbel_scale)
+
+    def gather(self, active: NDArray[np.int64]) -> int:
+        """Walk the active trees; returns the rows that now wait in `leaves`. 0 = all their searches are done."""
+        while True:
+            self._full[0] = 0
+            rows = self._gather(
+                self.trees, self.roots, self.settings, self.schedules, self.leaves, self._state, active, self._full,
+                *self._rules,
+            )  # fmt: skip
+            if not self._full[0]:
+                return rows
+            self._grow()
+            if rows:
+                return rows
+
+    def _grow(self) -> None:
+        nodes = self.trees.first_edge.shape[1] * 2
+        edges = self.trees.action.shape[1] * 2
+        self.trees = grow_trees(self.trees, nodes, edges)
+        self.scratch = make_trees(1, nodes, edges)
+
+    def expand(self, rows: int) -> None:
+        """Take in the answers that stand in `leaves` for the first `rows` rows."""
+        expand(self.trees, self.settings, self.leaves, rows)
+
+    def evaluate_and_expand(self, evaluator: Evaluator, rows: int) -> None:
+        """One evaluation for all waiting leaves."""
+        leaves = self.leaves
+        evaluator.evaluate(leaves.planes[:rows], leaves.logits[:rows], leaves.values[:rows])
+        self.expand(rows)
+
+    def run(self, evaluator: Evaluator, active: NDArray[np.int64]) -> None:
+        """Step until the searches of the active trees are done."""
+        while rows := self.gather(active):
+            self.evaluate_and_expand(evaluator, rows)
+
+    def advance(self, b: int, index: int, reuse: bool) -> None:
+        """Play the root edge of that index in tree b; the search to follow must still be begun."""
+        edge = int(self.trees.first_edge[b, 0]) + index
+        self.game.apply(self.roots.state[b], int(self.trees.action[b, edge]))
+        reroot(self.trees, self.scratch, b, edge if reuse else -1, 4 * max(1, max(self.budgets)))
+
+    def root_policy(self, b: int) -> int:
+        """Write the policy of tree b's finished search into `self.policy`; returns the number of root edges."""
+        return root_policy(self.trees, self.settings, b, self.policy)
+
+    def choose(self, b: int, temperature: float) -> int:
+        """The index of the edge to play, drawn from `self.policy` with this temperature (0 = the best)."""
+        return self._choose(self.trees, self.roots, self.settings, b, temperature, self.policy)
+
+    def best(self, b: int) -> int:
+        """The index of the edge to play, without chance."""
+        return self._best(self.trees, self.roots, self.settings, b)
+
+    def result(self, b: int) -> SearchResult:
+        """The answer of tree b's finished search."""
+        trees = self.trees
+        count = self.root_policy(b)
+        first = int(trees.first_edge[b, 0])
+        block = slice(first, first + count)
+        visits = trees.edge_visits[b, block].astype(np.int64)
+        proven = trees.edge_proven[b, block].copy()
+        value = float(trees.value_sum[b, 0] / max(1, trees.visits[b, 0]))
+        root_proven = int(trees.proven[b, 0])
+        known = np.where(visits > 0, trees.edge_value[b, block] / np.maximum(1, visits), value)
+        best = self.best(b)
+        return SearchResult(
+            actions=trees.action[b, block].astype(np.int64),
+            visits=visits,
+            priors=trees.prior[b, block].copy(),
+            values=np.where(proven != 2, proven, known).astype(np.float32),
+            proven=proven,
+            policy=self.policy[:count].copy(),
+            value=float(root_proven) if root_proven != 2 else value,
+            root_proven=root_proven,
+            simulations=int(self.roots.started[b]),
+            best=int(trees.action[b, first + best]),
+            pv=self._line(b, first + best),
+        )
+
+    def _line(self, b: int, edge: int) -> tuple[int, ...]:
+        """The most visited moves, beginning with this edge."""
+        trees, line = self.trees, []
+        while True:
+            line.append(int(trees.action[b, edge]))
+            node = int(trees.child[b, edge])
+            if node < 0 or trees.num_edges[b, node] == 0 or len(line) >= 40:
+                return tuple(line)
+            first, count = int(trees.first_edge[b, node]), int(trees.num_edges[b, node])
+            block = slice(first, first + count)
+            proven = trees.edge_proven[b, block]
+            order = trees.edge_visits[b, block] + np.where(proven == 1, 1 << 30, 0)
+            if not order.any():
+                return tuple(line)
+            edge = first + int(np.argmax(order))

@@ -1,0 +1,145 @@
+"""Which edge a walk takes: PUCT, and Gumbel with sequential halving. Formulas only; the walk is in walk.py."""
+
+from __future__ import annotations
+
+import math
+
+from az.engine.jit import helper
+from az.engine.search.params import UNKNOWN
+
+WIN, LOSS = 1, -1
+
+
+@helper
+def edge_q(trees, b, e, unvisited):
+    """Mean value of an edge; exact where proven; `unvisited` where nothing is known."""
+    if trees.edge_proven[b, e] != UNKNOWN:
+        return float(trees.edge_proven[b, e])
+    if trees.edge_visits[b, e] == 0:
+        return unvisited
+    return trees.edge_value[b, e] / trees.edge_visits[b, e]
+
+
+@helper
+def all_lost(trees, b, first, count):
+    """Every edge is a proven loss."""
+    for e in range(first, first + count):
+        if trees.edge_proven[b, e] != LOSS:
+            return False
+    return True
+
+
+@helper
+def select_puct(trees, roots, settings, b, node):
+    """argmax of q + c · prior · sqrt(visits of the node) / (1 + visits of the edge); Silver et al. 2017.
+
+    Leaves in flight count as visits without a value (Liu et al. 2020, WU-UCT). A proven win is taken, a proven loss is
+    not, and an unvisited edge is worth the node's mean less `fpu_reduction` · sqrt(prior mass visited).
+    """
+    first, count = trees.first_edge[b, node], trees.num_edges[b, node]
+    seen = 0.0
+    for e in range(first, first + count):
+        if trees.edge_proven[b, e] == WIN:
+            return e
+        if trees.edge_visits[b, e] > 0:
+            seen += trees.prior[b, e]
+    mean = trees.value_sum[b, node] / max(1, trees.visits[b, node])
+    unvisited = max(-1.0, mean - settings.fpu_reduction * math.sqrt(seen))
+    scale = settings.c_puct * math.sqrt(float(trees.visits[b, node] + trees.inflight[b, node]))
+    lost = all_lost(trees, b, first, count)
+    best, best_score = first, -1e30
+    for e in range(first, first + count):
+        if trees.edge_proven[b, e] == LOSS and not lost:
+            continue
+        prior = roots.prior[b, e - first] if node == 0 else trees.prior[b, e]
+        tried = trees.edge_visits[b, e] + trees.edge_inflight[b, e]
+        score = edge_q(trees, b, e, unvisited) + scale * prior / (1.0 + tried)
+        if score > best_score:
+            best, best_score = e, score
+    return best
+
+
+@helper
+def mixed_value(trees, b, node):
+    """The value of a node's unvisited actions: Danihelka et al. 2022, equation 33 (v_mix)."""
+    first, count = trees.first_edge[b, node], trees.num_edges[b, node]
+    mass, weighted, total = 0.0, 0.0, 0
+    for e in range(first, first + count):
+        if trees.edge_visits[b, e] > 0:
+            mass += trees.prior[b, e]
+            weighted += trees.prior[b, e] * edge_q(trees, b, e, 0.0)
+            total += trees.edge_visits[b, e]
+    raw = float(trees.raw_value[b, node])
+    if mass <= 0.0:
+        return raw
+    return (raw + total * weighted / mass) / (1.0 + total)
+
+
+@helper
+def sigma_scale(trees, settings, b, node):
+    """sigma(q) = this · (q + 1) / 2: Danihelka et al. 2022, equation 8, for values in [-1, +1]."""
+    first, count = trees.first_edge[b, node], trees.num_edges[b, node]
+    most = 0
+    for e in range(first, first + count):
+        most = max(most, trees.edge_visits[b, e])
+    return (settings.c_visit + most) * settings.c_scale * 0.5
+
+
+@helper
+def select_gumbel_inner(trees, settings, b, node):
+    """argmax of improved policy − visits / (1 + all visits): Danihelka et al. 2022, equation 14."""
+    first, count = trees.first_edge[b, node], trees.num_edges[b, node]
+    unvisited = mixed_value(trees, b, node)
+    scale = sigma_scale(trees, settings, b, node)
+    lost = all_lost(trees, b, first, count)
+    top, total = -1e30, 1.0
+    for e in range(first, first + count):
+        if trees.edge_proven[b, e] == WIN:
+            return e
+        top = max(top, trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited))
+        total += trees.edge_visits[b, e] + trees.edge_inflight[b, e]
+    mass = 0.0
+    for e in range(first, first + count):
+        mass += math.exp(trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited) - top)
+    best, best_score = first, -1e30
+    for e in range(first, first + count):
+        if trees.edge_proven[b, e] == LOSS and not lost:
+            continue
+        share = math.exp(trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited) - top) / mass
+        score = share - (trees.edge_visits[b, e] + trees.edge_inflight[b, e]) / total
+        if score > best_score:
+            best, best_score = e, score
+    return best
+
+
+@helper
+def gumbel_score(trees, roots, settings, b, e, scale, unvisited):
+    """g + logit + sigma(q) of a root edge."""
+    noise = roots.gumbel_scale[b] * roots.gumbel[b, e - trees.first_edge[b, 0]]
+    return noise + trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited)
+
+
+@helper
+def select_gumbel_root(trees, roots, settings, schedules, b):
+    """Sequential halving: among the edges visited as often as the schedule says, the one with the best score."""
+    first, count = trees.first_edge[b, 0], trees.num_edges[b, 0]
+    unvisited = mixed_value(trees, b, 0)
+    scale = sigma_scale(trees, settings, b, 0)
+    lost = all_lost(trees, b, first, count)
+    considered = min(settings.considered, count)
+    step = min(roots.started[b], schedules.shape[2] - 1)
+    wanted = schedules[roots.schedule[b], considered, step]
+    best, best_score = -1, -1e30
+    spare, spare_score, spare_tried = first, -1e30, 1 << 30
+    for e in range(first, first + count):
+        if trees.edge_proven[b, e] == WIN:
+            return e
+        if trees.edge_proven[b, e] == LOSS and not lost:
+            continue
+        tried = trees.edge_visits[b, e] + trees.edge_inflight[b, e]
+        score = gumbel_score(trees, roots, settings, b, e, scale, unvisited)
+        if tried == wanted and score > best_score:
+            best, best_score = e, score
+        if tried < spare_tried or (tried == spare_tried and score > spare_score):
+            spare, spare_score, spare_tried = e, score, tried
+    return best if best >= 0 else spare

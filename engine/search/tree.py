@@ -1,0 +1,202 @@
+"""Many trees on flat arrays. Row b of every array is tree b; its root is node 0.
+
+A node keeps edges for its legal actions only, as one block [first_edge, first_edge + num_edges) of its tree's pool.
+Trees keep no states: a walk rebuilds them from the root's. Every value is in the view of the player to move at the
+node; an edge's numbers are in the view of the node that it leaves.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from az.engine.game import Game
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Int8 = NDArray[np.int8]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+UNVISITED = -1
+
+
+class Trees(NamedTuple):
+    """B trees with room for N nodes and E edges each."""
+
+    nodes_used: Int32  # [B]
+    edges_used: Int32  # [B]
+    first_edge: Int32  # [B, N]
+    num_edges: Int32  # [B, N] 0 until the network has judged the node, and for ever where the game is over
+    parent: Int32  # [B, N]
+    parent_edge: Int32  # [B, N]
+    player: Int8  # [B, N]
+    visits: Int32  # [B, N]
+    value_sum: Float64  # [B, N]
+    raw_value: Float32  # [B, N] the network's
+    proven: Int8  # [B, N] LOSS, DRAW, WIN or UNKNOWN
+    proof_plies: Int32  # [B, N] actions to the end of the game, where proven
+    inflight: Int32  # [B, N] walks below this node that wait for the network
+    action: Int32  # [B, E]
+    prior: Float32  # [B, E] probability over the legal actions
+    logit: Float32  # [B, E] log of the prior, finite even where the prior underflows
+    edge_visits: Int32  # [B, E]
+    edge_value: Float64  # [B, E] sum
+    edge_inflight: Int32  # [B, E]
+    edge_proven: Int8  # [B, E]
+    child: Int32  # [B, E] node, or UNVISITED
+
+
+class Roots(NamedTuple):
+    """What belongs to the search of each tree's root."""
+
+    state: NDArray[np.int64]  # [B, S] of the game's dtype
+    started: Int32  # [B] simulations of this search begun
+    target: Int32  # [B] simulations of this search in all
+    prepared: Int8  # [B] the root's noise has been drawn
+    noise_fraction: Float64  # [B]
+    gumbel_scale: Float64  # [B]
+    schedule: Int32  # [B] row of the Gumbel tables
+    random: Int64  # [B, 4] the stream of the game
+    prior: Float32  # [B, A] the root's priors with temperature and noise, by edge
+    gumbel: Float32  # [B, A] the root's Gumbel draws, by edge
+
+
+class Settings(NamedTuple):
+    """The scalars of `SearchParams` that kernels read."""
+
+    gumbel: int
+    c_puct: float
+    fpu_reduction: float
+    noise_alpha: float
+    root_temperature: float
+    considered: int
+    c_visit: float
+    c_scale: float
+    leaves: int
+    solve: int
+
+
+class Leaves(NamedTuple):
+    """The rows of one evaluation: R = rows in use at most."""
+
+    tree: Int32  # [R]
+    node: Int32  # [R]
+    mask: NDArray[np.bool_]  # [R, A]
+    planes: Float32  # [R, C, H, W]
+    logits: Float32  # [R, A]
+    values: Float32  # [R]
+
+
+def _arrays(dtype: types.Type, ndim: int) -> types.Array:
+    return types.Array(dtype, ndim, "C")
+
+
+_I32, _I8, _F32, _F64 = types.int32, types.int8, types.float32, types.float64
+
+TREES = types.NamedTuple(
+    [_arrays(_I32, 1)] * 2
+    + [_arrays(_I32, 2)] * 4
+    + [_arrays(_I8, 2), _arrays(_I32, 2), _arrays(_F64, 2), _arrays(_F32, 2), _arrays(_I8, 2)]
+    + [_arrays(_I32, 2)] * 3
+    + [_arrays(_F32, 2)] * 2
+    + [_arrays(_I32, 2), _arrays(_F64, 2), _arrays(_I32, 2), _arrays(_I8, 2), _arrays(_I32, 2)],
+    Trees,
+)
+SETTINGS = types.NamedTuple(
+    [types.int64, *[types.float64] * 4, types.int64, types.float64, types.float64, types.int64, types.int64], Settings
+)
+LEAVES = types.NamedTuple(
+    [
+        _arrays(_I32, 1),
+        _arrays(_I32, 1),
+        _arrays(types.boolean, 2),
+        _arrays(_F32, 4),
+        _arrays(_F32, 2),
+        _arrays(_F32, 1),
+    ],
+    Leaves,
+)
+SCHEDULES = _arrays(_I32, 3)
+
+
+def roots_type(states: types.Array) -> types.NamedTuple:
+    """The numba type of `Roots` for one state dtype."""
+    return types.NamedTuple(
+        [
+            states,
+            *[_arrays(_I32, 1)] * 2,
+            _arrays(_I8, 1),
+            *[_arrays(_F64, 1)] * 2,
+            _arrays(_I32, 1),
+            _arrays(types.int64, 2),
+            *[_arrays(_F32, 2)] * 2,
+        ],
+        Roots,
+    )
+
+
+_NODE_DTYPES = {"player": np.int8, "proven": np.int8, "value_sum": np.float64, "raw_value": np.float32}
+_EDGE_DTYPES = {
+    "prior": np.float32,
+    "logit": np.float32,
+    "edge_value": np.float64,
+    "edge_proven": np.int8,
+}
+NODE_FIELDS = (
+    "first_edge", "num_edges", "parent", "parent_edge", "player", "visits", "value_sum", "raw_value", "proven",
+    "proof_plies", "inflight",
+)  # fmt: skip
+EDGE_FIELDS = ("action", "prior", "logit", "edge_visits", "edge_value", "edge_inflight", "edge_proven", "child")
+
+
+def make_trees(num_trees: int, nodes: int, edges: int) -> Trees:
+    """Empty trees with room for so many nodes and edges each."""
+    arrays = {name: np.zeros((num_trees, nodes), _NODE_DTYPES.get(name, np.int32)) for name in NODE_FIELDS}
+    arrays |= {name: np.zeros((num_trees, edges), _EDGE_DTYPES.get(name, np.int32)) for name in EDGE_FIELDS}
+    return Trees(nodes_used=np.zeros(num_trees, np.int32), edges_used=np.zeros(num_trees, np.int32), **arrays)
+
+
+def grow_trees(trees: Trees, nodes: int, edges: int) -> Trees:
+    """The same trees with room for more; what they hold does not change."""
+
+    def wider(array: NDArray[np.generic], width: int) -> NDArray[np.generic]:
+        grown = np.zeros((array.shape[0], width), array.dtype)
+        grown[:, : array.shape[1]] = array
+        return grown
+
+    fields = {name: wider(getattr(trees, name), nodes) for name in NODE_FIELDS}
+    fields |= {name: wider(getattr(trees, name), edges) for name in EDGE_FIELDS}
+    return trees._replace(**fields)
+
+
+def make_roots(game: Game, num_trees: int) -> Roots:
+    """Roots without a position yet."""
+    width = (num_trees, game.num_actions)
+    return Roots(
+        state=np.zeros((num_trees, game.state_size), game.dtype),
+        started=np.zeros(num_trees, np.int32),
+        target=np.zeros(num_trees, np.int32),
+        prepared=np.zeros(num_trees, np.int8),
+        noise_fraction=np.zeros(num_trees, np.float64),
+        gumbel_scale=np.zeros(num_trees, np.float64),
+        schedule=np.zeros(num_trees, np.int32),
+        random=np.zeros((num_trees, 4), np.int64),
+        prior=np.zeros(width, np.float32),
+        gumbel=np.zeros(width, np.float32),
+    )
+
+
+def make_leaves(game: Game, rows: int) -> Leaves:
+    """Room for one evaluation of so many rows."""
+    return Leaves(
+        tree=np.zeros(rows, np.int32),
+        node=np.zeros(rows, np.int32),
+        mask=np.zeros((rows, game.num_actions), np.bool_),
+        planes=np.zeros((rows, *game.planes_shape), np.float32),
+        logits=np.zeros((rows, game.num_actions), np.float32),
+        values=np.zeros(rows, np.float32),
+    )
