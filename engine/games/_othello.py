@@ -1,0 +1,163 @@
+"""The rules of Othello for a board of n by n squares, n even and at most 8; games hand their size in.
+
+state: [player to move, discs of Black (player 0), discs of White]. A bitboard has eight bits a row whatever n is: square
+(row, column) is bit 8 * row + column, and its action is n * row + column; action n * n is the pass. Words are signed, so
+a shift to the right must drop the copies of the sign.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from az.engine.errors import WrongRequest
+from az.engine.game import DRAW, LOSS, ONGOING, WIN, Mask, Permutation, State, Symmetry
+from az.engine.jit import helper
+
+SHIFTS = np.array([1, 8, 7, 9])
+ROW = 0x0101010101010101
+LARGEST = 0x7FFFFFFFFFFFFFFF
+
+
+@helper
+def shifted(squares, direction):
+    """Every square one step further; directions 0–3 towards higher bits, 4–7 towards lower ones."""
+    if direction < 4:
+        return squares << SHIFTS[direction]
+    shift = SHIFTS[direction - 4]
+    return (squares >> shift) & (LARGEST >> (shift - 1))
+
+
+@helper
+def between(n, direction):
+    """Where a disc can stand that is turned along `direction`: not in the outer columns, unless along a column.
+
+    Whatever wraps round the edge of the board lands in an outer column or beside the board, so this stops it too.
+    """
+    return -1 if direction & 3 == 1 else ((1 << (n - 1)) - 2) * ROW
+
+
+@helper
+def on_board(n):
+    return -1 if n == 8 else ((1 << n) - 1) * (ROW & ((1 << (8 * n)) - 1))
+
+
+@helper
+def placements(own, other, n):
+    """The squares where `own` may put a disc."""
+    found = 0
+    for direction in range(8):
+        inner = other & between(n, direction)
+        run = inner & shifted(own, direction)
+        for _ in range(n - 3):
+            run |= inner & shifted(run, direction)
+        found |= shifted(run, direction)
+    return found & ~(own | other) & on_board(n)
+
+
+@helper
+def begin(state, n):
+    centre = 9 * (n // 2 - 1)  # the upper left of the four middle squares
+    state[0] = 0
+    state[1] = (1 << (centre + 1)) | (1 << (centre + 8))
+    state[2] = (1 << centre) | (1 << (centre + 9))
+
+
+@helper
+def play(state, action, n):
+    player = state[0]
+    state[0] = 1 - player
+    if action == n * n:
+        return
+    own, other = state[1 + player], state[2 - player]
+    disc = np.int64(1) << (8 * (action // n) + action % n)
+    turned = 0
+    for direction in range(8):
+        inner = other & between(n, direction)
+        line, place = 0, shifted(disc, direction)
+        while place & inner:
+            line |= place
+            place = shifted(place, direction)
+        if place & own:
+            turned |= line
+    state[1 + player] = own | disc | turned
+    state[2 - player] = other & ~turned
+
+
+@helper
+def write_legal(state, mask, n):
+    own, other = state[1 + state[0]], state[2 - state[0]]
+    places = placements(own, other, n)
+    for row in range(n):
+        for column in range(n):
+            mask[n * row + column] = (places >> (8 * row + column)) & 1 != 0
+    mask[n * n] = places == 0 and placements(other, own, n) != 0
+
+
+@helper
+def result(state, n):
+    own, other = state[1 + state[0]], state[2 - state[0]]
+    if placements(own, other, n) or placements(other, own, n):
+        return ONGOING
+    lead = 0
+    for bit in range(64):
+        lead += ((own >> bit) & 1) - ((other >> bit) & 1)
+    if lead == 0:
+        return DRAW
+    return WIN if lead > 0 else LOSS
+
+
+@helper
+def write_planes(state, planes, n):
+    own, other = state[1 + state[0]], state[2 - state[0]]
+    for row in range(n):
+        for column in range(n):
+            bit = 8 * row + column
+            planes[0, row, column] = (own >> bit) & 1
+            planes[1, row, column] = (other >> bit) & 1
+
+
+def signs(state: State, n: int, empty: str) -> list[str]:
+    """One string a row."""
+    black, white = int(state[1]), int(state[2])
+    cells = ["X" if black >> bit & 1 else "O" if white >> bit & 1 else empty for bit in range(64)]
+    return ["".join(cells[8 * row : 8 * row + n]) for row in range(n)]
+
+
+def draw(state: State, n: int) -> str:
+    """The board with letters above and numbers, counted from the top, at the left."""
+    rows = [f"{number} {' '.join(row)}" for number, row in enumerate(signs(state, n, "."), 1)]
+    return "\n".join(["  " + " ".join("abcdefgh"[:n]), *rows])
+
+
+def move_texts(mask: Mask, n: int) -> dict[str, tuple[int, ...]]:
+    names = [f"{'abcdefgh'[square % n]}{square // n + 1}" for square in range(n * n)] + ["pass"]
+    return {names[action]: (int(action),) for action in np.flatnonzero(mask)}
+
+
+def parse(text: str, n: int, name: str) -> State:
+    """Squares row by row as X, O and -, a space, the side to move. What the rules never reach is accepted too."""
+    match = re.fullmatch(rf"([XO-]{{{n * n}}})\s+([XO])", text.strip().upper())
+    if not match:
+        raise WrongRequest(
+            f"{name} position '{text}' cannot be read:"
+            f" write the {n * n} squares row by row as X, O or -, a space, and the side to move, X or O."
+        )
+    state = np.zeros(3, np.int64)
+    state[0] = "XO".index(match[2])
+    for square, sign in enumerate(match[1]):
+        if sign != "-":
+            state[1 + "XO".index(sign)] |= np.int64(1) << (8 * (square // n) + square % n)
+    return state
+
+
+def symmetries(n: int) -> tuple[Symmetry, ...]:
+    """The seven turns and reflections of the square; a pass stays a pass."""
+    board = np.arange(n * n).reshape(n, n)
+    images = [np.rot90(side, turns).ravel() for side in (board, board.T) for turns in range(4)]
+
+    def with_pass(image: Permutation) -> Permutation:
+        return np.append(image, n * n)
+
+    return tuple(Symmetry(with_pass(image), image.copy()) for image in images[1:])
