@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from az.engine.errors import WrongRequest
-from az.engine.game import DRAW, LOSS, ONGOING, WIN, Mask, Permutation, State, Symmetry
+from az.engine.game import DRAW, LOSS, ONGOING, WIN, Mask, State, Symmetry
 from az.engine.jit import helper
 
 SHIFTS = np.array([1, 8, 7, 9])
@@ -153,11 +153,10 @@ def parse(text: str, n: int, name: str) -> State:
 
 
 def symmetries(n: int) -> tuple[Symmetry, ...]:
-    """The seven turns and reflections of the square; a pass stays a pass."""
+    """The half turn and the reflections in both diagonals; a pass stays a pass.
+
+    The other four images of the square exchange the colours of the start position, so they map no game to a game.
+    """
     board = np.arange(n * n).reshape(n, n)
-    images = [np.rot90(side, turns).ravel() for side in (board, board.T) for turns in range(4)]
-
-    def with_pass(image: Permutation) -> Permutation:
-        return np.append(image, n * n)
-
-    return tuple(Symmetry(with_pass(image), image.copy()) for image in images[1:])
+    images = [image.ravel() for image in (np.rot90(board, 2), board.T, np.rot90(board.T, 2))]
+    return tuple(Symmetry(np.append(image, n * n), image.copy()) for image in images)
