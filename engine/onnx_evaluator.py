@@ -1,0 +1,239 @@
+"""A published model as an evaluator. The only module that makes onnxruntime sessions.
+
+A model is looked at before it is believed: seal, finite weights, game, shapes, and the answers that it carries for a
+few positions. On the CPU a row's answer is the same to the bit at every batch size and number of threads (measured
+and kept as a test). CUDA picks its kernels by batch size, so there every call runs at one fixed size.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from az.engine import onnx_bytes
+from az.engine.errors import Refused, WrongRequest
+from az.engine.evaluator import Float32
+from az.engine.game import Game, load_game
+from az.engine.providers import CUDA, choose
+
+FORMAT = "1"  # of the metadata; raise it when an older engine could not read a newer file
+TOLERANCE = 1e-3  # of softmax and value, between the answers stored in the file and those given here
+CUDA_BATCH = 256
+_BINDINGS_KEPT = 64
+_AGAIN = "export it again or choose another model"
+
+
+class OnnxEvaluator:
+    """An ONNX model that has passed every check of the engine."""
+
+    game: Game
+    name: str
+    model_id: str  # first 16 hex digits of the file's sha256
+    metadata: dict[str, str]
+
+    def __init__(
+        self,
+        path: str | Path,
+        game: Game | None = None,
+        threads: int = 1,
+        provider: str = "auto",
+        data: bytes | None = None,
+    ) -> None:
+        """Load and check. `game`: the one that is wanted (default: the model's own). `data`: the file's bytes, where
+        they are not on disk yet; `path` is then only their name.
+
+        Raises WrongRequest when there is no such file, Refused when the model fails a check.
+        """
+        self.name = str(path)
+        data = _read(Path(path)) if data is None else data
+        self.model_id = hashlib.sha256(data).hexdigest()[:16]
+        self.metadata = self._checked_metadata(data)
+        self.game = self._checked_game(game)
+        self.threads = threads
+        providers, self._why = choose(provider)
+        self._session = self._open(data, providers)
+        self.provider = str(self._session.get_providers()[0])
+        if self.provider != CUDA and self._why.startswith("the CUDA"):
+            self._why = "CUDA was there but the session could not use it"
+        self._fixed_batch = CUDA_BATCH if self.provider == CUDA else 0
+        self._bindings: dict[tuple[int, int, int, int], Any] = {}
+        self._check_answers()
+
+    def evaluate(self, planes: Float32, logits: Float32, values: Float32) -> None:
+        """planes [n, C, H, W] -> logits [n, num_actions], values [n], written into the arrays given."""
+        n = len(planes)
+        # onnxruntime is handed bare addresses: no array may be smaller than it says.
+        if planes.shape[1:] != self.game.planes_shape or logits.shape != (n, self.game.num_actions):
+            raise ValueError(f"planes {planes.shape} and logits {logits.shape} do not fit {self.game.name}")
+        if values.shape != (n,):
+            raise ValueError(f"values {values.shape}, but {n} rows of planes")
+        if n == 0:
+            return
+        if self._fixed_batch:
+            self._run_fixed(planes, logits, values)
+        elif _plain(planes) and _plain(logits) and _plain(values):
+            self._run(planes, logits, values)
+        else:
+            copies = np.empty(logits.shape, np.float32), np.empty(n, np.float32)
+            self._run(np.array(planes, np.float32, order="C"), *copies)
+            logits[:], values[:] = copies
+        if not (np.isfinite(logits).all() and np.isfinite(values).all()):
+            self._refuse_rows(logits, values)
+
+    def _run(self, planes: Float32, logits: Float32, values: Float32) -> None:
+        """onnxruntime reads and writes the arrays themselves; a search hands in the same ones again and again."""
+        key = (planes.ctypes.data, logits.ctypes.data, values.ctypes.data, len(planes))
+        binding = self._bindings.get(key)
+        if binding is None:
+            if len(self._bindings) >= _BINDINGS_KEPT:
+                self._bindings.clear()
+            binding = self._session.io_binding()
+            binding.bind_input("planes", "cpu", 0, np.float32, planes.shape, key[0])
+            binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, key[1])
+            binding.bind_output("value", "cpu", 0, np.float32, values.shape, key[2])
+            self._bindings[key] = binding
+        self._session.run_with_iobinding(binding)
+
+    def _run_fixed(self, planes: Float32, logits: Float32, values: Float32) -> None:
+        """In slices of one size, the last filled up with zeros: a kernel chosen by batch size is always the same."""
+        size = self._fixed_batch
+        padded = np.zeros((size, *self.game.planes_shape), np.float32)
+        for first in range(0, len(planes), size):
+            rows = slice(first, min(first + size, len(planes)))
+            count = rows.stop - first
+            padded[:count], padded[count:] = planes[rows], 0.0
+            answers: list[Any] = list(self._session.run(["logits", "value"], {"planes": padded}))
+            logits[rows], values[rows] = answers[0][:count], answers[1][:count]
+
+    def _refuse_rows(self, logits: Float32, values: Float32) -> None:
+        bad = np.flatnonzero(~(np.isfinite(logits).all(axis=1) & np.isfinite(values)))
+        part = "value" if not np.isfinite(values[bad[0]]) else "logits"
+        raise Refused(
+            f"model {self.name} answered with a {part} that is not finite in row {bad[0]} of {len(values)}"
+            f" ({len(bad)} such rows); {_AGAIN}."
+        )
+
+    def _refuse(self, reason: str) -> Refused:
+        return Refused(f"model {self.name} is refused: {reason}; {_AGAIN}.")
+
+    def _checked_metadata(self, data: bytes) -> dict[str, str]:
+        try:
+            content = onnx_bytes.read(data)
+        except onnx_bytes.BrokenFileError:
+            raise self._refuse("it is damaged or not an ONNX file") from None
+        metadata = content.metadata
+        needed = ("format", "game", "game_version", "planes_shape", "num_actions", "check_planes", "check_logits")
+        missing = [key for key in (*needed, "check_values", onnx_bytes.SEAL) if key not in metadata]
+        if missing:
+            raise self._refuse(f"it carries no az metadata ({missing[0]} is missing)")
+        if metadata["format"] != FORMAT:
+            raise self._refuse(f"its format is {metadata['format']} and this az reads format {FORMAT}")
+        seal = metadata[onnx_bytes.SEAL]
+        if len(seal) != 64 or onnx_bytes.seal_digest(data, seal) != seal:
+            raise self._refuse("its checksum does not fit its contents, so the file has been damaged or altered")
+        for name, weights in content.weights.items():
+            if not np.isfinite(weights).all():
+                raise self._refuse(f"its weight '{name}' holds numbers that are not finite")
+        return metadata
+
+    def _checked_game(self, wanted: Game | None) -> Game:
+        """The game to play. Its name, version and sizes must be those that the model was trained for."""
+        name = self.metadata["game"]
+        if wanted is not None and wanted.name != name:
+            raise Refused(f"model {self.name} plays {name}, not {wanted.name}: choose a model of {wanted.name}.")
+        try:
+            game = wanted or load_game(name)
+        except WrongRequest:
+            raise self._refuse(f"it plays '{name}', a game that is not installed here") from None
+        facts = {
+            "game_version": str(game.version),
+            "planes_shape": ",".join(map(str, game.planes_shape)),
+            "num_actions": str(game.num_actions),
+        }
+        for key, here in facts.items():
+            if self.metadata[key] != here:
+                raise self._refuse(f"its {key} of {name} is {self.metadata[key]} and here it is {here}")
+        return game
+
+    def _open(self, data: bytes, providers: list[Any]) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        if self.threads > 1:  # waiting threads must not burn the cores that the search needs
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = onnxruntime.InferenceSession(data, options, providers=providers)
+        except Exception as error:  # onnxruntime's own errors share no base class
+            raise self._refuse(f"onnxruntime cannot read it ({_first_line(error)})") from None
+        here = {port.name: port.shape[1:] for port in (*session.get_inputs(), *session.get_outputs())}
+        expected = {"planes": list(self.game.planes_shape), "logits": [self.game.num_actions], "value": []}
+        if here != expected:
+            raise self._refuse(f"its inputs and outputs are {here} and should be {expected}")
+        return session
+
+    def _check_answers(self) -> None:
+        """Run the positions that the file carries: finite, and what the exporter saw."""
+        try:
+            planes = decode_floats(self.metadata["check_planes"]).reshape(-1, *self.game.planes_shape)
+            logits = decode_floats(self.metadata["check_logits"]).reshape(len(planes), self.game.num_actions)
+            values = decode_floats(self.metadata["check_values"]).reshape(len(planes))
+        except ValueError:
+            raise self._refuse("its check positions cannot be read") from None
+        if len(planes) == 0:
+            raise self._refuse("it carries no check positions")
+        answer, answer_values = np.empty_like(logits), np.empty_like(values)
+        try:
+            self.evaluate(planes, answer, answer_values)
+        except Refused:
+            raise
+        except Exception as error:
+            raise self._refuse(f"onnxruntime cannot run it ({_first_line(error)})") from None
+        differences = np.abs(softmax(answer) - softmax(logits)).ravel(), np.abs(answer_values - values)
+        worst = np.concatenate(differences).max()  # Python's own max would lose a NaN
+        if not worst <= TOLERANCE:  # so written, a NaN refuses
+            raise self._refuse(f"its answers differ by {worst:.2g} from those stored in it (allowed: {TOLERANCE:g})")
+
+
+def provider_line(evaluator: OnnxEvaluator) -> str:
+    """One line for people: where the network runs and why."""
+    threads = f"{evaluator.threads} thread{'s' if evaluator.threads > 1 else ''}"
+    where = "CUDA" if evaluator.provider == CUDA else f"the CPU, {threads}"
+    return f"network on {where} ({evaluator._why})"
+
+
+def encode_floats(array: Float32) -> str:
+    """base64 of little-endian float32."""
+    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
+
+
+def decode_floats(text: str) -> Float32:
+    """[n]; raises ValueError."""
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
+
+
+def softmax(logits: Float32) -> Float32:
+    """[n, A] -> [n, A], in double precision inside; -inf is a move that is not there."""
+    shifted = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
+    return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _plain(array: Float32) -> bool:
+    return array.flags.carray and array.dtype == np.float32
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise WrongRequest(f"there is no readable model file '{path}': give the path of an ONNX file.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:160].rstrip(".") if str(error).strip() else type(error).__name__

@@ -1,0 +1,177 @@
+"""Publishing: finite gate → ONNX in memory → the engine's own checks → parity → the file, then its card.
+
+A model counts as published only when its card is there, and the card is written last; whatever is refused or killed
+on the way leaves nothing that a reader would take for a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from az.engine.errors import Refused, WrongRequest
+from az.engine.files import write_atomic
+from az.engine.game import Game, load_game
+from az.engine.models import newest_model
+from az.engine.onnx_evaluator import FORMAT, OnnxEvaluator, encode_floats
+from az.export.finite import Violation, first_non_finite
+from az.export.onnx_file import model_of, sealed
+from az.export.parity import LIMIT, Positions, compare, random_positions, torch_answers
+from az.train import checkpoint as checkpoint_files
+from az.train.config import NetConfig
+from az.train.model import Network
+
+CHECKED_IN_FILE = 8  # positions whose answers the file carries
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is offered for publishing. The tensors are copied first: what is checked is what is written."""
+
+    state: Mapping[str, Tensor]  # the network's state dict: weights and buffers
+    game: Game
+    net: NetConfig
+    step: int
+    preset: str
+    also: Mapping[str, Tensor] = field(default_factory=dict)  # other tensors that must be finite: `optimizer/…`
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model that readers can see."""
+
+    path: Path
+    model_id: str
+    card: dict[str, Any]
+
+
+def publish(candidate: Candidate, folder: Path, number: int, positions: Positions | None = None) -> Published | Refused:
+    """Write `folder`/NNNNNN.onnx and its card, or return (not raise) the refusal and leave nothing behind."""
+    path = folder / f"{number:06d}.onnx"
+    last = newest_model(folder)
+    hint = f"the last good model is {last.name}" if last else "no model has been published before it"
+    return _publish(candidate, path, positions, hint)
+
+
+def export_checkpoint(checkpoint: Path, out: Path) -> Published:
+    """The command `az export`: a checkpoint's network as the file `out`, and its card beside it.
+
+    `checkpoint`: its folder, or a run (the newest whole one). Averaged weights where there are any, as in a run.
+    Raises WrongRequest, or Refused when the checkpoint is damaged or a gate refuses.
+    """
+    if out.suffix != ".onnx":
+        raise WrongRequest(f"'{out}' does not end in .onnx: name the file to write, such as model.onnx.")
+    found = _load_checkpoint(checkpoint)
+    game = load_game(found.game)
+    found.check_game(game)
+    also = {f"optimizer/{name}": tensor for name, tensor in found.optimizer.items()}
+    if found.average is not None:
+        also |= {f"weights/{name}": tensor for name, tensor in found.weights.items()}
+    state = found.weights if found.average is None else found.average
+    candidate = Candidate(state, game, found.config.net, found.step, found.config.preset, also)
+    result = _publish(candidate, out, None, f"the checkpoint is '{found.path}'")
+    if isinstance(result, Refused):
+        raise result
+    return result
+
+
+def _load_checkpoint(path: Path) -> checkpoint_files.Checkpoint:
+    if (path / "checkpoints").is_dir():
+        found, reasons = checkpoint_files.latest(path)
+        if found is None:
+            raise Refused(f"run '{path}' has no whole checkpoint: {'; '.join(reasons) or 'none was written yet'}.")
+        return found
+    if not (path / "manifest.json").is_file():
+        raise WrongRequest(f"'{path}' is no checkpoint: give a folder RUN/checkpoints/step-… or a run.")
+    return checkpoint_files.load(path)
+
+
+def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint: str) -> Published | Refused:
+    try:
+        data, facts = onnx_bytes_of(candidate, path.name, positions)
+    except Refused as refusal:
+        return Refused(f"{str(refusal).rstrip('.')}; {path.name} is not published, {hint}.")
+    card = {
+        **facts,
+        "file": path.name,
+        "model_id": hashlib.sha256(data).hexdigest()[:16],
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    card_path = path.with_suffix(".json")
+    with contextlib.suppress(FileNotFoundError):  # a card of an older file of that name must not vouch for this one
+        card_path.unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data)
+    write_atomic(card_path, (json.dumps(card, indent=1) + "\n").encode())
+    return Published(path, card["model_id"], card)
+
+
+def onnx_bytes_of(candidate: Candidate, name: str, positions: Positions | None = None) -> tuple[bytes, dict[str, Any]]:
+    """(the file's bytes, its facts for the card), through every gate. Raises Refused naming what failed."""
+    game = candidate.game
+    state = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in candidate.state.items()}
+    _gate(first_non_finite({**state, **candidate.also}))
+    network = load_network(state, game, candidate.net)
+    model = model_of(network)
+    if isinstance(model, Violation):
+        _gate(model)
+        raise AssertionError  # _gate raises for every Violation
+    positions = positions or random_positions(game)
+    logits, values = torch_answers(network, positions.planes)
+    facts = {
+        "format": int(FORMAT),
+        "game": game.name,
+        "game_version": game.version,
+        "planes_shape": list(game.planes_shape),
+        "num_actions": game.num_actions,
+        "step": candidate.step,
+        "preset": candidate.preset,
+        "precision": "fp32",
+        "weights_sha256": _weights_hash(state),
+    }
+    metadata = {key: ",".join(map(str, fact)) if isinstance(fact, list) else str(fact) for key, fact in facts.items()}
+    carried = {"check_planes": positions.planes, "check_logits": logits, "check_values": values}
+    metadata |= {key: encode_floats(array[:CHECKED_IN_FILE]) for key, array in carried.items()}
+    evaluator = OnnxEvaluator(name, game, provider="cpu", data=sealed(model, metadata))
+    parity = compare((logits, values), evaluator, positions)
+    if not parity.ok:
+        raise Refused(
+            f"onnxruntime and torch differ by {parity.error:.2g} for the same weights"
+            f" (allowed: {LIMIT:g}; {parity.where})"
+        )
+    facts |= {"parity_error": parity.error, "parity_where": parity.where}
+    return sealed(model, {**metadata, "parity_error": f"{parity.error:.3g}"}), facts
+
+
+def load_network(state: Mapping[str, Tensor], game: Game, net: NetConfig) -> Network:
+    """The network with these tensors (not copies), in evaluation mode. Raises Refused when they do not fit."""
+    with torch.device("meta"):  # no memory, and no numbers drawn from the learner's random state
+        network = Network(game.planes_shape, game.num_actions, net)
+    try:
+        network.load_state_dict(dict(state), assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise Refused(f"the tensors do not fit the network of {game.name} ({reason})") from None
+    return network.eval().requires_grad_(False)
+
+
+def _gate(violation: Violation | None) -> None:
+    if violation is not None:
+        raise Refused(str(violation))
+
+
+def _weights_hash(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + b"\0" + state[name].numpy().tobytes())
+    return digest.hexdigest()
