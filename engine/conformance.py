@@ -1,5 +1,6 @@
-"""The laws of a game, checked on random play. No law knows a game's rules, so none finds an outcome with the wrong sign:
-read `playthrough` once for that.
+"""The laws of a game, checked on random play.
+
+No law knows a game's rules, so none finds an outcome with the wrong sign: read `playthrough` once for that.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LAWS = {
     "planes": "planes are finite and in [-1, +1]",
     "apply": "apply does the same whenever it is called on the same state",
     "moves-cover": "the whole moves begin with exactly the legal actions",
-    "moves-hops": "the hops of a whole move are legal one after the other, by one player, and no two moves have the same",
+    "moves-hops": "the hops of a whole move are legal in turn, by one player, and no two moves have the same hops",
     "moves-text": "parse_move reads the text of every whole move as that move, and action_text names each action",
     "position-text": "parse_position reads position_text as the same position: player, legal actions, text",
     "position-wrong": "parse_position answers what it cannot read with WrongRequest",
@@ -93,6 +94,8 @@ def _check_one_game(
     for ply in range(game.max_plies + 1):
         here = f"{where}, ply {ply}"
         mask, planes, outcome = _check_rules(game, state, here, report)
+        if report.broken:  # what follows a broken law says little
+            return
         _check_moves(game, state, mask, here, report)
         if outcome == ONGOING and not within_move:
             _check_position_text(game, state, mask, here, report)
@@ -101,9 +104,11 @@ def _check_one_game(
             report.demand("symmetry", same, f"symmetry {number}, {here}")
         actions = np.flatnonzero(mask)
         if outcome != ONGOING or not len(actions) or report.broken:
-            return  # after a broken law the rest of the game says little
+            return
         action = int(rng.choice(list(actions)))
         within_move = _check_apply(game, state, action, here, report)
+        if report.broken:
+            return
         for (_, symmetry), image in zip(symmetries, images, strict=True):
             game.apply(image, int(symmetry.actions[action]))
     report.demand("length", False, f"{where}: still going on after {game.max_plies} plies")

@@ -58,6 +58,9 @@ def count_sequences(states, masks, cursors, moves_left, num_actions, hops, apply
     return total
 
 
+EXTRA_LEVELS = 32  # for the hops within moves; doubled where they do not suffice
+
+
 def perft(game: Game, state: State, depth: int, hops: bool = False) -> int:
     """Sequences of exactly `depth` moves from `state`; a game that ended earlier adds nothing.
 
@@ -66,7 +69,7 @@ def perft(game: Game, state: State, depth: int, hops: bool = False) -> int:
     """
     if depth <= 0:
         return 1
-    extra = 32  # levels for hops within moves; doubled where they do not suffice
+    extra = EXTRA_LEVELS
     while True:
         levels = depth + extra
         states = np.zeros((levels, game.state_size), game.dtype)
@@ -74,9 +77,7 @@ def perft(game: Game, state: State, depth: int, hops: bool = False) -> int:
         cursors, moves_left = np.zeros(levels, np.int64), np.zeros(levels, np.int64)
         states[0], moves_left[0] = state, depth
         kernel = count_sequences[game.dtype]
-        total = kernel(
-            states, masks, cursors, moves_left, game.num_actions, hops, game.apply, game.legal, game.outcome
-        )
+        total = kernel(states, masks, cursors, moves_left, game.num_actions, hops, game.apply, game.legal, game.outcome)
         if total >= 0:
             return int(total)
         extra *= 2

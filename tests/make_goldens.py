@@ -12,13 +12,8 @@ from az.engine.game import Game, game_names, load_game
 from az.engine.perft import perft
 
 FOLDER = Path(__file__).resolve().parent / "goldens"
-SEEDS = {
-    "checkers": 3,
-    "connect4": 2,
-    "othello": 8,
-    "othello6": 1,
-    "tictactoe": 3,
-}  # games that show much and are soon over
+# games that show much and are soon over
+SEEDS = {"checkers": 3, "connect4": 2, "othello": 8, "othello6": 1, "tictactoe": 3}
 NODES = 20_000  # perft goes as deep as this many sequences allow
 
 

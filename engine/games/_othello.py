@@ -1,8 +1,8 @@
 """The rules of Othello for a board of n by n squares, n even and at most 8; games hand their size in.
 
-state: [player to move, discs of Black (player 0), discs of White]. A bitboard has eight bits a row whatever n is: square
-(row, column) is bit 8 * row + column, and its action is n * row + column; action n * n is the pass. Words are signed, so
-a shift to the right must drop the copies of the sign.
+state: [player to move, discs of Black (player 0), discs of White]. A bitboard has eight bits a row whatever n is:
+square (row, column) is bit 8 * row + column, and its action is n * row + column; action n * n is the pass. Words are
+signed, so a shift to the right must drop the copies of the sign.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def jumpers(state, pieces, direction):
 
 @helper
 def can_jump(state, pieces):
-    for direction in range(4):
+    for direction in range(4):  # noqa: SIM110 (numba compiles no generators)
         if jumpers(state, pieces & movers(state, direction), direction):
             return True
     return False
@@ -97,7 +97,7 @@ def can_jump(state, pieces):
 @helper
 def can_step(state):
     empty = ~(state[BLACK] | state[WHITE]) & ALL
-    for direction in range(4):
+    for direction in range(4):  # noqa: SIM110
         if movers(state, direction) & neighbours(empty, direction):
             return True
     return False
@@ -301,15 +301,11 @@ def parse_position(text: str) -> State:
             if (pieces[0] | pieces[1]) & here:
                 raise _fault(text, f"two pieces stand on square {number}")
             if not item.startswith("K") and square // 4 == (7, 0)[player]:
-                raise _fault(
-                    text, f"the man on square {number} has reached the last row, so it must be a king K{number}"
-                )
+                raise _fault(text, f"the man on square {number} stands on the last row: write K{number}")
             pieces[player] |= here
             kings |= here if item.startswith("K") else 0
         if pieces[player].bit_count() > 12:
-            raise _fault(
-                text, f"{('Black', 'White')[player]} has {pieces[player].bit_count()} pieces and 12 are the most"
-            )
+            raise _fault(text, f"{part[0]} has {pieces[player].bit_count()} pieces, 12 are the most")
     state[0] = "BW".index(parts[0])
     state[BLACK], state[WHITE], state[KINGS] = pieces[0], pieces[1], kings
     state[JUMPER], state[TIMES] = -1, 1

@@ -1,8 +1,8 @@
 """Connect four, 7 columns by 6 rows. A move is a column, 1–7 from the left; X (player 0) begins.
 
 state: [player to move, stones of player 0, stones of player 1, plies played, two words of played columns].
-A bitboard has seven bits a column, bit 7 * column + height; the seventh stays empty, so lines cannot run from one column
-into the next. The played columns (three bits each, 21 a word) are there for the position text alone.
+A bitboard has seven bits a column, bit 7 * column + height; the seventh stays empty, so lines cannot run from one
+column into the next. The played columns (three bits each, 21 a word) are there for the position text alone.
 """
 
 from __future__ import annotations
