@@ -1,0 +1,172 @@
+"""A player that looks a fixed number of actions ahead: alpha-beta over the outcomes of finished games, nothing else.
+
+Values are counted for player 0 always (player 0 takes the greatest, player 1 the least), so nothing depends on who
+moves after whom. The horizon is worth 0. A won game is worth more the sooner it ends, a lost one less: a player for
+whom all wins are alike can put off its win for ever.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from az.engine.game import ONGOING, Game
+from az.engine.jit import helper, state_kernel
+from az.engine.rng import below, seed_words
+
+CURSOR, BEST, ALPHA, BETA = range(4)  # what is remembered at each level of the walk
+INFINITE = 1 << 40
+
+
+@helper
+def _open_level(levels, level, state):
+    levels[level, CURSOR] = 0
+    levels[level, BEST] = -INFINITE if state[0] == 0 else INFINITE
+
+
+@helper
+def _take(levels, level, mover, value):
+    """Tell a level what one of its moves is worth."""
+    if mover == 0:
+        levels[level, BEST] = max(levels[level, BEST], value)
+        levels[level, ALPHA] = max(levels[level, ALPHA], value)
+    else:
+        levels[level, BEST] = min(levels[level, BEST], value)
+        levels[level, BETA] = min(levels[level, BETA], value)
+
+
+@helper
+def _next_action(levels, level, mask):
+    """The next untried legal action of a level, or -1 when there is none or the others cannot matter any more."""
+    if levels[level, ALPHA] >= levels[level, BETA]:
+        return -1
+    for action in range(levels[level, CURSOR], len(mask)):
+        if mask[action]:
+            levels[level, CURSOR] = action + 1
+            return action
+    return -1
+
+
+@helper
+def _play(stack, level, action, apply):
+    """stack[level + 1] = the position after `action` in stack[level]."""
+    for word in range(stack.shape[1]):
+        stack[level + 1, word] = stack[level, word]
+    apply(stack[level + 1], action)
+
+
+@helper
+def _alpha_beta(stack, masks, levels, first, last, apply, legal, outcome):
+    """Worth of stack[first] for player 0 in the window (ALPHA, BETA) of that level; stack[last] is the horizon.
+
+    The loop climbs and descends by itself: numba does not cache recursion through function pointers reliably.
+    """
+    level = first
+    while True:
+        state = stack[level]
+        result = outcome(state)
+        if result == ONGOING and level < last:
+            legal(state, masks[level])
+            _open_level(levels, level, state)
+            action = _next_action(levels, level, masks[level])
+        else:
+            levels[level, BEST] = 0
+            if result != ONGOING:
+                levels[level, BEST] = result * (last - level + 1) * (1 if state[0] == 0 else -1)
+            action = -1
+        while action < 0:  # this level is done: hand its worth up until a level has a move left
+            if level == first:
+                return levels[first, BEST]
+            level -= 1
+            _take(levels, level, stack[level, 0], levels[level + 1, BEST])
+            action = _next_action(levels, level, masks[level])
+        _play(stack, level, action, apply)
+        levels[level + 1, ALPHA] = levels[level, ALPHA]
+        levels[level + 1, BETA] = levels[level, BETA]
+        level += 1
+
+
+@state_kernel(
+    lambda t: types.void(
+        t.states,
+        types.int64[::1],
+        t.states,
+        types.boolean[:, ::1],
+        types.int64[:, ::1],
+        types.int64[::1],
+        types.int64[::1],
+        types.int64[::1],
+        t.pointer("apply"),
+        t.pointer("legal"),
+        t.pointer("outcome"),
+    )
+)
+def minimax_moves(states, keys, stack, masks, levels, words, chosen, values, apply, legal, outcome):
+    """Fill chosen[i] and values[i] (of the player to move) for states[i], none of them over, and keys[i].
+
+    stack: [depth + 1, S], masks: [depth + 1, num_actions], levels: [depth + 1, 4], words: [4]: scratch.
+    """
+    last = len(stack) - 1
+    for i in range(len(states)):
+        seed_words(keys[i], words)
+        for word in range(stack.shape[1]):
+            stack[0, word] = states[i, word]
+        mover = stack[0, 0]
+        legal(stack[0], masks[0])
+        best, equals = -INFINITE, 0
+        for action in range(masks.shape[1]):
+            if not masks[0, action]:
+                continue
+            _play(stack, 0, action, apply)
+            # a window that begins one below the best: moves that are exactly as good are told from worse ones
+            levels[1, ALPHA] = best - 1 if mover == 0 else -INFINITE
+            levels[1, BETA] = INFINITE if mover == 0 else 1 - best
+            value = _alpha_beta(stack, masks, levels, 1, last, apply, legal, outcome)
+            if mover != 0:
+                value = -value
+            if value > best:
+                best, equals = value, 0
+            if value == best:
+                equals += 1
+                if below(words, equals) == 0:
+                    chosen[i] = action
+        values[i] = best
+
+
+def look_ahead(
+    game: Game, states: NDArray[np.integer], keys: NDArray[np.int64], depth: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(actions, values), each [n]: a best action of each state (drawn by its key among equals) and what it is worth.
+
+    A value is of the player to move: 0 when nothing is decided within `depth` actions, +k for a win and -k for a loss
+    that comes depth + 1 - k actions from now.
+    """
+    chosen, values = np.full(len(states), -1, np.int64), np.zeros(len(states), np.int64)
+    minimax_moves[game.dtype](
+        states,
+        keys,
+        np.zeros((depth + 1, game.state_size), game.dtype),
+        np.zeros((depth + 1, game.num_actions), np.bool_),
+        np.zeros((depth + 1, 4), np.int64),
+        np.zeros(4, np.int64),
+        chosen,
+        values,
+        game.apply,
+        game.legal,
+        game.outcome,
+    )
+    return chosen, values
+
+
+class MinimaxPlayer:
+    """Perfect to `depth` actions, blind beyond; equally good moves are drawn by the key. Depth 9 solves tictactoe."""
+
+    def __init__(self, game: Game, depth: int) -> None:
+        self.game = game
+        self.depth = min(depth, game.max_plies)
+        self.name = f"minimax:{depth}"
+
+    def choose(self, states: NDArray[np.integer], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[n] actions for states [n, S] (none of them over) and keys [n]."""
+        return look_ahead(self.game, states, keys, self.depth)[0]
