@@ -50,6 +50,7 @@ def test_l2_covers_every_kernel_and_nothing_else():
 def test_build_answers_with_the_shapes_of_the_game(preset):
     torch.manual_seed(1)
     model = build("tictactoe", preset).eval()
+    assert isinstance(model, Network)
     logits, values = model(torch.rand(5, 2, 3, 3))
     assert logits.shape == (5, 9)
     assert values.shape == (5,)
@@ -86,7 +87,7 @@ def test_kernels_are_drawn_by_xavier_and_biases_start_at_zero():
 
 
 def test_unknown_names_are_wrong_requests_that_name_what_there_is():
-    with pytest.raises(WrongRequest, match="did you mean seed.*quick, seed"):
+    with pytest.raises(WrongRequest, match=r"did you mean seed.*quick, seed"):
         build("tictactoe", "sed")
     with pytest.raises(WrongRequest, match="did you mean tictactoe"):
         build("tictacto", "seed")
