@@ -54,9 +54,18 @@ def random_positions(game: Game, count: int = 33, seed: int = 0) -> Positions:
 
 
 def torch_answers(module: nn.Module, planes: Float32) -> tuple[Float32, Float32]:
-    """(logits [n, A], values [n]) of the network in evaluation mode."""
-    with torch.no_grad():
-        logits, values = module(torch.from_numpy(planes))
+    """(logits [n, A], values [n]) of the network in evaluation mode.
+
+    On one thread: the file carries these answers, and its bytes must not depend on the machine's cores; and where
+    self-play keeps the cores busy, torch's threads wait a hundred times longer for each other than they compute.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of the calling thread: a learner in another thread keeps its own
+    try:
+        with torch.no_grad():
+            logits, values = module(torch.from_numpy(planes))
+    finally:
+        torch.set_num_threads(threads)
     return logits.numpy().astype(np.float32), values.numpy().astype(np.float32)
 
 
