@@ -1,0 +1,146 @@
+"""`az play`: a game against the engine in the terminal, or through a pipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from difflib import get_close_matches
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, TextIO
+
+from az.engine.errors import WrongRequest
+from az.engine.evaluator import Evaluator
+from az.engine.game import Game, State
+from az.engine.search.params import SearchParams
+from az.engine.terminal.commands import COMMANDS, find_command
+from az.engine.terminal.session import SHOWN, Session, Thinker, printable
+from az.engine.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from az.engine.search.single import TreeSearch
+
+
+class Engine:
+    """The search behind the engine's moves and hints; nothing is compiled or searched before the first question."""
+
+    def __init__(
+        self, game: Game, evaluator: Evaluator, params: SearchParams, simulations: int | None, seconds: float | None
+    ) -> None:
+        if simulations is not None and simulations < 0:
+            raise WrongRequest(f"the number of simulations is {simulations}; it must be 0 or more.")
+        if seconds is not None and not 0 < seconds < float("inf"):
+            raise WrongRequest(f"the thinking time is {seconds} seconds; it must be more than 0.")
+        if seconds is not None and params.algorithm == "gumbel":
+            raise WrongRequest("gumbel search needs its simulations in advance; give simulations in place of seconds.")
+        self.game = game
+        self.evaluator = evaluator
+        self.name = evaluator.name
+        self.params = quiet(params, params.simulations if simulations is None else simulations)
+        self.seconds = seconds
+        self.after_hops: SearchStates = searcher(game, evaluator, self.params)
+        self._tree: TreeSearch | None = None
+
+    def _prepared(self) -> TreeSearch:
+        if self._tree is None:
+            from az.engine.search.single import TreeSearch
+
+            self._tree = TreeSearch(self.game, self.evaluator, self.params)
+        return self._tree
+
+    def prepare(self) -> None:
+        self._prepared()
+
+    def think(self, state: State) -> WholeResult:
+        tree = self._prepared()
+        if self.seconds is None:
+            result = tree.search(state, simulations=self.params.simulations)
+        else:
+            result = tree.search(state, seconds=self.seconds)
+        return whole_results(self.game, [state], [result], self.after_hops)[0]
+
+
+def converse(session: Session) -> None:
+    """Talk until the person leaves."""
+    session.greet()
+    session.turn(show=True)
+    while not session.leaving:
+        line = session.read().strip()
+        if not line:
+            session.say("Type a move, or help.", "dim")
+            continue
+        obey(session, line)
+
+
+def obey(session: Session, line: str) -> None:
+    """One line of the person: a command or a move."""
+    word, _, rest = line.partition(" ")
+    is_move = not session.over and session.game.moves(session.state).get(line.lower()) is not None
+    command = None if is_move else find_command(word)
+    if command is not None:
+        command.run(session, rest.strip())
+    elif session.over:
+        session.say(f"The game is over, so '{printable(line)}' cannot be played; type new, undo, save or quit.")
+    else:
+        human_move(session, line)
+
+
+def human_move(session: Session, line: str) -> None:
+    """Play the person's move, or say what is legal."""
+    try:
+        actions = session.game.parse_move(session.state, line)
+    except WrongRequest as error:
+        session.say(_help_out(session, line, str(error)), "yellow")
+        return
+    text = next((t for t, hops in session.game.moves(session.state).items() if hops == actions), line)
+    session.push(text, actions)
+    session.turn(show=True)
+
+
+def _help_out(session: Session, line: str, error: str) -> str:
+    legal = list(session.game.moves(session.state))
+    near = get_close_matches(line.strip().lower(), [*legal, *COMMANDS], 1, 0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    if len(line) > SHOWN or not line.isprintable():
+        error = f"'{printable(line)}' is not a legal move here; legal: {' '.join(legal)}."
+    return error + hint
+
+
+def play(
+    game: Game,
+    evaluator: Evaluator,
+    params: SearchParams,
+    *,
+    simulations: int | None = None,
+    seconds: float | None = None,
+    human: int | None = 0,
+    start: State | None = None,
+    stdin: TextIO | None = None,
+    console: Console | None = None,
+    engine: Thinker | None = None,
+) -> int:
+    """Play in the terminal until the person leaves; returns the exit status, 0.
+
+    simulations, seconds: how long the engine thinks about each move; default: the parameters' simulations.
+    human: the player whom the person plays, 0 (begins) or 1; None: both sides.
+    start: another start position. stdin, console, engine: replaced by tests.
+    """
+    if human not in (None, 0, 1):
+        raise WrongRequest(f"the person's side is {human}; it must be 0, 1 or nothing for both.")
+    console = console or Console(highlight=False, markup=False, emoji=False)
+    thinker = engine or Engine(game, evaluator, params, simulations, seconds)
+    reader = stdin or sys.stdin
+    if isinstance(reader, TextIOWrapper):
+        reader.reconfigure(errors="replace")  # odd bytes are a mistyped move, not a crash
+    session = Session(game, thinker, human, console, reader, start)
+    try:
+        converse(session)
+        session.say("Goodbye.")
+    except (EOFError, KeyboardInterrupt):
+        with suppress(BrokenPipeError):
+            console.print("\nGoodbye.")
+    except BrokenPipeError:  # the reader of our output has gone; leave without a second error when Python flushes
+        if console.file is sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

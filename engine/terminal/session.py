@@ -1,0 +1,230 @@
+"""One game at the board: its state, its words and whose turn it is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, State
+from az.engine.jit import CACHE_IS_COLD
+from az.engine.search.params import UNKNOWN
+from az.engine.terminal.board import Look, draw, player_name, verdict
+from az.engine.whole_moves import Hops, WholeResult
+from rich.console import Console
+from rich.text import Text
+
+PROVEN = {WIN: "a proven win", DRAW: "a proven draw", LOSS: "a proven loss"}
+SHOWN = 40  # characters of a mistyped line that are repeated
+
+
+class Thinker(Protocol):
+    """Whoever moves for the engine."""
+
+    name: str
+
+    def prepare(self) -> None:
+        """Whatever is needed once before the first thought."""
+        ...
+
+    def think(self, state: State) -> WholeResult:
+        """An answer in whole moves for an unfinished position."""
+        ...
+
+
+@dataclass(frozen=True)
+class Played:
+    """One whole move of the game at the board."""
+
+    before: State
+    text: str
+    actions: Hops
+
+
+class Session:
+    """One person (or two) at the board."""
+
+    def __init__(
+        self,
+        game: Game,
+        engine: Thinker,
+        human: int | None,
+        console: Console,
+        stdin: TextIO,
+        start: State | None = None,
+    ) -> None:
+        self.game = game
+        self.engine = engine
+        self.human = human  # the player whom the person plays; None: both
+        self.console = console
+        self.stdin = stdin
+        self.folder = Path()
+        self.start = game.new_state() if start is None else start
+        self.state = self.start.copy()
+        self.history: list[Played] = []
+        self.resigned: int | None = None
+        self.leaving = False
+        self.warned = False  # that compiling takes a while
+
+    # The state of the game.
+
+    @property
+    def mover(self) -> int:
+        """The player to move."""
+        return int(self.state[0])
+
+    @property
+    def over(self) -> bool:
+        """Nobody has anything to move any more."""
+        return self.resigned is not None or self.game.outcome(self.state) != ONGOING
+
+    @property
+    def engine_to_move(self) -> bool:
+        """It is the engine's turn."""
+        return not self.over and self.human is not None and self.mover != self.human
+
+    def push(self, text: str, actions: Hops) -> None:
+        """Play one whole move."""
+        self.history.append(Played(self.state, text, actions))
+        self.state = self.game.play(self.state, actions)
+
+    def reset(self) -> None:
+        """Back to the start position."""
+        self.history.clear()
+        self.state = self.start.copy()
+        self.resigned = None
+
+    def ending(self) -> str:
+        """Who won and how."""
+        if self.resigned is not None:
+            return f"{self.name(self.resigned)} resigns: {self.name(1 - self.resigned)} wins."
+        text = self.game.position_text(self.state)
+        before = sum(self.game.position_text(move.before) == text for move in self.history)
+        return verdict(self.game, self.state, repeated=before >= 2)
+
+    # Words and pictures.
+
+    def look(self) -> Look:
+        """What the terminal shows now: a window may change its width."""
+        return Look.of(self.console)
+
+    def name(self, player: int) -> str:
+        """The player as the game calls them."""
+        return player_name(self.game, player, self.look())
+
+    def say(self, text: str, style: str = "") -> None:
+        """One message; colours where there are colours."""
+        self.console.print(Text(text, style if self.look().colour else ""), soft_wrap=False)
+
+    def show(self) -> None:
+        """The board, and what stands beside it."""
+        previous = self.history[-1].before if self.history else None
+        flipped = self.human == 0 and self.game.name == "checkers"  # one's own men stand below
+        self.console.print()
+        self.console.print(draw(self.game, self.state, self.look(), previous, flipped), no_wrap=True, crop=False)
+        self.console.print()
+
+    def show_ending(self) -> None:
+        """The game's last words."""
+        self.say(self.ending(), "bold green")
+        if self.human is not None:
+            won = winner(self)
+            self.say("You win!" if won == self.human else "The engine wins." if won is not None else "A draw.")
+        self.say("Type new for another game, or undo, save, quit.", "dim")
+
+    # The conversation.
+
+    def prompt(self) -> str:
+        """What stands before the cursor."""
+        if self.over:
+            return "Game over> "
+        return f"{self.name(self.mover)} to move> "
+
+    def read(self) -> str:
+        """One line from the person. Raises EOFError at the end."""
+        prompt = self.prompt()
+        if self.stdin is sys.stdin and self.stdin.isatty() and self.console.is_terminal:
+            with suppress(ImportError):
+                import readline  # noqa: F401  # line editing and history; it must know the prompt to redraw it
+            return input(prompt)
+        self.console.file.write(prompt)
+        self.console.file.flush()
+        line = self.stdin.readline()
+        if not line:
+            raise EOFError
+        if not self.stdin.isatty():  # a transcript should show what was typed
+            self.console.file.write(printable(line) + "\n")
+        return line
+
+    def greet(self) -> None:
+        """Who plays whom, and how to get help."""
+        if self.human is None:
+            self.say(f"{self.game.name}: you play both sides; {self.engine.name} gives hints.", "bold")
+        else:
+            self.say(
+                f"{self.game.name}: you are {self.name(self.human)} against {self.engine.name}. {self.name(0)} begins.",
+                "bold",
+            )
+        self.say("Type a move, or help.", "dim")
+
+    def turn(self, show: bool) -> None:
+        """After any change: show the board, let the engine move while it is its turn, say when it is over."""
+        if show:
+            self.show()
+        while self.engine_to_move:
+            self.engine_move()
+            self.show()
+        if self.over:
+            self.show_ending()
+
+    def think(self) -> tuple[WholeResult, float]:
+        """Ask the engine; seconds taken."""
+        if CACHE_IS_COLD and not self.warned:
+            self.say("The first search ever compiles the engine: about a minute, once.", "dim")
+            self.warned = True
+        self.engine.prepare()
+        begin = time.perf_counter()
+        if self.console.is_terminal and not self.console.is_dumb_terminal and self.look().colour:
+            with self.console.status("thinking …"):
+                result = self.engine.think(self.state)
+        else:
+            result = self.engine.think(self.state)
+        return result, time.perf_counter() - begin
+
+    def engine_move(self) -> None:
+        """The engine thinks, moves and says what it thinks."""
+        result, seconds = self.think()
+        mover = self.name(self.mover)
+        self.push(result.best.text, result.best.actions)
+        self.say(f"{mover} (engine) plays {result.best.text}", "bold cyan")
+        chance = f"its win chance {percent(result)}"
+        self.say(f"{chance}, {result.simulations} simulations, {seconds:.1f} s", "dim")
+
+
+def percent(result: WholeResult) -> str:
+    """The chance of the player to move, or what is proven."""
+    if result.proven != UNKNOWN:
+        return f"{win_chance(result.value)} ({PROVEN[result.proven]})"
+    return win_chance(result.value)
+
+
+def win_chance(value: float) -> str:
+    """A value in [-1, +1] as people say it."""
+    return f"{100 * (min(1.0, max(-1.0, value)) + 1) / 2:.0f} %"
+
+
+def winner(session: Session) -> int | None:
+    """The player who won a finished game; None: a draw."""
+    if session.resigned is not None:
+        return 1 - session.resigned
+    outcome = int(session.game.outcome(session.state))
+    return None if outcome == DRAW else session.mover if outcome == WIN else 1 - session.mover
+
+
+def printable(line: str) -> str:
+    """What was typed, short and without control characters."""
+    line = "".join(sign if sign.isprintable() else "?" for sign in line.rstrip("\r\n"))
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
