@@ -4,6 +4,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
+
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.onnx_bytes import OPEN_SEAL, SEAL, read
@@ -14,7 +16,6 @@ from az.export.pipeline import Candidate, onnx_bytes_of
 from az.train.config import NetConfig
 from az.train.model import Network
 from az.train.presets import preset
-from onnx import numpy_helper
 
 TICTACTOE = load_game("tictactoe")
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.models import newest_model

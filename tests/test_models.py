@@ -1,6 +1,7 @@
 """What a person may write where a model is wanted."""
 
 import pytest
+
 from az.engine import models
 from az.engine.errors import WrongRequest
 from az.engine.models import default_model, load_evaluator, resolve_model, shipped_models
