@@ -6,13 +6,22 @@ import numpy as np
 from numba import types
 
 from az.engine.game import ONGOING, Game, State
-from az.engine.jit import state_kernel
+from az.engine.jit import helper, state_kernel
+
+
+@helper
+def next_action(mask, words, action, num_actions):
+    """The first legal action from `action` on; `words` is the same memory, eight entries at a time."""
+    while action < num_actions and not mask[action]:
+        action += 8 if action & 7 == 0 and words[action >> 3] == 0 else 1
+    return min(action, num_actions)
 
 
 @state_kernel(
     lambda t: types.int64(
         t.states,
         types.boolean[:, ::1],
+        types.int64[:, ::1],
         types.int64[::1],
         types.int64[::1],
         types.int64,
@@ -22,10 +31,10 @@ from az.engine.jit import state_kernel
         t.pointer("outcome"),
     )
 )
-def count_sequences(states, masks, cursors, moves_left, num_actions, hops, apply, legal, outcome):
+def count_sequences(states, masks, words, cursors, moves_left, num_actions, hops, apply, legal, outcome):
     """Depth first from states[0] with moves_left[0] >= 1; -1 when a branch needs more levels than there are."""
     total, level = 0, 0
-    legal(states[0], masks[0])
+    legal(states[0], masks[0, :num_actions])
     cursors[0] = 0
     while level >= 0:
         if hops and moves_left[level] == 1:  # every legal action is one sequence: nothing need be played
@@ -33,9 +42,7 @@ def count_sequences(states, masks, cursors, moves_left, num_actions, hops, apply
                 total += masks[level, action]
             level -= 1
             continue
-        action = cursors[level]
-        while action < num_actions and not masks[level, action]:
-            action += 1
+        action = next_action(masks[level], words[level], cursors[level], num_actions)
         if action == num_actions:
             level -= 1
             continue
@@ -54,7 +61,7 @@ def count_sequences(states, masks, cursors, moves_left, num_actions, hops, apply
         level += 1
         moves_left[level] = left
         cursors[level] = 0
-        legal(child, masks[level])
+        legal(child, masks[level, :num_actions])
     return total
 
 
@@ -73,11 +80,22 @@ def perft(game: Game, state: State, depth: int, hops: bool = False) -> int:
     while True:
         levels = depth + extra
         states = np.zeros((levels, game.state_size), game.dtype)
-        masks = np.zeros((levels, game.num_actions), np.bool_)
+        masks = np.zeros((levels, -(-game.num_actions // 8) * 8), np.bool_)
         cursors, moves_left = np.zeros(levels, np.int64), np.zeros(levels, np.int64)
         states[0], moves_left[0] = state, depth
         kernel = count_sequences[game.dtype]
-        total = kernel(states, masks, cursors, moves_left, game.num_actions, hops, game.apply, game.legal, game.outcome)
+        total = kernel(
+            states,
+            masks,
+            masks.view(np.int64),
+            cursors,
+            moves_left,
+            game.num_actions,
+            hops,
+            game.apply,
+            game.legal,
+            game.outcome,
+        )
         if total >= 0:
             return int(total)
         extra *= 2

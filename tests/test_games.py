@@ -20,7 +20,7 @@ OTHELLO, OTHELLO6 = load_game("othello"), load_game("othello6")
 
 
 def rows(name):
-    return list(csv.DictReader((ORACLES / name).open(encoding="utf-8"), delimiter=";"))
+    return list(csv.DictReader((ORACLES / name).read_text(encoding="utf-8").splitlines(), delimiter=";"))
 
 
 def play(game, state, *texts):

@@ -29,7 +29,9 @@ def start_counts() -> dict[tuple[str, bool], list[int]]:
 
 
 COUNTS = start_counts()
-CHECKERS = list(csv.DictReader((ORACLES / "checkers_perft.csv").open(encoding="utf-8"), delimiter=";"))
+CHECKERS = list(
+    csv.DictReader((ORACLES / "checkers_perft.csv").read_text(encoding="utf-8").splitlines(), delimiter=";")
+)
 
 
 def check_start(name: str, depth: int, hops: bool, first: int = 1) -> None:
