@@ -215,14 +215,7 @@ def test_wrong_requests_are_one_sentence():
     quiet = Console(file=io.StringIO())
     for wrong in ({"simulations": -3}, {"seconds": 0.0}, {"seconds": float("nan")}, {"human": 2}):
         with pytest.raises(WrongRequest):
-            play(
-                game,
-                UniformEvaluator(game),
-                SearchParams(),
-                stdin=io.StringIO(),
-                console=Console(file=io.StringIO()),
-                **wrong,
-            )
+            play(game, UniformEvaluator(game), SearchParams(), stdin=io.StringIO(), console=quiet, **wrong)
 
 
 PROGRAM = """

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
 
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, State
-from az.engine.jit import CACHE_IS_COLD
 from az.engine.search.params import UNKNOWN
 from az.engine.terminal.board import Look, draw, player_name, verdict
 from az.engine.whole_moves import Hops, WholeResult
@@ -67,7 +66,7 @@ class Session:
         self.history: list[Played] = []
         self.resigned: int | None = None
         self.leaving = False
-        self.warned = False  # that compiling takes a while
+        self.warm = False  # the first thought compiles or loads the search
 
     # The state of the game.
 
@@ -182,17 +181,17 @@ class Session:
 
     def think(self) -> tuple[WholeResult, float]:
         """Ask the engine; seconds taken."""
-        if CACHE_IS_COLD and not self.warned:
-            self.say("The first search ever compiles the engine: about a minute, once.", "dim")
-            self.warned = True
-        self.engine.prepare()
-        begin = time.perf_counter()
-        if self.console.is_terminal and not self.console.is_dumb_terminal and self.look().colour:
-            with self.console.status("thinking …"):
-                result = self.engine.think(self.state)
-        else:
+        with self._busy("thinking …" if self.warm else "getting ready: the first time takes about a minute …"):
+            self.engine.prepare()
+            begin = time.perf_counter()
             result = self.engine.think(self.state)
+        self.warm = True
         return result, time.perf_counter() - begin
+
+    def _busy(self, words: str) -> AbstractContextManager[object]:
+        """A sign of life where a cursor can move, nothing in a pipe."""
+        live = self.console.is_terminal and not self.console.is_dumb_terminal
+        return self.console.status(words) if live else nullcontext()
 
     def engine_move(self) -> None:
         """The engine thinks, moves and says what it thinks."""
