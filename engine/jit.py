@@ -18,6 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.experimental.function_type import _get_wrapper_address
 
 JIT_OFF = bool(numba.config.DISABLE_JIT)
 
@@ -87,6 +88,26 @@ class Rules:
         self.legal = kernel(kinds.legal)
         self.outcome = kernel(kinds.outcome)
         self.encode = kernel(kinds.encode)
+
+
+class RulePointer(types.WrapperAddressProtocol):
+    """A rule's address, looked up once: numba looks a dispatcher's up at every call (measured: 80 µs for four)."""
+
+    def __init__(self, rule: Any) -> None:
+        self._signature = rule.nopython_signatures[0]
+        self._address = _get_wrapper_address(rule, self._signature)
+        self._rule = rule  # keeps the code alive
+
+    def __wrapper_address__(self) -> int:  # noqa: PLW3201
+        return self._address
+
+    def signature(self) -> Any:
+        return self._signature
+
+
+def pointer(rule: Any) -> Any:
+    """What kernels are handed for a rule."""
+    return rule if JIT_OFF else RulePointer(rule)
 
 
 class StateKernel:

@@ -43,6 +43,7 @@ class Candidate:
     step: int
     preset: str
     also: Mapping[str, Tensor] = field(default_factory=dict)  # other tensors that must be finite: `optimizer/…`
+    stamp: bool = True  # the card carries the time of day; False where a seed must give the same bytes
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,9 @@ def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint
         "file": path.name,
         "model_id": hashlib.sha256(data).hexdigest()[:16],
         "sha256": hashlib.sha256(data).hexdigest(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if candidate.stamp:
+        card["time"] = datetime.now(UTC).isoformat(timespec="seconds")
     card_path = path.with_suffix(".json")
     with contextlib.suppress(FileNotFoundError):  # a card of an older file of that name must not vouch for this one
         card_path.unlink()

@@ -80,15 +80,17 @@ class Checkpoint:
         model.load_state_dict(weights)
 
     def _load_optimizer(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        names = [name for name, _ in model.named_parameters()]
-        numbers = {name: number for number, name in enumerate(names)}
+        parameters = dict(model.named_parameters())
+        numbers = {name: number for number, name in enumerate(parameters)}
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in self.optimizer.items():
             field, _, name = key.partition("/")
             if name not in numbers:
                 raise Refused(f"checkpoint '{self.path}' does not fit this network: it has no '{name}'.")
-            state.setdefault(numbers[name], {})[field] = tensor
-        groups = [{**group, "params": list(range(len(names)))} for group in self.groups]
+            if tensor.shape == parameters[name].shape:  # in the parameter's memory order, or fused Adam mixes them up
+                tensor = torch.empty_like(parameters[name], device="cpu").copy_(tensor)
+            state.setdefault(numbers[name], {})[field] = tensor.detach()
+        groups = [{**group, "params": list(range(len(parameters)))} for group in self.groups]
         for group in groups:
             group.update({k: tuple(v) for k, v in group.items() if k == "betas"})
         optimizer.load_state_dict({"state": state, "param_groups": groups})

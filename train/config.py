@@ -16,13 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from az.engine.errors import WrongRequest
-
-BIG = 10**12  # no count in a run comes near it; beyond it a number is a slip of the keyboard
-
-
-def key(default: Any, meaning: str, low: float = 0, high: float = BIG, one_of: tuple[str, ...] = ()) -> Any:
-    """A field with its meaning and the values it may take: [low, high] for numbers, `one_of` for words."""
-    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "one_of": one_of})
+from az.engine.selfplay import SelfplayConfig
+from az.engine.settings import key
 
 
 @dataclass(frozen=True)
@@ -70,37 +65,12 @@ class ReplayConfig:
 
 
 @dataclass(frozen=True)
-class SelfplayConfig:
-    """How games are made. The search's constants are explained in engine/search/params.py."""
-
-    simulations: int = key(100, "simulations of a move that is recorded", 1, 1_000_000)
-    fast_simulations: int = key(100, "simulations of the other moves (no noise, not recorded)", 1, 1_000_000)
-    full_fraction: float = key(1.0, "share of moves searched in full and recorded; KataGo: 0.25; 1 = all", 0.001, 1.0)
-    algorithm: str = key("puct", "search at the root", one_of=("puct", "gumbel"))
-    c_puct: float = key(1.25, "exploration constant; AlphaZero: 1.25", 0.0, 100.0)
-    fpu_reduction: float = key(0.0, "how much less than its parent an unvisited move is worth; KataGo: 0.2", 0.0, 2.0)
-    noise_fraction: float = key(0.25, "share of Dirichlet noise at the root; AlphaZero: 0.25", 0.0, 1.0)
-    noise_alpha: float = key(10.0, "the Dirichlet's alpha times the number of legal moves; AlphaZero: about 10", 1e-3, 1e6)
-    root_temperature: float = key(1.0, "softmax temperature of the root's prior; KataGo: 1.25 early", 0.05, 20.0)
-    gumbel_considered: int = key(16, "moves that sequential halving starts with; Danihelka et al. 2022: 16", 1, 10_000)
-    gumbel_scale: float = key(1.0, "scale of the Gumbel noise; Danihelka et al. 2022: 1", 0.0, 100.0)
-    c_visit: float = key(50.0, "sigma(q) = (this + most visits) * c_scale * q; Danihelka et al. 2022", 0.0, 1e6)
-    c_scale: float = key(1.0, "see c_visit", 0.0, 1e6)
-    temperature: float = key(1.0, "moves are drawn from visits ** (1 / this); 0 = the most visited", 0.0, 20.0)
-    temperature_plies: int = key(30, "plies played with that temperature, then the best move; AlphaZero: 30", 0, 100_000)
-    opening_plies: int = key(0, "0 to this many random plies open a game (not recorded); Go-Exploit", 0, 1000)
-    reuse_tree: bool = key(False, "keep the subtree of the move played; the record stays a function of the game")
-    leaves: int = key(1, "leaves in flight in one tree (virtual loss); more changes the games", 1, 256)
-    solve: bool = key(False, "back up proven wins and losses exactly")
-    slots: int = key(128, "games in flight a worker; changes the speed, never the games", 1, 65_536)
-
-
-@dataclass(frozen=True)
 class ArenaConfig:
     """Scores while the run goes on."""
 
     games: int = key(40, "games of one score; 0 = no scores", 0, 1_000_000)
     simulations: int = key(50, "simulations a move; 0 = the network alone", 0, 1_000_000)
+    opponent: str = key("rollouts:100", "whom the newest model plays: random, rollouts:N, minimax:D or a model")
     every_minutes: float = key(0.0, "minutes between scores; 0 = at the end only", 0.0, 1e6)
 
 

@@ -90,6 +90,8 @@ class Learner:
         assert isinstance(model, Network)
         self.config, self.device = config, torch.device(device)
         self.model = model.to(self.device)
+        if self.device.type == "cpu":  # measured: 10 to 30 % faster there
+            self.model = self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.steps = 0
         self.parameters = list(self.model.parameters())
         self.kernels = l2_parameters(self.model)

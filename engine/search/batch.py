@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game, State
+from az.engine.jit import pointer
 from az.engine.search.answer import best_index, choose_index, root_policy
 from az.engine.search.params import SearchParams
 from az.engine.search.result import SearchResult
@@ -55,7 +56,7 @@ class BatchSearch:
         self._full = np.zeros(1, np.int64)
         dtype = game.dtype
         self._gather, self._choose, self._best = gather[dtype], choose_index[dtype], best_index[dtype]
-        self._rules = (game.apply, game.legal, game.outcome, game.encode)
+        self._rules = tuple(pointer(rule) for rule in (game.apply, game.legal, game.outcome, game.encode))
 
     def place(self, b: int, state: State, random: NDArray[np.int64]) -> None:
         """Give tree b a new position and a stream of its own; what it held is forgotten."""

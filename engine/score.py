@@ -1,0 +1,83 @@
+"""A measurement in a process of its own, so that a run can go on training while it is made."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from az.engine.arena import play_match
+from az.engine.errors import AzError
+from az.engine.game import load_game
+from az.engine.players import make_player
+from az.engine.worker import die_with_parent
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """A model against an opponent (see `make_player`)."""
+
+    game: str
+    model: Path
+    opponent: str
+    games: int
+    simulations: int
+    seed: int
+
+
+def score_main(job: ScoreJob, pipe: Connection) -> None:
+    """The process's body: sends the match's figures, or {"error": sentence}."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(5)  # self-play comes first
+    try:
+        game = load_game(job.game)
+        model = make_player(str(job.model), game, job.simulations)
+        opponent = make_player(job.opponent, game, job.simulations)
+        figures = play_match(model, opponent, job.games, job.seed).to_json()
+        pipe.send({**figures, "model": job.model.name, "opponent": job.opponent, "simulations": job.simulations})
+    except AzError as error:
+        pipe.send({"error": str(error)})
+
+
+class ScoreProcess:
+    """At most one measurement at a time."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._process: Any = None
+        self._pipe: Connection | None = None
+
+    def start(self, job: ScoreJob) -> None:
+        """Begin, unless one is under way."""
+        if self._process is not None:
+            return
+        ours, theirs = self._context.Pipe(duplex=False)
+        self._process = self._context.Process(target=score_main, args=(job, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe = ours
+
+    def finished(self, wait: bool) -> dict[str, Any] | None:
+        """The figures of a measurement that has ended; None while none has (or when it failed)."""
+        if self._pipe is None or not (self._pipe.poll(None) if wait else self._pipe.poll()):
+            return None
+        try:
+            result = self._pipe.recv()
+        except EOFError:  # the process was killed
+            result = None
+        self.close()
+        return result if result and "error" not in result else None
+
+    def close(self) -> None:
+        """Stop what is under way."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.join()
+            assert self._pipe is not None
+            self._pipe.close()
+        self._process = self._pipe = None

@@ -1,0 +1,138 @@
+"""A self-play process of a run: plays games with the newest model and writes them as record files."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from az.engine.errors import AzError
+from az.engine.evaluator import Evaluator
+from az.engine.game import Game, load_game
+from az.engine.models import newest_model
+from az.engine.onnx_evaluator import OnnxEvaluator
+from az.engine.records import FinishedGame, write_records
+from az.engine.selfplay import SelfplayBatch, SelfplayConfig
+
+ROWS_A_FILE = 600
+SECONDS_A_FILE = 4.0
+LOOK_EVERY = 0.5  # seconds between two looks for a newer model
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """What a worker is told when it starts."""
+
+    run: Path
+    game: str
+    config: SelfplayConfig
+    seed: int
+    session: int  # number of times the run was started
+    worker: int
+    first_game: int  # this worker plays games first_game, first_game + stride, …
+    stride: int
+
+
+def record_name(session: int, worker: int, number: int) -> str:
+    """Sorted by (session, number, worker) these names are in the order in which the files were written, nearly."""
+    return f"{session:04d}-{number:06d}-{worker:03d}.npz"
+
+
+def die_with_parent() -> None:
+    """On Linux the kernel kills this process when its parent dies, however that died."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class _NewestModel:
+    """Hands out the newest published model; a game keeps the one that it began with."""
+
+    def __init__(self, folder: Path, game: Game) -> None:
+        self.folder, self.game = folder, game
+        self.path: Path | None = None
+        self.evaluator: Evaluator | None = None
+        self.looked = -LOOK_EVERY
+
+    def get(self) -> Evaluator:
+        now = time.monotonic()
+        if self.evaluator is None or now - self.looked >= LOOK_EVERY:
+            self.looked = now
+            path = newest_model(self.folder)
+            if path is not None and path != self.path:
+                self.evaluator = OnnxEvaluator(path, self.game, threads=1)
+                self.path = path
+        if self.evaluator is None:
+            raise AzError(f"{self.folder} holds no model to play with.")
+        return self.evaluator
+
+
+class _Outbox:
+    """Finished games on their way to a file."""
+
+    def __init__(self, job: WorkerJob, game: Game, pipe: Connection) -> None:
+        self.job, self.game, self.pipe = job, game, pipe
+        self.games: list[FinishedGame] = []
+        self.rows = 0
+        self.number = 0
+        self.written = time.monotonic()
+
+    def add(self, finished: FinishedGame, simulations: int, next_game: int) -> None:
+        self.games.append(finished)
+        self.rows += len(finished.rows)
+        now = time.monotonic()
+        if self.rows >= ROWS_A_FILE or now - self.written >= SECONDS_A_FILE:
+            self.flush(simulations, next_game)
+            self.written = now
+
+    def flush(self, simulations: int, next_game: int) -> None:
+        name = record_name(self.job.session, self.job.worker, self.number)
+        games = sorted(self.games, key=lambda game: game.k)
+        write_records(self.job.run / "records" / name, self.game, games, self.job.seed, self.job.config.header())
+        stats: dict[str, Any] = {
+            "games": len(games),
+            "plies": sum(game.plies for game in games),
+            "first_wins": sum(game.outcome_first == 1 for game in games),
+            "draws": sum(game.outcome_first == 0 for game in games),
+            "simulations": simulations,
+            "next_game": next_game,  # every number below it has been begun
+        }
+        self.pipe.send(("file", name, stats))
+        self.games, self.rows = [], 0
+        self.number += 1
+
+
+def worker_main(job: WorkerJob, pipe: Connection, paused: Any) -> None:
+    """The process's body. paused: a shared flag; while it is set the worker rests (the learner is behind)."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+    try:
+        game = load_game(job.game)
+        models = _NewestModel(job.run / "models", game)
+        batch = SelfplayBatch(game, job.config, job.seed, job.config.slots)
+        outbox = _Outbox(job, game, pipe)
+        k = job.first_game
+
+        def next_game() -> tuple[int, Evaluator]:
+            nonlocal k
+            k += job.stride
+            return k - job.stride, models.get()
+
+        def rest() -> None:
+            while paused.value and os.getppid() == parent:
+                time.sleep(0.005)
+
+        for finished in batch.play(next_game, rest):
+            if os.getppid() != parent:
+                return
+            outbox.add(finished, batch.simulations, k)
+    except (BrokenPipeError, EOFError):
+        return
+    except AzError as error:
+        pipe.send(("error", str(error)))

@@ -1,0 +1,76 @@
+"""What a training run is handed: publishing through the gates, and scores from the arena."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from az.engine.errors import Refused
+from az.engine.game import Game
+from az.engine.score import ScoreJob, ScoreProcess
+from az.export.parity import Positions
+from az.export.pipeline import Candidate, publish
+from az.train.config import RunConfig
+from az.train.learner import Learner
+from az.train.replay import Replay
+
+PARITY_ROWS = 33  # odd, so that the full batch is no multiple of a vector's width
+
+
+class RunServices:
+    """Implements az.train.run.Services."""
+
+    def __init__(self, game: Game, config: RunConfig) -> None:
+        self.game, self.config = game, config
+        self._score = ScoreProcess()
+
+    def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> Path:
+        """models/NNNNNN.onnx through finite gate, export and parity. Raises Refused."""
+        names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
+        also = {
+            f"optimizer.{field}.{names[id(parameter)]}": tensor
+            for parameter, state in learner.optimizer.state.items()
+            for field, tensor in state.items()
+            if hasattr(tensor, "isfinite") and tensor.is_floating_point()
+        }
+        if learner.average is not None:
+            also |= {f"weights.{name}": tensor for name, tensor in learner.model.state_dict().items()}
+        candidate = Candidate(
+            state=learner.published().state_dict(),
+            game=self.game,
+            net=self.config.net,
+            step=learner.steps,
+            preset=self.config.preset,
+            also=also,
+            stamp=not self.config.deterministic,
+        )
+        result = publish(candidate, folder, number, _real_positions(replay))
+        if isinstance(result, Refused):
+            raise result
+        return result.path
+
+    def start_score(self, model: Path, config: RunConfig) -> None:
+        """Begin a match of this model against the configured opponent, in the background."""
+        arena = config.arena
+        self._score.start(
+            ScoreJob(config.game, model.resolve(), arena.opponent, arena.games, arena.simulations, config.seed)
+        )
+
+    def finished_score(self, wait: bool) -> dict[str, Any] | None:
+        """The figures of a match that has ended since the last call."""
+        return self._score.finished(wait)
+
+    def close(self) -> None:
+        """Stop a match under way."""
+        self._score.close()
+
+
+def _real_positions(replay: Replay) -> Positions | None:
+    """Positions spread over the window, or None while it is nearly empty (random games then)."""
+    if len(replay) < PARITY_ROWS:
+        return None
+    rows = np.linspace(replay.first_row, replay.total_rows - 1, PARITY_ROWS).astype(np.int64)
+    batch = replay.gather(rows, np.zeros(PARITY_ROWS, np.int64))
+    return Positions(batch.planes, batch.mask)

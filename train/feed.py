@@ -1,0 +1,74 @@
+"""Record files on their way into the replay: each is checked on entry, the bad ones are put aside."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from az.engine.errors import Refused
+from az.engine.game import Game
+from az.engine.records import check_records, read_records
+from az.train.folder import RunFolder
+from az.train.replay import Replay
+
+
+class Feed:
+    """The replay and the files behind it."""
+
+    def __init__(self, folder: RunFolder, game: Game, capacity: int, report: Callable[[str], None]) -> None:
+        self.folder, self.game, self.capacity, self.report = folder, game, capacity, report
+        self.replay = Replay(game, capacity)
+        self.files: deque[tuple[str, int]] = deque()  # names and rows of the files on the disk, oldest first
+        self.forgotten_rows = 0  # rows of files that have been deleted
+        self.quarantined = 0
+        self.last_game = -1  # highest number of a game seen
+
+    @property
+    def total_rows(self) -> int:
+        """Rows ever accepted."""
+        return self.replay.total_rows
+
+    def load_all(self, forgotten_rows: int, gone: list[str]) -> None:
+        """After a resume: delete what was to be deleted, read the rest."""
+        self.folder.remove_records(gone)
+        self.forgotten_rows = forgotten_rows
+        self.replay = Replay(self.game, self.capacity, first_row=forgotten_rows)
+        for path in self.folder.record_files():
+            self.take(path)
+
+    def take(self, path: Path) -> int:
+        """Read, check and add one file; returns its rows, 0 when it was quarantined."""
+        try:
+            records = read_records(path, self.game)
+            faults = check_records(self.game, records)
+            if faults:
+                first = faults[0]
+                raise Refused(
+                    f"{path}: row {first.row} (game {int(records.games[first.row])}, ply {int(records.plies[first.row])}),"
+                    f" {first.field}: {first.reason}; {len(faults)} bad rows in all."
+                )
+        except Refused as refusal:
+            self.quarantined += 1
+            self.folder.quarantine(path, str(refusal))
+            self.report(f"quarantined {path.name}: {refusal}")
+            return 0
+        if len(records):
+            self.replay.add(records)
+            self.last_game = max(self.last_game, int(records.games.max()))
+        self.last_game = max([self.last_game, *(game[0] for game in records.header["games"])])
+        self.files.append((path.name, len(records)))
+        return len(records)
+
+    def left_window(self) -> list[str]:
+        """Names of the oldest files all of whose rows are older than the last `capacity`.
+
+        They stop counting as on the disk; the caller deletes them once a checkpoint says so.
+        """
+        names = []
+        total = self.total_rows
+        while self.files and total - self.forgotten_rows - self.files[0][1] >= self.capacity:
+            name, rows = self.files.popleft()
+            self.forgotten_rows += rows
+            names.append(name)
+        return names

@@ -1,0 +1,135 @@
+"""A run's folder: who may use it, what is in it, and what has left the window."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from az.engine.errors import Refused, WrongRequest
+from az.engine.files import write_atomic
+from az.train.config import RunConfig, from_toml, to_toml
+
+RUNS = Path("runs")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def run_path(name: str) -> Path:
+    """RUN is a folder, or a name under runs/. Raises WrongRequest for a name that is neither."""
+    if (Path(name) / "config.toml").is_file():
+        return Path(name)
+    if not NAME.fullmatch(name):
+        raise WrongRequest(f"'{name}' is no name for a run: use letters, digits, '-', '_' and '.'.")
+    return RUNS / name
+
+
+def free_name(game: str) -> str:
+    """GAME-1, GAME-2, …: the first that is not taken."""
+    number = 1
+    while (RUNS / f"{game}-{number}").exists():
+        number += 1
+    return f"{game}-{number}"
+
+
+class RunFolder:
+    """The files of one run, locked while this object lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records = path / "records"
+        self.models = path / "models"
+        self.quarantined = path / "quarantine"
+        self._lock = FileLock(path / "lock", timeout=0)
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+        """A new run. Raises WrongRequest when there is one of that name."""
+        if path.exists() and any(path.iterdir()):
+            raise WrongRequest(
+                f"the run '{path}' is there already: go on with it by `az resume {path.name}`,"
+                " or choose another name with --run."
+            )
+        folder = cls(path)
+        for part in (folder.records, folder.models, path / "checkpoints", path / "health"):
+            part.mkdir(parents=True, exist_ok=True)
+        folder.lock()
+        write_atomic(path / "config.toml", to_toml(config).encode())
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[RunFolder, RunConfig]:
+        """A run that is there, with its configuration. Raises WrongRequest or Refused."""
+        config = path / "config.toml"
+        if not config.is_file():
+            names = sorted(p.parent.name for p in RUNS.glob("*/config.toml"))
+            there = f"the runs are {', '.join(names)}" if names else "there are no runs yet; make one with `az train GAME`"
+            raise WrongRequest(f"there is no run '{path.name}': {there}.")
+        folder = cls(path)
+        folder.lock()
+        try:
+            text = config.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f"{config} cannot be read: {error}.") from None
+        return folder, from_toml(text)
+
+    def lock(self) -> None:
+        """Hold the run against other processes; the system lets go when this one ends, however it ends."""
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise WrongRequest(f"the run '{self.path}' is in use by another process: stop that one first.") from None
+
+    def unlock(self) -> None:
+        """Let others use the run."""
+        self._lock.release()
+
+    def record_files(self) -> list[Path]:
+        """The record files, oldest first."""
+        return sorted(self.records.glob("[0-9]*.npz"))
+
+    def quarantine(self, file: Path, reason: str) -> None:
+        """Put a bad record file aside with the reason; the run goes on without it."""
+        self.quarantined.mkdir(exist_ok=True)
+        note = {"file": file.name, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        write_atomic(self.quarantined / f"{file.name}.json", json.dumps(note, indent=1).encode())
+        os.replace(file, self.quarantined / file.name)
+
+    def remove_records(self, names: list[str]) -> None:
+        """Delete record files that left the window (a name that is gone already is fine)."""
+        for name in names:
+            (self.records / name).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written; nobody ever reads these."""
+        for folder in (self.path, self.records, self.models):
+            for leftover in folder.glob(".*.tmp-*"):
+                leftover.unlink(missing_ok=True)
+
+
+class RunLog:
+    """log.jsonl: one JSON object a line, appended. A line torn by a kill is cut off when the run goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists():
+            data = path.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            if len(whole) != len(data):
+                write_atomic(path, whole)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Append {"kind": …, …}; NaN never appears as a bare word that JSON does not know."""
+        clean = {k: (None if isinstance(v, float) and not abs(v) < float("inf") else v) for k, v in values.items()}
+        self._file.write(json.dumps({"kind": kind, **clean}, separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

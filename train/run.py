@@ -1,0 +1,423 @@
+"""One training run: self-play and learner side by side, or taking turns where a seed must give the same run again.
+
+The run is handed publishing and scoring as callables (`Services`), so that training knows nothing of export.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from az.engine.errors import Refused, WrongRequest
+from az.engine.game import load_game
+from az.engine.warm import warm_up
+from az.engine.worker import WorkerJob
+from az.train import checkpoint
+from az.train.config import RunConfig
+from az.train.events import EventFile
+from az.train.feed import Feed
+from az.train.folder import RunFolder, RunLog
+from az.train.learner import Learner, StepMetrics
+from az.train.model import Network
+from az.train.pool import WorkerPool
+from az.train.replay import Replay, window_rows
+from az.train.turns import play_turn
+
+MOST_REFUSALS = 3  # models refused one after the other before the run stops
+BACKLOG_STEPS = 48  # steps that the learner may be behind before self-play rests
+SHOW_EVERY = 0.25  # seconds between two reports
+LOG_EVERY = 20  # steps between two lines of the log
+MODELS_KEPT = 20  # the newest, and every 50th
+
+
+class Services(Protocol):
+    """What the run cannot do itself."""
+
+    def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> Path:
+        """Write models/NNNNNN.onnx through every gate. Raises Refused."""
+        ...
+
+    def start_score(self, model: Path, config: RunConfig) -> None:
+        """Begin to measure a model in the background, unless a measurement is under way."""
+        ...
+
+    def finished_score(self, wait: bool) -> dict[str, Any] | None:
+        """The result of a measurement that has ended since the last call, if any; `wait` for one under way."""
+        ...
+
+    def close(self) -> None:
+        """Stop what is under way."""
+        ...
+
+
+@dataclass
+class Counters:
+    """What a checkpoint keeps beside tensors; everything else is found again on the disk."""
+
+    elapsed: float = 0.0  # seconds of training, over all sessions
+    session: int = 0
+    games: int = 0
+    plies: int = 0
+    simulations: int = 0
+    first_wins: int = 0
+    draws: int = 0
+    model: int = 0  # number of the newest model
+    turns: int = 0
+    forgotten_rows: int = 0
+    gone: list[str] = field(default_factory=list)  # record files to delete
+    batches: dict[str, Any] = field(default_factory=dict)  # the generator that draws batches
+    finished: bool = False
+    score: float | None = None
+
+
+class Run:
+    """Use as `Run(folder, config, services, report).train()`."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        services: Services,
+        report: Callable[[dict[str, Any]], None],
+        message: Callable[[str], None],
+    ) -> None:
+        self.folder, self.config, self.services = folder, config, services
+        self.report, self.message = report, message
+        self.game = load_game(config.game)
+        self.count = Counters()
+        self.stop_asked = False
+        warm_up(self.game, message)  # before the clock starts, and in one process only
+        torch.manual_seed(config.seed)
+        self.device = _device(config)
+        self._set_threads()
+        network = Network(self.game.planes_shape, self.game.num_actions, config.net)
+        self.learner = Learner(network, config.learner, self.device)
+        self.rng = np.random.default_rng(config.seed)
+        self.feed = Feed(folder, self.game, config.replay.window, self._say)
+        self._resume()
+        self.log = RunLog(folder.path / "log.jsonl")
+        self.events = EventFile(folder.path, self.count.session)
+        self.begun = time.monotonic() - self.count.elapsed
+        self._clock = {name: time.monotonic() for name in ("show", "publish", "checkpoint", "score")}
+        self._clock["show"] = self._clock["score"] = 0.0
+        self._speed: list[tuple[float, int]] = []
+        self._refusals = 0
+        self._published_step = -1
+        self._latest: StepMetrics | None = None
+
+    # -- beginning ---------------------------------------------------------------------------------------------
+
+    def _set_threads(self) -> None:
+        cores = os.cpu_count() or 1
+        # Workers fill the cores; a second learner thread would only wait at barriers for a core that a worker has.
+        torch.set_num_threads(1 if self.config.deterministic or cores <= 2 else max(1, cores // 4))
+        torch.use_deterministic_algorithms(self.config.deterministic)
+
+    def _resume(self) -> None:
+        self.folder.sweep()
+        found, reasons = checkpoint.latest(self.folder.path)
+        for reason in reasons:
+            self._say(reason)
+        if found is not None:
+            found.check_game(self.game)
+            found.restore(self.learner.model, self.learner.optimizer, self.learner.average)
+            self.learner.steps = found.step
+            self.count = Counters(**found.extra)
+            self.rng = checkpoint.numpy_from_state(self.count.batches)
+        if self.config.deterministic:
+            self._forget_unfinished_turn()
+        self.feed.load_all(self.count.forgotten_rows, self.count.gone)
+        numbers = [int(path.stem) for path in self.folder.models.glob("[0-9]*.json")]
+        self.count.model = max([self.count.model, *numbers])
+        sessions = [int(path.name.partition("-")[0]) for path in self.folder.record_files()]
+        self.count.session = max([self.count.session, *sessions]) + 1
+
+    def _forget_unfinished_turn(self) -> None:
+        """A deterministic run goes on exactly from its checkpoint: later files are made again, the same."""
+        for path in self.folder.record_files():
+            if int(path.name.split("-")[1]) >= self.count.turns:
+                path.unlink()
+        for path in self.folder.models.glob("[0-9]*.*"):
+            if int(path.stem) > self.count.model:
+                path.unlink()
+
+    # -- the two ways of training ------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train until the limit of time or steps, or until asked to stop; always leaves a checkpoint."""
+        if self.count.finished and self._over():
+            raise WrongRequest(
+                f"the run '{self.folder.path.name}' is finished: train longer with --minutes or --steps."
+            )
+        self.count.finished = False
+        with self._interruptible():
+            try:
+                if not any(self.folder.models.glob("[0-9]*.json")):
+                    self._publish()
+                if self.learner.steps == 0:
+                    self._checkpoint()
+                if self.config.deterministic:
+                    self._in_turns()
+                else:
+                    self._side_by_side()
+                self._finish()
+            finally:
+                self.services.close()
+                self.events.close()
+                self.log.close()
+
+    def _side_by_side(self) -> None:
+        workers = self.config.workers or os.cpu_count() or 1
+        job = WorkerJob(
+            run=self.folder.path.resolve(),
+            game=self.game.name,
+            config=self.config.selfplay,
+            seed=self.config.seed,
+            session=self.count.session,
+            worker=0,
+            first_game=self.feed.last_game + 1,
+            stride=workers,
+        )
+        pool = WorkerPool(job, workers, self._say)
+        try:
+            while not self._over():
+                ready = self._may_train()
+                pool.listen(0.0 if ready else 0.05, self._take)
+                pool.pause(self._backlog() > BACKLOG_STEPS * self.config.learner.batch)
+                if ready:
+                    self._step()
+                    self._publish_when_due()
+                self._checkpoint_when_due()
+                self._score_when_due()
+                self._show()
+        finally:
+            pool.stop()
+
+    def _in_turns(self) -> None:
+        while not self._over():
+            model = self.folder.models / f"{self.count.model:06d}.onnx"
+            name, stats = play_turn(self.folder, self.game, self.config, model, self.count.turns)
+            self._take(name, stats)
+            self.count.turns += 1
+            wanted = self.config.steps_per_turn or 1 << 60
+            done = 0
+            while done < wanted and self._may_train() and not self._over():
+                self._step()
+                self._publish_when_due()
+                self._show()
+                done += 1
+            self._publish_newest()
+            if not self.stop_asked:
+                self._checkpoint_when_due(turn=True)
+
+    def _may_train(self) -> bool:
+        rows = self.feed.total_rows
+        return rows >= self.config.replay.min_rows and self._backlog() >= self.config.learner.batch
+
+    def _backlog(self) -> float:
+        """Rows that the learner may still draw before it must wait for self-play."""
+        if self.feed.total_rows < self.config.replay.min_rows:
+            return 0.0
+        return self.feed.total_rows * self.config.replay.reuse - self.learner.steps * self.config.learner.batch
+
+    def _over(self) -> bool:
+        config = self.config
+        out_of_time = config.minutes > 0 and not config.deterministic and self._elapsed() >= config.minutes * 60
+        return self.stop_asked or out_of_time or 0 < config.steps <= self.learner.steps
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+    def _progress(self) -> float:
+        """The share of the planned time or steps that is over, for the learning rate."""
+        config = self.config
+        parts = [0.0]
+        if config.minutes > 0 and not config.deterministic:
+            parts.append(self._elapsed() / (config.minutes * 60))
+        if config.steps > 0:
+            parts.append(self.learner.steps / config.steps)
+        return min(1.0, max(parts))
+
+    # -- one thing at a time -----------------------------------------------------------------------------------
+
+    def _take(self, name: str, stats: dict[str, Any]) -> None:
+        if not self.feed.take(self.folder.records / name):
+            return
+        for counter in ("games", "plies", "first_wins", "draws", "simulations"):
+            setattr(self.count, counter, getattr(self.count, counter) + stats[counter])
+        self._speed.append((time.monotonic(), self.count.plies))
+        self._speed = self._speed[-40:]
+
+    def _step(self) -> None:
+        config, replay = self.config, self.feed.replay
+        window = window_rows(config.replay, replay.total_rows)
+        batch = replay.sample(
+            config.learner.batch, self.rng, window, config.learner.q_mix, config.learner.symmetries
+        )
+        metrics = self.learner.step(batch, self._progress())
+        if metrics.step % LOG_EVERY == 0 or metrics.step == 1:
+            self._log_step(metrics, window)
+
+    def _log_step(self, metrics: StepMetrics, window: int) -> None:
+        values: dict[str, Any] = {**asdict(metrics), "window": window, **self._totals()}
+        wall = 0.0 if self.config.deterministic else time.time()
+        if not self.config.deterministic:
+            values |= {"time": wall, "elapsed": self._elapsed()}
+        self.log.write("step", values)
+        groups = {"loss": ("policy_loss", "value_loss", "l2", "total")}
+        groups |= {"policy": ("entropy", "target_entropy", "max_logit"), "run": ("rows", "games", "lr", "window")}
+        groups |= {"health": ("grad_norm", "buffer_norm", "max_pre_tanh")}
+        scalars = {f"{group}/{name}": values[name] for group, names in groups.items() for name in names}
+        self.events.scalars(scalars, metrics.step, wall)
+        self._latest = metrics
+
+    def _totals(self) -> dict[str, Any]:
+        return {
+            "rows": self.feed.total_rows,
+            "games": self.count.games,
+            "plies": self.count.plies,
+            "simulations": self.count.simulations,
+            "model": self.count.model,
+        }
+
+    def _publish_when_due(self) -> None:
+        rules, now = self.config.replay, time.monotonic()
+        by_steps = rules.publish_every_steps and self.learner.steps % rules.publish_every_steps == 0
+        late = now - self._clock["publish"] >= rules.publish_every_seconds
+        by_time = rules.publish_every_seconds and late and not self.config.deterministic
+        if by_steps or by_time:
+            self._publish()
+
+    def _publish_newest(self) -> None:
+        if self._published_step != self.learner.steps:
+            self._publish()
+
+    def _publish(self) -> None:
+        first = not any(self.folder.models.glob("[0-9]*.json"))
+        number = 0 if first else self.count.model + 1
+        try:
+            self.services.publish(self.learner, self.feed.replay, self.folder.models, number)
+        except Refused as refusal:
+            self._refusals += 1
+            self._say(f"model {number:06d} was refused: {refusal}")
+            if first or self._refusals >= MOST_REFUSALS:
+                raise
+            return
+        finally:
+            self._clock["publish"] = time.monotonic()
+        self._refusals = 0
+        self.count.model = number
+        self._published_step = self.learner.steps
+        for path in self.folder.models.glob("[0-9]*.json"):
+            old = int(path.stem)
+            if old % 50 and old <= number - MODELS_KEPT:
+                path.unlink()  # the card first: without it the model is not published
+                path.with_suffix(".onnx").unlink(missing_ok=True)
+
+    def _checkpoint_when_due(self, turn: bool = False) -> None:
+        every = self.config.checkpoint_steps
+        due_steps = every and self.learner.steps and self.learner.steps % every == 0 and not self.config.deterministic
+        late = time.monotonic() - self._clock["checkpoint"] >= self.config.checkpoint_minutes * 60
+        if turn or due_steps or (late and not self.config.deterministic):
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        count = self.count
+        gone = self.feed.left_window()
+        count.gone, count.forgotten_rows = gone, self.feed.forgotten_rows
+        count.elapsed = 0.0 if self.config.deterministic else self._elapsed()
+        count.batches = checkpoint.numpy_state(self.rng)
+        learner = self.learner
+        checkpoint.save(
+            self.folder.path, learner.steps, learner.model, learner.optimizer, learner.average, asdict(count),
+            game=self.game, config=self.config,
+        )  # fmt: skip
+        checkpoint.prune(self.folder.path, self.config.keep_checkpoints)
+        self.folder.remove_records(gone)
+        self._clock["checkpoint"] = time.monotonic()
+
+    def _score_when_due(self) -> None:
+        self._take_score(wait=False)
+        every = self.config.arena.every_minutes * 60
+        if every and self.config.arena.games and time.monotonic() - max(self._clock["score"], self.begun) >= every:
+            self._clock["score"] = time.monotonic()
+            self.services.start_score(self.folder.models / f"{self.count.model:06d}.onnx", self.config)
+
+    def _take_score(self, wait: bool) -> None:
+        result = self.services.finished_score(wait)
+        if result is not None:
+            self.count.score = result["score"]
+            self.log.write("score", {"step": self.learner.steps, "elapsed": self._elapsed(), **result})
+            self.events.scalars({"arena/score": result["score"]}, self.learner.steps, time.time())
+            self.report({"arena": result["score"]})
+
+    def _finish(self) -> None:
+        self._publish_newest()
+        self.count.finished = not self.stop_asked
+        self._checkpoint()
+        self._show(now=True)
+
+    # -- for people --------------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        self.message(text)
+
+    def _show(self, now: bool = False) -> None:
+        moment = time.monotonic()
+        if not now and moment - self._clock["show"] < SHOW_EVERY:
+            return
+        self._clock["show"] = moment
+        config = self.config
+        stats: dict[str, Any] = {
+            "games": self.count.games,
+            "positions": self.count.plies,
+            "step": self.learner.steps,
+            "version": self.count.model,
+            "total_steps": config.steps,
+            "window": window_rows(config.replay, self.feed.total_rows),
+            "rows": self.feed.total_rows,
+            "window_size": config.replay.window,
+            "elapsed": self._elapsed(),
+        }
+        if config.minutes and not config.deterministic:
+            stats["left"] = max(0.0, config.minutes * 60 - self._elapsed())
+        if len(self._speed) > 1:
+            (t0, p0), (t1, p1) = self._speed[0], self._speed[-1]
+            stats["positions_per_second"] = (p1 - p0) / max(1e-9, t1 - t0)
+        metrics = self._latest
+        if metrics is not None:
+            stats |= {name: getattr(metrics, name) for name in ("policy_loss", "value_loss", "entropy")}
+            stats["learning_rate"] = metrics.lr
+        self.report(stats)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run cleanly; a second Ctrl-C is Python's own."""
+
+        def ask(*_: Any) -> None:
+            self.stop_asked = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._say("stopping: writing a checkpoint")
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _device(config: RunConfig) -> torch.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise WrongRequest("device is cuda and this torch finds no CUDA device: use device=cpu or device=auto.")
+    cuda = config.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if cuda else "cpu")

@@ -1,0 +1,53 @@
+"""Deterministic runs: a turn's games are fixed by (model, parameters, seed, numbers), however many threads play them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from az.engine.evaluator import Evaluator
+from az.engine.game import Game
+from az.engine.onnx_evaluator import OnnxEvaluator
+from az.engine.records import FinishedGame, write_records
+from az.engine.selfplay import SelfplayBatch
+from az.engine.worker import record_name
+from az.train.config import RunConfig
+from az.train.folder import RunFolder
+
+
+def play_turn(folder: RunFolder, game: Game, config: RunConfig, model: Path, turn: int) -> tuple[str, dict[str, Any]]:
+    """Play games [turn · n, (turn + 1) · n) with this model and write them to one file; its name and its counts."""
+    count = config.games_per_turn
+    first = turn * count
+    numbers = itertools.count(first)
+    lock = threading.Lock()
+    threads = min(config.workers or os.cpu_count() or 1, count)
+
+    def play(_: int) -> tuple[list[FinishedGame], int]:
+        evaluator = OnnxEvaluator(model, game, threads=1, provider="cpu")
+        batch = SelfplayBatch(game, config.selfplay, config.seed, min(config.selfplay.slots, -(-count // threads)))
+
+        def next_game() -> tuple[int, Evaluator] | None:
+            with lock:
+                k = next(numbers)
+            return (k, evaluator) if k < first + count else None
+
+        return list(batch.play(next_game)), batch.simulations
+
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(play, range(threads)))
+    games = sorted((game for part, _ in parts for game in part), key=lambda game: game.k)
+    name = record_name(0, 0, turn)
+    write_records(folder.records / name, game, games, config.seed, config.selfplay.header())
+    stats = {
+        "games": len(games),
+        "plies": sum(game.plies for game in games),
+        "first_wins": sum(game.outcome_first == 1 for game in games),
+        "draws": sum(game.outcome_first == 0 for game in games),
+        "simulations": sum(simulations for _, simulations in parts),
+    }
+    return name, stats
