@@ -1,0 +1,237 @@
+"""The command `az`: thin, and quick to start; everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from az.engine.errors import AzError, WrongRequest
+
+app = typer.Typer(
+    name="az",
+    help="Train an AlphaZero, trust it, and play against it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
+
+
+def _emit(as_json: bool, values: dict[str, Any], text: str) -> None:
+    print(json.dumps(values) if as_json else text)
+
+
+def _at_least(value: float, low: float, option: str) -> None:
+    if not low <= value < 1e12:
+        raise WrongRequest(f"{option} is {value}: it must be {low:g} or more.")
+
+
+@app.command()
+def games(as_json: Json = False) -> None:
+    """List the games."""
+    from az.engine.game import game_names, load_game
+    from az.engine.models import default_model
+
+    rows = []
+    for name in game_names():
+        game = load_game(name)
+        model = default_model(name)
+        rows.append(
+            {"game": name, "version": game.version, "actions": game.num_actions, "planes": list(game.planes_shape),
+             "model": model.name if model else None}
+        )  # fmt: skip
+    lines = [
+        f"{r['game']:<12} {r['actions']:>4} actions, planes {'×'.join(map(str, r['planes']))}"
+        + (", with a trained model" if r["model"] else "")
+        for r in rows
+    ]
+    _emit(as_json, {"games": rows}, "\n".join(lines))
+
+
+@app.command()
+def check(game: str, games: Annotated[int, typer.Option(help="Random games.")] = 50, seed: Seed = 0, as_json: Json = False) -> None:  # fmt: skip  # noqa: E501
+    """Check a game against the laws of the contract."""
+    from az.engine.conformance import check_game, playthrough
+    from az.engine.game import load_game
+    from az.engine.search.laws import check_search
+
+    _at_least(games, 1, "--games")
+    loaded = load_game(game)
+    broken = check_game(loaded, games, seed) + check_search(loaded, min(games, 20), seed)
+    good = f"{game} obeys every law in {games} random games. Read one, since no law knows who should have won:\n\n"
+    text = "\n".join(broken) if broken else good + playthrough(loaded, seed)
+    _emit(as_json, {"game": game, "games": games, "broken": broken}, text)
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def perft(
+    game: str,
+    depth: int,
+    position: Annotated[str | None, typer.Option(help="Where to start, in the game's position text.")] = None,
+    hops: Annotated[bool, typer.Option("--hops", help="Count every hop of a multiple jump as a ply.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count the sequences of so many plies, as people count them."""
+    from az.engine.game import load_game
+    from az.engine.perft import perft as count_plies
+
+    loaded = load_game(game)
+    if not 0 <= depth <= 100:
+        raise WrongRequest(f"depth is {depth}: it must lie between 0 and 100.")
+    state = loaded.new_state() if position is None else loaded.parse_position(position)
+    count = int(count_plies(loaded, state, depth, hops))
+    _emit(as_json, {"game": game, "depth": depth, "count": count}, f"{count}")
+
+
+@app.command()
+def train(
+    game: str,
+    run: Annotated[str | None, typer.Option(help="Name of the run: a folder under runs/.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="quick (fast on two cores) or seed (the founding description).")
+    ] = "quick",
+    seed: Seed = 0,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Take turns: a seed gives the same bytes.")
+    ] = False,
+    minutes: Annotated[float | None, typer.Option(help="Minutes of training.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as learner.batch=512.")] = None,
+) -> None:
+    """Train a network from zero."""
+    from az.export.command import new_run
+
+    new_run(game, run, preset, seed, deterministic, minutes, steps, settings or [])
+
+
+@app.command()
+def resume(
+    run: str,
+    minutes: Annotated[float | None, typer.Option(help="Minutes of training in all, those before included.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps in all, those before included.")] = None,
+) -> None:
+    """Go on with a run from its last checkpoint."""
+    from az.export.command import resume_run
+
+    resume_run(run, minutes, steps)
+
+
+@app.command()
+def selfplay(
+    model: str,
+    games: Annotated[int, typer.Option(help="Games 0 … N-1.")],
+    out: Annotated[Path, typer.Option(help="Folder for the record files.")],
+    seed: Seed = 0,
+    threads: Annotated[int, typer.Option(help="Threads; changes the speed, not a byte.")] = 1,
+    batch: Annotated[int, typer.Option(help="Games in flight a thread; changes the speed, not a byte.")] = 64,
+    sims: Annotated[int, typer.Option(help="Simulations a move.")] = 100,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as temperature=1.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Play games of a model against itself into record files."""
+    from az.engine.selfplay_command import selfplay_command
+
+    for value, option in ((games, "--games"), (threads, "--threads"), (batch, "--batch"), (sims, "--sims")):
+        _at_least(value, 1, option)
+    _at_least(seed, 0, "--seed")
+    values = selfplay_command(model, games, seed, out, threads, batch, sims, settings or [], quiet=as_json)
+    text = "{games} games, {rows} rows, {seconds:.1f} s, {simulations_per_s:,.0f} simulations a second → {out}"
+    _emit(as_json, values, text.format(**values))
+
+
+@app.command()
+def export(checkpoint: Path, out: Annotated[Path, typer.Option(help="The ONNX file to write.")], as_json: Json = False) -> None:  # fmt: skip  # noqa: E501
+    """Prove a checkpoint finite and write it as ONNX."""
+    from az.export.pipeline import export_checkpoint
+
+    card = export_checkpoint(checkpoint, out).card
+    _emit(as_json, card, f"{out}: step {card['step']}, torch and onnxruntime differ by {card['parity_error']:.1e}")
+
+
+@app.command()
+def arena(
+    a: str,
+    b: str,
+    games: Annotated[int, typer.Option(help="Games; colours are paired.")] = 100,
+    sims: Annotated[int, typer.Option(help="Simulations a move of the models; 0 = the network alone.")] = 200,
+    sims_b: Annotated[int | None, typer.Option(help="Simulations of B, where they differ.")] = None,
+    seed: Seed = 0,
+    game: Annotated[str | None, typer.Option(help="The game, where neither player is a model.")] = None,
+    sprt: Annotated[str | None, typer.Option(help="ELO0:ELO1, stop as soon as it is decided which holds.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Match of two players: a model, random, rollouts:N or minimax:D. Figures are from A's side."""
+    from az.engine.terminal.match import match_command
+
+    for value, option in ((sims, "--sims"), (sims if sims_b is None else sims_b, "--sims-b"), (seed, "--seed")):
+        _at_least(value, 0, option)
+    values = match_command(a, b, games, sims, sims_b, seed, game, sprt, quiet=as_json)
+    if as_json:
+        print(json.dumps(values))
+
+
+@app.command()
+def play(
+    game: Annotated[str, typer.Argument(help="See az games.")] = "connect4",
+    model: Annotated[str | None, typer.Option(help="An ONNX file, a run, or a shipped model.")] = None,
+    sims: Annotated[int | None, typer.Option(help="Simulations of the engine for each move.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds of the engine for each move.")] = None,
+    second: Annotated[bool, typer.Option("--second", help="Let the engine begin.")] = False,
+) -> None:
+    """Play against a model in the terminal."""
+    from az.engine.terminal.start import play_command
+
+    raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0))
+
+
+@app.command()
+def analyze(model: str) -> None:
+    """Answer questions about positions: JSON lines in and out (docs/commands.md)."""
+    from az.engine.analyze import analyze as answer
+    from az.engine.models import load_evaluator
+    from az.engine.search.params import SearchParams
+
+    evaluator = load_evaluator(model)
+    raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout))
+
+
+def main() -> NoReturn:
+    """Expected errors are one sentence on stderr; exit 0 done, 1 the answer is no, 2 the request was wrong."""
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except AzError as error:
+        print(f"az: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("az: stopped.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.exit(0)
+        if hasattr(error, "format_message"):  # a usage error of typer's
+            text = " ".join(error.format_message().split()).rstrip(".")
+            print(f"az: {text}; see az --help.", file=sys.stderr)
+            sys.exit(2)
+        if isinstance(error, OSError):
+            print(f"az: {error.filename or 'the system'}: {error.strerror}.", file=sys.stderr)
+            sys.exit(2)
+        if type(error).__name__ == "Abort":
+            sys.exit(130)
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -98,7 +98,7 @@ class RulePointer(types.WrapperAddressProtocol):
         self._address = _get_wrapper_address(rule, self._signature)
         self._rule = rule  # keeps the code alive
 
-    def __wrapper_address__(self) -> int:  # noqa: PLW3201
+    def __wrapper_address__(self) -> int:
         return self._address
 
     def signature(self) -> Any:

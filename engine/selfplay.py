@@ -28,14 +28,18 @@ class SelfplayConfig:
     c_puct: float = key(1.25, "exploration constant; AlphaZero: 1.25", 0.0, 100.0)
     fpu_reduction: float = key(0.0, "how much less than its parent an unvisited move is worth; KataGo: 0.2", 0.0, 2.0)
     noise_fraction: float = key(0.25, "share of Dirichlet noise at the root; AlphaZero: 0.25", 0.0, 1.0)
-    noise_alpha: float = key(10.0, "the Dirichlet's alpha times the number of legal moves; AlphaZero: about 10", 1e-3, 1e6)
+    noise_alpha: float = key(
+        10.0, "the Dirichlet's alpha times the number of legal moves; AlphaZero: about 10", 1e-3, 1e6
+    )
     root_temperature: float = key(1.0, "softmax temperature of the root's prior; KataGo: 1.25 early", 0.05, 20.0)
     gumbel_considered: int = key(16, "moves that sequential halving starts with; Danihelka et al. 2022: 16", 1, 10_000)
     gumbel_scale: float = key(1.0, "scale of the Gumbel noise; Danihelka et al. 2022: 1", 0.0, 100.0)
     c_visit: float = key(50.0, "sigma(q) = (this + most visits) * c_scale * q; Danihelka et al. 2022", 0.0, 1e6)
     c_scale: float = key(1.0, "see c_visit", 0.0, 1e6)
     temperature: float = key(1.0, "moves are drawn from visits ** (1 / this); 0 = the most visited", 0.0, 20.0)
-    temperature_plies: int = key(30, "plies played with that temperature, then the best move; AlphaZero: 30", 0, 100_000)
+    temperature_plies: int = key(
+        30, "plies played with that temperature, then the best move; AlphaZero: 30", 0, 100_000
+    )
     opening_plies: int = key(0, "0 to this many random plies open a game (not recorded); Go-Exploit", 0, 1000)
     reuse_tree: bool = key(False, "keep the subtree of the move played (PUCT only); its visits are not simulations")
     leaves: int = key(1, "leaves in flight in one tree (virtual loss); more changes the games", 1, 256)

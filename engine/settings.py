@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import Field, field
 from typing import Any
+
+from az.engine.errors import WrongRequest
 
 BIG = 10**12  # no count in a run comes near it; beyond it a number is a slip of the keyboard
 
@@ -11,3 +13,27 @@ BIG = 10**12  # no count in a run comes near it; beyond it a number is a slip of
 def key(default: Any, meaning: str, low: float = 0, high: float = BIG, one_of: tuple[str, ...] = ()) -> Any:
     """A field with its meaning and the values it may take: [low, high] for numbers, `one_of` for words."""
     return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "one_of": one_of})
+
+
+KIND_TEXT = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+
+
+def parse_value(name: str, text: str, item: Field[Any]) -> Any:
+    """The value of a field made by `key`, from its text. Raises WrongRequest with the range."""
+    kind = type(item.default)
+    value: Any = text
+    if kind is bool:
+        value = {"true": True, "false": False}.get(text.lower())
+    elif kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+    if value is None:
+        raise WrongRequest(f"{name} is '{text}': it wants {KIND_TEXT[kind]}.")
+    words, low, high = (item.metadata[which] for which in ("one_of", "low", "high"))
+    if words and value not in words:
+        raise WrongRequest(f"{name} is '{text}': it can be {' or '.join(words)}.")
+    if kind in (int, float) and not low <= value <= high:
+        raise WrongRequest(f"{name} is {text}: it must lie between {low:g} and {high:g}.")
+    return value

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
+
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game, State
 from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.result import SearchResult
-from numpy.typing import NDArray
 
 Hops = tuple[int, ...]
 SearchStates = Callable[[Sequence[State], int], list[SearchResult]]  # (positions, simulations for each) -> answers

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+
 from az.engine import analyze as subject
 from az.engine.analyze import BadRequestError, analyze, read_request, split_lines
 from az.engine.errors import Refused

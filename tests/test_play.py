@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+
 from az.engine.errors import WrongRequest
 from az.engine.evaluator import UniformEvaluator
 from az.engine.game import Game, State, load_game
@@ -20,7 +22,6 @@ from az.engine.terminal import board
 from az.engine.terminal.board import Look, draw, grid, placed, verdict
 from az.engine.terminal.play import play
 from az.engine.whole_moves import WholeResult, whole_results
-from rich.console import Console
 
 PLAIN = Look(width=80, colour=False, unicode=True)
 

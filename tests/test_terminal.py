@@ -6,10 +6,11 @@ import io
 import math
 
 import pytest
+from rich.console import Console
+
 from az.engine.game import load_game
 from az.engine.terminal.board import Look, draw, picture
 from az.engine.terminal.progress import MatchDisplay, TrainingDisplay, duration, sparkline
-from rich.console import Console
 
 
 class Clock:

@@ -45,8 +45,9 @@ class Feed:
             if faults:
                 first = faults[0]
                 raise Refused(
-                    f"{path}: row {first.row} (game {int(records.games[first.row])}, ply {int(records.plies[first.row])}),"
-                    f" {first.field}: {first.reason}; {len(faults)} bad rows in all."
+                    f"{path}: row {first.row} (game {int(records.games[first.row])},"
+                    f" ply {int(records.plies[first.row])}), {first.field}: {first.reason};"
+                    f" {len(faults)} bad rows in all."
                 )
         except Refused as refusal:
             self.quarantined += 1

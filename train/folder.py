@@ -68,7 +68,9 @@ class RunFolder:
         config = path / "config.toml"
         if not config.is_file():
             names = sorted(p.parent.name for p in RUNS.glob("*/config.toml"))
-            there = f"the runs are {', '.join(names)}" if names else "there are no runs yet; make one with `az train GAME`"
+            there = (
+                f"the runs are {', '.join(names)}" if names else "there are no runs yet; make one with `az train GAME`"
+            )
             raise WrongRequest(f"there is no run '{path.name}': {there}.")
         folder = cls(path)
         folder.lock()

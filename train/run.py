@@ -260,9 +260,7 @@ class Run:
     def _step(self) -> None:
         config, replay = self.config, self.feed.replay
         window = window_rows(config.replay, replay.total_rows)
-        batch = replay.sample(
-            config.learner.batch, self.rng, window, config.learner.q_mix, config.learner.symmetries
-        )
+        batch = replay.sample(config.learner.batch, self.rng, window, config.learner.q_mix, config.learner.symmetries)
         metrics = self.learner.step(batch, self._progress())
         if metrics.step % LOG_EVERY == 0 or metrics.step == 1:
             self._log_step(metrics, window)

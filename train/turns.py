@@ -1,4 +1,4 @@
-"""Deterministic runs: a turn's games are fixed by (model, parameters, seed, numbers), however many threads play them."""
+"""Deterministic runs: a turn's games are fixed by (model, parameters, seed, numbers), whatever the threads."""
 
 from __future__ import annotations
 

@@ -90,10 +90,16 @@ def parse_position(text: str) -> State:
 
 
 def position_text(state: State) -> str:
-    """One order of moves that leads to this position (the squares of each player in turn, lowest first)."""
+    """One order of moves that leads to this position; a winning stone comes last."""
     stones = [[str(i) for i, stone in enumerate(state[1:], 1) if stone == 1 + player] for player in (0, 1)]
-    turns = [stones[ply % 2][ply // 2] for ply in range(len(stones[0]) + len(stones[1]))]
-    return "".join(turns)
+    last = stones[1 - state[0]]  # of the player who has just moved
+    for _ in last:
+        last.append(last.pop(0))
+        before = state.copy()
+        before[int(last[-1])] = 0
+        if not has_line(before):
+            break
+    return "".join(stones[ply % 2][ply // 2] for ply in range(len(stones[0]) + len(stones[1])))
 
 
 def _symmetries() -> tuple[Symmetry, ...]:

@@ -105,7 +105,7 @@ def prefer(trees, roots, settings, b, verdict):
             major = float(trees.edge_visits[b, e])
             minor = float(trees.prior[b, e])
             if settings.gumbel == 1:
-                minor = gumbel_score(trees, roots, settings, b, e, scale, unvisited)
+                minor = gumbel_score(trees, roots, b, e, scale, unvisited)
         else:
             plies = float(trees.proof_plies[b, trees.child[b, e]])
             major = -plies if verdict == WIN else plies

@@ -15,7 +15,9 @@ class SearchResult:
     actions: NDArray[np.int64]  # [k] legal actions
     visits: NDArray[np.int64]  # [k]
     priors: NDArray[np.float32]  # [k] the network's probabilities over the legal actions, without noise
-    values: NDArray[np.float32]  # [k] mean value of each action, view of the root's player; the root's value if unvisited
+    values: NDArray[
+        np.float32
+    ]  # [k] mean value of each action, view of the root's player; the root's value if unvisited
     proven: NDArray[np.int8]  # [k] LOSS, DRAW, WIN in the view of the root's player, or UNKNOWN
     policy: NDArray[np.float64]  # [k] sums to 1: the search's answer (visit shares, or Gumbel's improved policy)
     value: float  # of the root, view of its player

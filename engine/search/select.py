@@ -23,7 +23,7 @@ def edge_q(trees, b, e, unvisited):
 @helper
 def all_lost(trees, b, first, count):
     """Every edge is a proven loss."""
-    for e in range(first, first + count):
+    for e in range(first, first + count):  # noqa: SIM110 (a generator does not compile well)
         if trees.edge_proven[b, e] != LOSS:
             return False
     return True
@@ -113,7 +113,7 @@ def select_gumbel_inner(trees, settings, b, node):
 
 
 @helper
-def gumbel_score(trees, roots, settings, b, e, scale, unvisited):
+def gumbel_score(trees, roots, b, e, scale, unvisited):
     """g + logit + sigma(q) of a root edge."""
     noise = roots.gumbel_scale[b] * roots.gumbel[b, e - trees.first_edge[b, 0]]
     return noise + trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited)
@@ -137,7 +137,7 @@ def select_gumbel_root(trees, roots, settings, schedules, b):
         if trees.edge_proven[b, e] == LOSS and not lost:
             continue
         tried = trees.edge_visits[b, e] + trees.edge_inflight[b, e]
-        score = gumbel_score(trees, roots, settings, b, e, scale, unvisited)
+        score = gumbel_score(trees, roots, b, e, scale, unvisited)
         if tried == wanted and score > best_score:
             best, best_score = e, score
         if tried < spare_tried or (tried == spare_tried and score > spare_score):

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from az.engine.game import DRAW, LOSS, Game, State
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+from az.engine.game import DRAW, LOSS, Game, State
 
 Grid = list[list[str]]  # one sign per square, "" where there is none to play on
 

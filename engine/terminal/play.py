@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
+from rich.console import Console
+
 from az.engine.errors import WrongRequest
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game, State
@@ -16,7 +18,6 @@ from az.engine.search.params import SearchParams
 from az.engine.terminal.commands import COMMANDS, find_command
 from az.engine.terminal.session import SHOWN, Session, Thinker, printable
 from az.engine.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
-from rich.console import Console
 
 if TYPE_CHECKING:
     from az.engine.search.single import TreeSearch

@@ -10,13 +10,14 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Self, TypedDict
 
-from az.engine.terminal.board import Look
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from az.engine.terminal.board import Look
 
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = "_.-:=+*#"

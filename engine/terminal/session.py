@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from rich.console import Console
+from rich.text import Text
+
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, State
 from az.engine.search.params import UNKNOWN
 from az.engine.terminal.board import Look, draw, player_name, verdict
 from az.engine.whole_moves import Hops, WholeResult
-from rich.console import Console
-from rich.text import Text
 
 PROVEN = {WIN: "a proven win", DRAW: "a proven draw", LOSS: "a proven loss"}
 SHOWN = 40  # characters of a mistyped line that are repeated

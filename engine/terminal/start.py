@@ -1,0 +1,45 @@
+"""`az play`: from a person's request to the first prompt."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+
+from az.engine.errors import WrongRequest
+from az.engine.evaluator import Evaluator, UniformEvaluator
+from az.engine.game import Game, load_game
+from az.engine.models import default_model, load_evaluator
+from az.engine.search.params import SearchParams
+from az.engine.terminal.play import play
+
+DEFAULT_SIMULATIONS = 400
+LEAVES = 8  # leaves in flight: one game alone must fill the batch
+
+
+def play_command(game: str, model: str | None, sims: int | None, seconds: float | None, human: int) -> int:
+    """Play in this terminal until the person leaves; returns the exit code."""
+    if sims is not None and seconds is not None:
+        raise WrongRequest("--sims and --seconds exclude each other: give one of them.")
+    if sims is not None and not 0 <= sims <= 10_000_000:
+        raise WrongRequest(f"--sims is {sims}: it must lie between 0 and 10000000.")
+    if seconds is not None and not (0 < seconds <= 86_400 and math.isfinite(seconds)):
+        raise WrongRequest(f"--seconds is {seconds}: it must lie above 0 and up to 86400.")
+    loaded = load_game(game)
+    evaluator = _evaluator(loaded, model)
+    params = SearchParams(leaves=LEAVES)
+    simulations = (DEFAULT_SIMULATIONS if sims is None else sims) if seconds is None else None
+    return play(loaded, evaluator, params, simulations=simulations, seconds=seconds, human=human)
+
+
+def _evaluator(game: Game, model: str | None) -> Evaluator:
+    """The model asked for, else the shipped one, else search without knowledge (and a line that says so)."""
+    if model is not None:
+        return load_evaluator(model, game)
+    shipped = default_model(game.name)
+    if shipped is not None:
+        return load_evaluator(str(shipped), game)
+    Console(stderr=True, highlight=False).print(
+        f"No model of {game.name} ships with az: the search plays without a network. Train one: az train {game.name}."
+    )
+    return UniformEvaluator(game)

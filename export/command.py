@@ -1,0 +1,90 @@
+"""`az train` and `az resume`: from a person's request to a run that a person likes to watch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from az.engine.errors import WrongRequest
+from az.engine.game import load_game
+from az.engine.models import newest_model
+from az.engine.terminal.progress import TrainingDisplay
+from az.train.config import RunConfig, check, with_settings
+from az.train.folder import RunFolder, free_name, run_path
+from az.train.presets import preset as load_preset
+
+DETERMINISTIC_STEPS = 500
+
+
+def new_run(
+    game: str,
+    name: str | None,
+    preset: str,
+    seed: int,
+    deterministic: bool,
+    minutes: float | None,
+    steps: int | None,
+    settings: list[str],
+) -> None:
+    """Make the run's folder and train. Raises WrongRequest for a request that cannot be met."""
+    if minutes is not None and steps is not None:
+        raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
+    if deterministic and minutes is not None:
+        raise WrongRequest(
+            "a deterministic run cannot be limited by --minutes (no two minutes are alike): use --steps."
+        )
+    config = replace(load_preset(game, preset), seed=seed, deterministic=deterministic)
+    config = with_settings(_limited(config, minutes, steps), settings)
+    if config.deterministic and not config.steps:
+        config = replace(config, steps=DETERMINISTIC_STEPS)
+    if config.deterministic:
+        config = replace(config, minutes=0.0)
+    folder = RunFolder.create(run_path(name or free_name(game)), config)
+    _train(folder, config)
+
+
+def resume_run(name: str, minutes: float | None, steps: int | None) -> None:
+    """Go on with a run. Raises WrongRequest or Refused."""
+    if minutes is not None and steps is not None:
+        raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
+    folder, config = RunFolder.open(run_path(name))
+    _train(folder, _limited(config, minutes, steps))
+
+
+def _limited(config: RunConfig, minutes: float | None, steps: int | None) -> RunConfig:
+    """A limit of one kind takes the place of the preset's limit of the other."""
+    for value, option in ((minutes, "--minutes"), (steps, "--steps")):
+        if value is not None and not value > 0:
+            raise WrongRequest(f"{option} is {value}: it must be above 0.")
+    if minutes is not None:
+        config = replace(config, minutes=minutes, steps=0)
+    if steps is not None:
+        config = replace(config, steps=steps, minutes=0.0)
+    check(config)
+    return config
+
+
+def _train(folder: RunFolder, config: RunConfig) -> None:
+    from az.export.services import RunServices  # torch, which takes seconds to import, only from here on
+    from az.train.run import Run
+
+    name = folder.path.name
+    try:
+        with TrainingDisplay(f"{config.game} · {config.preset} · {name}") as display:
+
+            def report(stats: dict[str, Any]) -> None:
+                display.update({key: value for key, value in stats.items() if value is not None})
+
+            run = Run(folder, config, RunServices(load_game(config.game), config), report, display.message)
+            run.train()
+    finally:
+        with suppress(OSError):
+            folder.unlock()
+    newest = newest_model(folder.models)
+    print(f"{folder.path}: {run.learner.steps} steps, newest model {newest.name if newest else 'none'}")
+    if run.stop_asked:
+        print(f"Go on with: az resume {name}")
+    else:
+        print(f"Play against it: az play {config.game} --model {name}")
+        print(f"Measure it:      az arena {name} rollouts:200 --sims 50")
