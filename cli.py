@@ -222,7 +222,7 @@ def main() -> NoReturn:
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.exit(0)
         if hasattr(error, "format_message"):  # a usage error of typer's
-            text = " ".join(error.format_message().split()).rstrip(".")
+            text = " ".join(str(error.format_message()).split()).rstrip(".")  # pyright: ignore
             print(f"az: {text}; see az --help.", file=sys.stderr)
             sys.exit(2)
         if isinstance(error, OSError):

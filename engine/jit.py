@@ -18,9 +18,10 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.core import config
 from numba.experimental.function_type import _get_wrapper_address
 
-JIT_OFF = bool(numba.config.DISABLE_JIT)
+JIT_OFF = bool(config.DISABLE_JIT)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _sources() -> list[Path]:
@@ -46,7 +47,7 @@ def _cache_dir() -> Path:
 
 CACHE_DIR = _cache_dir()
 CACHE_IS_COLD = not JIT_OFF and not CACHE_DIR.exists()
-numba.config.CACHE_DIR = str(CACHE_DIR)
+config.CACHE_DIR = str(CACHE_DIR)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:

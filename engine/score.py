@@ -60,7 +60,7 @@ class ScoreProcess:
         self._process = self._context.Process(target=score_main, args=(job, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        self._pipe = ours
+        self._pipe = ours  # pyright: ignore[reportAttributeAccessIssue]
 
     def finished(self, wait: bool) -> dict[str, Any] | None:
         """The figures of a measurement that has ended; None while none has (or when it failed)."""

@@ -40,7 +40,7 @@ class WorkerPool:
         process.start()
         theirs.close()
         self._processes[worker] = process
-        return ours
+        return ours  # pyright: ignore[reportReturnType]
 
     def pause(self, paused: bool) -> None:
         """Let the workers rest, or go on."""

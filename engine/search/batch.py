@@ -43,7 +43,7 @@ class BatchSearch:
         self.game = game
         self.params = params
         self.settings = settings_of(params)
-        self.budgets = sorted({params.simulations, *(budgets or [])})
+        self.budgets: list[int] = sorted({params.simulations, *(budgets or [])})
         self.schedules = schedules(max(1, params.gumbel_considered), self.budgets)
         most = max(self.budgets)
         edges = min(game.num_actions, 12) * (most + 8) + game.num_actions * (params.leaves + 1)

@@ -7,7 +7,7 @@ node; an edge's numbers are in the view of the node that it leaves.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -155,7 +155,9 @@ EDGE_FIELDS = ("action", "prior", "logit", "edge_visits", "edge_value", "edge_in
 
 def make_trees(num_trees: int, nodes: int, edges: int) -> Trees:
     """Empty trees with room for so many nodes and edges each."""
-    arrays = {name: np.zeros((num_trees, nodes), _NODE_DTYPES.get(name, np.int32)) for name in NODE_FIELDS}
+    arrays: dict[str, Any] = {
+        name: np.zeros((num_trees, nodes), _NODE_DTYPES.get(name, np.int32)) for name in NODE_FIELDS
+    }
     arrays |= {name: np.zeros((num_trees, edges), _EDGE_DTYPES.get(name, np.int32)) for name in EDGE_FIELDS}
     return Trees(nodes_used=np.zeros(num_trees, np.int32), edges_used=np.zeros(num_trees, np.int32), **arrays)
 
@@ -163,7 +165,7 @@ def make_trees(num_trees: int, nodes: int, edges: int) -> Trees:
 def grow_trees(trees: Trees, nodes: int, edges: int) -> Trees:
     """The same trees with room for more; what they hold does not change."""
 
-    def wider(array: NDArray[np.generic], width: int) -> NDArray[np.generic]:
+    def wider(array: NDArray[Any], width: int) -> NDArray[Any]:
         grown = np.zeros((array.shape[0], width), array.dtype)
         grown[:, : array.shape[1]] = array
         return grown

@@ -1,0 +1,49 @@
+# The two commands of the README, `make train` and `make test`; each sets everything up on a fresh machine.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MINUTES ?= 5
+RUN ?= connect4-make-train
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: setup train test lint verify gpu-check clean
+
+setup: $(VENV)/.ready
+
+# The stamp depends on what decides the environment, so an old one is brought up to date.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "az needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@touch $@
+	@echo "az is ready: $(BIN)/az --help"
+
+train: setup
+	@$(BIN)/az train connect4 --preset quick --minutes $(MINUTES) --run $(RUN) || { code=$$?; [ -d runs/$(RUN) ] && echo "To go on with that run: $(BIN)/az resume $(RUN); to make another: make train RUN=name"; exit $$code; }
+	$(BIN)/az arena $(RUN) random --sims 0 --games 200
+	$(BIN)/az arena $(RUN) runs/$(RUN)/models/000000.onnx --sims 50 --games 100
+	$(BIN)/az arena $(RUN) rollouts:200 --sims 50 --games 100
+	@echo "Play against it:  $(BIN)/az play connect4 --model $(RUN)"
+
+test: setup lint
+	$(PYTEST) -m "not slow" tests
+	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "nojit and not slow" -W error tests
+	NUMBA_BOUNDSCHECK=1 $(PYTEST) -m "nojit and not slow" tests
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+# Long proofs: deep perft, twenty kills of a run, tic-tac-toe that never loses.
+verify: setup
+	$(PYTEST) -m slow tests
+
+# What only a machine with an NVIDIA GPU can show.
+gpu-check: setup
+	$(BIN)/python -m pytest -m gpu tests
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
