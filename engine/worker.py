@@ -79,6 +79,7 @@ class _Outbox:
         self.job, self.game, self.pipe = job, game, pipe
         self.games: list[FinishedGame] = []
         self.rows = 0
+        self.simulations = 0  # told so far
         self.number = 0
         self.written = time.monotonic()
 
@@ -99,11 +100,12 @@ class _Outbox:
             "plies": sum(game.plies for game in games),
             "first_wins": sum(game.outcome_first == 1 for game in games),
             "draws": sum(game.outcome_first == 0 for game in games),
-            "simulations": simulations,
+            "simulations": simulations - self.simulations,
             "next_game": next_game,  # every number below it has been begun
         }
         self.pipe.send(("file", name, stats))
         self.games, self.rows = [], 0
+        self.simulations = simulations
         self.number += 1
 
 
