@@ -148,11 +148,8 @@ def kill_and_resume(folder: Path, kills: int, seed: int) -> None:
     process = start_az(folder, "train", "tictactoe", "--run", "t", "--steps", 1_000_000, *settings())
     step = 0
     for kill in range(kills):
-        lines = len(log_lines_of(run))
-        if kill:  # some kills fall into the start, most into the work
-            wait_until(process, lambda: process.poll() is None and len(log_lines_of(run)) >= lines + rng.randint(0, 2))
-        else:
-            wait_until(process, lambda: (run / "log.jsonl").exists())
+        wanted = len(log_lines_of(run)) + rng.randint(0, 2)  # some kills fall into the start, most into the work
+        wait_until(process, lambda wanted=wanted: (run / "log.jsonl").exists() and len(log_lines_of(run)) >= wanted)
         time.sleep(rng.random() * 2.0)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
