@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -19,7 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "filelock")
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+MAX_SEED = 2**63 - 1
 Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
 
 
@@ -27,9 +32,9 @@ def _emit(as_json: bool, values: dict[str, Any], text: str) -> None:
     print(json.dumps(values) if as_json else text)
 
 
-def _at_least(value: float, low: float, option: str) -> None:
-    if not low <= value < 1e12:
-        raise WrongRequest(f"{option} is {value}: it must be {low:g} or more.")
+def _within(value: int, low: int, high: int, option: str) -> None:
+    if not low <= value <= high:
+        raise WrongRequest(f"{option} is {value}: it must lie between {low} and {high}.")
 
 
 @app.command()
@@ -61,7 +66,8 @@ def check(game: str, games: Annotated[int, typer.Option(help="Random games.")] =
     from az.engine.game import load_game
     from az.engine.search.laws import check_search
 
-    _at_least(games, 1, "--games")
+    _within(games, 1, 1_000_000, "--games")
+    _within(seed, 0, MAX_SEED, "--seed")
     loaded = load_game(game)
     broken = check_game(loaded, games, seed) + check_search(loaded, min(games, 20), seed)
     good = f"{game} obeys every law in {games} random games. Read one, since no law knows who should have won:\n\n"
@@ -139,9 +145,11 @@ def selfplay(
     """Play games of a model against itself into record files."""
     from az.engine.selfplay_command import selfplay_command
 
-    for value, option in ((games, "--games"), (threads, "--threads"), (batch, "--batch"), (sims, "--sims")):
-        _at_least(value, 1, option)
-    _at_least(seed, 0, "--seed")
+    for value, high, option in (
+        (games, 10**9, "--games"), (threads, 1024, "--threads"), (batch, 65_536, "--batch"), (sims, 10**6, "--sims"),
+    ):  # fmt: skip
+        _within(value, 1, high, option)
+    _within(seed, 0, MAX_SEED, "--seed")
     values = selfplay_command(model, games, seed, out, threads, batch, sims, settings or [], quiet=as_json)
     text = "{games} games, {rows} rows, {seconds:.1f} s, {simulations_per_s:,.0f} simulations a second → {out}"
     _emit(as_json, values, text.format(**values))
@@ -171,8 +179,9 @@ def arena(
     """Match of two players: a model, random, rollouts:N or minimax:D. Figures are from A's side."""
     from az.engine.terminal.match import match_command
 
-    for value, option in ((sims, "--sims"), (sims if sims_b is None else sims_b, "--sims-b"), (seed, "--seed")):
-        _at_least(value, 0, option)
+    for value, option in ((sims, "--sims"), (sims if sims_b is None else sims_b, "--sims-b")):
+        _within(value, 0, 10**6, option)
+    _within(seed, 0, MAX_SEED, "--seed")
     values = match_command(a, b, games, sims, sims_b, seed, game, sprt, quiet=as_json)
     if as_json:
         print(json.dumps(values))
@@ -203,8 +212,28 @@ def analyze(model: str) -> None:
     raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout))
 
 
+def _usage(error: Exception) -> str:
+    """A usage error of typer's as one sentence."""
+    text = " ".join(str(error.format_message()).split()).rstrip(".")  # pyright: ignore
+    head, unreadable, tail = text.partition("Input should be a valid ")
+    if unreadable:  # pydantic's words do not say what was given
+        given = error.__cause__.errors()[0]["input"] if error.__cause__ is not None else "it"  # pyright: ignore
+        text = f"{head}'{given}' is not a {'whole number' if tail.startswith('integer') else 'number'}"
+    text = text[:1].lower() + text[1:].replace(". Did you mean", ": did you mean")
+    return text if text.endswith("?") else f"{text}; see az --help."
+
+
+def _forget_stdout() -> None:
+    """Nobody reads it any more, or it cannot be written: Python must not try again when it leaves."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> NoReturn:
     """Expected errors are one sentence on stderr; exit 0 done, 1 the answer is no, 2 the request was wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no '×' is no reason for a traceback
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -216,17 +245,23 @@ def main() -> NoReturn:
         print("az: stopped.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        _forget_stdout()
         sys.exit(1)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.exit(0)
         if hasattr(error, "format_message"):  # a usage error of typer's
-            text = " ".join(str(error.format_message()).split()).rstrip(".")  # pyright: ignore
-            print(f"az: {text}; see az --help.", file=sys.stderr)
+            print(f"az: {_usage(error)}", file=sys.stderr)
             sys.exit(2)
-        if isinstance(error, OSError):
-            print(f"az: {error.filename or 'the system'}: {error.strerror}.", file=sys.stderr)
+        if isinstance(error, OSError):  # no such folder, not permitted, disk full
+            _forget_stdout()
+            print(f"az: {error.filename or 'writing'}: {error.strerror or error}.", file=sys.stderr)
+            sys.exit(2)
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in TRAIN_EXTRA:
+            print(f"az: {error.name} is not installed: pip install 'az-engine[train]' brings it.", file=sys.stderr)
+            sys.exit(2)
+        if isinstance(error, MemoryError):
+            print("az: there is not enough memory for this: ask for less.", file=sys.stderr)
             sys.exit(2)
         if type(error).__name__ == "Abort":
             sys.exit(130)

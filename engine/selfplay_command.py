@@ -13,7 +13,7 @@ from az.engine.errors import WrongRequest
 from az.engine.models import resolve_model
 from az.engine.onnx_evaluator import OnnxEvaluator, provider_line
 from az.engine.selfplay import SelfplayConfig
-from az.engine.selfplay_files import Progress, selfplay_to_files
+from az.engine.selfplay_files import Progress, prepare_folder, selfplay_to_files
 from az.engine.settings import parse_value
 from az.engine.warm import warm_up
 
@@ -27,7 +27,7 @@ def configured(settings: list[str], simulations: int, batch: int) -> SelfplayCon
         name = name.removeprefix("selfplay.")
         if not equals or name not in known:
             near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}."
+            hint = f"did you mean {near[0]}=…?" if near else f"the keys are {', '.join(known)}."
             raise WrongRequest(f"'{setting}' is not a setting KEY=VALUE of self-play: {hint}")
         config = replace(config, **{name: parse_value(name, text, known[name])})
     if config.fast_simulations > config.simulations:
@@ -50,6 +50,7 @@ def selfplay_command(
     config = configured(settings, simulations, batch)
     path = resolve_model(model)
     first = OnnxEvaluator(path)
+    prepare_folder(out)
     if not quiet:
         print(provider_line(first), file=sys.stderr)
     warm_up(first.game, lambda text: print(text, file=sys.stderr))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -65,6 +66,20 @@ class _OrderedFiles:
         self.progress.files.append(path)
 
 
+def prepare_folder(out: Path) -> None:
+    """Make the folder, before an hour of play rather than after it. Raises WrongRequest when it cannot be used."""
+    if out.exists() and not out.is_dir():
+        raise WrongRequest(f"{out} is a file: give a folder with --out.")
+    if any(out.glob("games-*.npz")):
+        raise WrongRequest(f"{out} holds records already: give a new folder with --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongRequest(f"{out} cannot be made ({error.strerror}): give another folder with --out.") from None
+    if not os.access(out, os.W_OK):
+        raise WrongRequest(f"{out} cannot be written to: give another folder with --out.")
+
+
 def selfplay_to_files(
     make_evaluator: Callable[[], Evaluator],
     config: SelfplayConfig,
@@ -78,8 +93,7 @@ def selfplay_to_files(
 
     Raises WrongRequest when `out` holds record files already (they would be mixed with these).
     """
-    if out.exists() and (not out.is_dir() or any(out.glob("games-*.npz"))):
-        raise WrongRequest(f"{out} holds records already: give a new folder with --out.")
+    prepare_folder(out)
     evaluators = [make_evaluator() for _ in range(threads)]
     game = evaluators[0].game
     files = _OrderedFiles(game, config, games, seed, out)

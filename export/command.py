@@ -6,9 +6,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from az.engine.errors import WrongRequest
+from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.models import newest_model
+from az.engine.players import make_player
 from az.engine.terminal.progress import TrainingDisplay
 from az.train.config import RunConfig, check, with_settings
 from az.train.folder import RunFolder, free_name, run_path
@@ -36,12 +37,16 @@ def new_run(
         )
     config = replace(load_preset(game, preset), seed=seed, deterministic=deterministic)
     config = with_settings(_limited(config, minutes, steps), settings)
+    for key, wanted, instead in (("game", game, "az train GAME"), ("preset", preset, "--preset")):
+        if getattr(config, key) != wanted:
+            raise WrongRequest(f"{key} cannot be changed by --set: use {instead}.")
     if config.deterministic and not config.steps:
         config = replace(config, steps=DETERMINISTIC_STEPS)
     if config.deterministic:
         config = replace(config, minutes=0.0)
-    folder = RunFolder.create(run_path(name or free_name(game)), config)
-    _train(folder, config)
+    path = run_path(free_name(game) if name is None else name)
+    _try_out(config)
+    _train(RunFolder.create(path, config), config)
 
 
 def resume_run(name: str, minutes: float | None, steps: int | None) -> None:
@@ -49,7 +54,23 @@ def resume_run(name: str, minutes: float | None, steps: int | None) -> None:
     if minutes is not None and steps is not None:
         raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
     folder, config = RunFolder.open(run_path(name))
-    _train(folder, _limited(config, minutes, steps))
+    try:
+        load_game(config.game)
+    except WrongRequest as error:
+        raise Refused(f"{folder.path / 'config.toml'} asks for a game that cannot be played: {error}") from None
+    config = _limited(config, minutes, steps)
+    _try_out(config)
+    _train(folder, config)
+
+
+def _try_out(config: RunConfig) -> None:
+    """What would fail later fails now: a refused request leaves no folder behind. Raises WrongRequest or Refused."""
+    game = load_game(config.game)
+    if config.arena.games:
+        make_player(config.arena.opponent, game, config.arena.simulations)
+    from az.train.run import device_of  # torch, which takes seconds to import, only from here on
+
+    device_of(config)
 
 
 def _limited(config: RunConfig, minutes: float | None, steps: int | None) -> RunConfig:
@@ -66,7 +87,7 @@ def _limited(config: RunConfig, minutes: float | None, steps: int | None) -> Run
 
 
 def _train(folder: RunFolder, config: RunConfig) -> None:
-    from az.export.services import RunServices  # torch, which takes seconds to import, only from here on
+    from az.export.services import RunServices
     from az.train.run import Run
 
     name = folder.path.name

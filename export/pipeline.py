@@ -69,6 +69,8 @@ def export_checkpoint(checkpoint: Path, out: Path) -> Published:
     `checkpoint`: its folder, or a run (the newest whole one). Averaged weights where there are any, as in a run.
     Raises WrongRequest, or Refused when the checkpoint is damaged or a gate refuses.
     """
+    if out.is_dir():
+        raise WrongRequest(f"'{out}' is a folder: name the file to write, such as model.onnx.")
     if out.suffix != ".onnx":
         raise WrongRequest(f"'{out}' does not end in .onnx: name the file to write, such as model.onnx.")
     found = _load_checkpoint(checkpoint)
@@ -79,7 +81,10 @@ def export_checkpoint(checkpoint: Path, out: Path) -> Published:
         also |= {f"weights/{name}": tensor for name, tensor in found.weights.items()}
     state = found.weights if found.average is None else found.average
     candidate = Candidate(state, game, found.config.net, found.step, found.config.preset, also)
-    result = _publish(candidate, out, None, f"the checkpoint is '{found.path}'")
+    try:
+        result = _publish(candidate, out, None, f"the checkpoint is '{found.path}'")
+    except OSError as error:
+        raise WrongRequest(f"'{out}' cannot be written ({error.strerror}): name another file.") from None
     if isinstance(result, Refused):
         raise result
     return result

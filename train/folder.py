@@ -78,7 +78,10 @@ class RunFolder:
             text = config.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise Refused(f"{config} cannot be read: {error}.") from None
-        return folder, from_toml(text)
+        try:
+            return folder, from_toml(text)
+        except WrongRequest as error:
+            raise Refused(f"{config} is no configuration of a run: {error}") from None
 
     def lock(self) -> None:
         """Hold the run against other processes; the system lets go when this one ends, however it ends."""

@@ -97,7 +97,7 @@ class Run:
         self.stop_asked = False
         warm_up(self.game, message)  # before the clock starts, and in one process only
         torch.manual_seed(config.seed)
-        self.device = _device(config)
+        self.device = device_of(config)
         self._set_threads()
         network = Network(self.game.planes_shape, self.game.num_actions, config.net)
         self.learner = Learner(network, config.learner, self.device)
@@ -414,7 +414,8 @@ class Run:
                 signal.signal(number, handler)
 
 
-def _device(config: RunConfig) -> torch.device:
+def device_of(config: RunConfig) -> torch.device:
+    """Where the network trains. Raises WrongRequest for a device that is not there."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise WrongRequest("device is cuda and this torch finds no CUDA device: use device=cpu or device=auto.")
     cuda = config.device != "cpu" and torch.cuda.is_available()

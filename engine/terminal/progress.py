@@ -131,7 +131,7 @@ class _Display:
     ) -> None:
         if self._live is not None:
             self._safely(self._live.stop)
-        else:
+        elif self._said or kind is None:  # of work that never began there is nothing to tell
             self.changed(now=True)
 
 
