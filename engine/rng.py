@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from az.engine.jit import helper
 
 WORD = 0xFFFFFFFF
+BELOW_ONE = 1.0 - 2.0**-53  # what 2^53 - 1/2 over 2^53 would be, if it did not round to 1
 
 
 def key_of(*parts: int | str) -> int:
@@ -73,7 +74,7 @@ def uniform(words):
     """In the open interval (0, 1), 53 bits."""
     high = next_u32(words) >> 5
     low = next_u32(words) >> 6
-    return (high * 67108864.0 + low + 0.5) / 9007199254740992.0
+    return min((high * 67108864.0 + low + 0.5) / 9007199254740992.0, BELOW_ONE)
 
 
 @helper

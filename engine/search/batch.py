@@ -46,6 +46,7 @@ class BatchSearch:
         self.budgets: list[int] = sorted({params.simulations, *(budgets or [])})
         self.schedules = schedules(max(1, params.gumbel_considered), self.budgets)
         most = max(self.budgets)
+        self.keep_most = 4 * max(1, most)  # visits of a subtree that is still kept when its move is played
         edges = min(game.num_actions, 12) * (most + 8) + game.num_actions * (params.leaves + 1)
         self.trees = make_trees(num_trees, 2 * most + 16, edges)
         self.scratch = make_trees(1, 2 * most + 16, edges)
@@ -119,7 +120,7 @@ class BatchSearch:
         """Play the root edge of that index in tree b; the search to follow must still be begun."""
         edge = int(self.trees.first_edge[b, 0]) + index
         self.game.apply(self.roots.state[b], int(self.trees.action[b, edge]))
-        reroot(self.trees, self.scratch, b, edge if reuse else -1, 4 * max(1, max(self.budgets)))
+        reroot(self.trees, self.scratch, b, edge if reuse else -1, self.keep_most)
 
     def root_policy(self, b: int) -> int:
         """Write the policy of tree b's finished search into `self.policy`; returns the number of root edges."""

@@ -15,6 +15,7 @@ from az.engine.search.result import SearchResult
 from az.engine.search.tree import UNVISITED
 
 LOOK_AHEAD = 400  # positions tried when looking for the new position in the old tree
+KEEP_MOST = 1_000_000  # visits; a search by the clock has far more than the parameters' simulations
 CHUNK = 64  # simulations between two looks at the clock
 
 
@@ -26,6 +27,7 @@ class TreeSearch:
         self.evaluator = evaluator
         self.params = params
         self.batch = BatchSearch(game, params, 1)
+        self.batch.keep_most = KEEP_MOST
         self._placed = False
         self._active = np.zeros(1, np.int64)
 
@@ -52,10 +54,10 @@ class TreeSearch:
         self.batch.run(self.evaluator, self._active)
 
     def _move_to(self, state: State) -> None:
-        if self._placed:
+        if self._placed and self.params.algorithm == "puct":  # sequential halving counts from an empty tree
             if np.array_equal(self.batch.roots.state[0], state):
                 return
-            path = self._path_to(state) if self.params.algorithm == "puct" else None
+            path = self._path_to(state)
             if path is not None:
                 for action in path:
                     first, count = self.batch.trees.first_edge[0, 0], self.batch.trees.num_edges[0, 0]

@@ -206,10 +206,13 @@ def gather(trees, roots, settings, schedules, leaves, state, active, full, apply
             continue
         if roots.prepared[b] == 0:
             draw_root_noise(trees, roots, settings, b)
+        left = roots.target[b] - roots.started[b]
+        if left > 0 and (
+            trees.nodes_used[b] + left > room or trees.edges_used[b] + settings.leaves * actions > edge_room
+        ):
+            full[0] = 1  # before the step, not in it: a step that is broken off has fewer leaves in flight
+            continue
         while waiting < settings.leaves and roots.started[b] < roots.target[b]:
-            if trees.nodes_used[b] + 1 > room or trees.edges_used[b] + (waiting + 1) * actions > edge_room:
-                full[0] = 1
-                break
             state[:] = roots.state[b]
             met, node = descend(trees, roots, settings, schedules, b, state, apply, outcome)
             if met == COLLISION:
