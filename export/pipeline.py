@@ -94,7 +94,7 @@ def _load_checkpoint(path: Path) -> checkpoint_files.Checkpoint:
     if (path / "checkpoints").is_dir():
         found, reasons = checkpoint_files.latest(path)
         if found is None:
-            raise Refused(f"run '{path}' has no whole checkpoint: {'; '.join(reasons) or 'none was written yet'}.")
+            raise Refused(f"run '{path}' has no whole checkpoint: {reasons[0] if reasons else 'none was written yet.'}")
         return found
     if not (path / "manifest.json").is_file():
         raise WrongRequest(f"'{path}' is no checkpoint: give a folder RUN/checkpoints/step-… or a run.")

@@ -20,7 +20,7 @@ PARITY_ROWS = 33  # odd, so that the full batch is no multiple of a vector's wid
 
 
 class RunServices:
-    """Implements az.train.run.Services."""
+    """Implements az.train.services.Services."""
 
     def __init__(self, game: Game, config: RunConfig) -> None:
         self.game, self.config = game, config

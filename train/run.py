@@ -10,9 +10,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +22,15 @@ from az.engine.warm import warm_up
 from az.engine.worker import WorkerJob
 from az.train import checkpoint
 from az.train.config import RunConfig
+from az.train.counters import Counters
 from az.train.events import EventFile
 from az.train.feed import Feed
 from az.train.folder import RunFolder, RunLog
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.pool import WorkerPool
-from az.train.replay import Replay, window_rows
+from az.train.replay import window_rows
+from az.train.services import Services
 from az.train.turns import play_turn
 
 MOST_REFUSALS = 3  # models refused one after the other before the run stops
@@ -37,46 +38,6 @@ BACKLOG_STEPS = 48  # steps that the learner may be behind before self-play rest
 SHOW_EVERY = 0.25  # seconds between two reports
 LOG_EVERY = 20  # steps between two lines of the log
 MODELS_KEPT = 20  # the newest, and every 50th
-
-
-class Services(Protocol):
-    """What the run cannot do itself."""
-
-    def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> Path:
-        """Write models/NNNNNN.onnx through every gate. Raises Refused."""
-        ...
-
-    def start_score(self, model: Path, config: RunConfig) -> None:
-        """Begin to measure a model in the background, unless a measurement is under way."""
-        ...
-
-    def finished_score(self, wait: bool) -> dict[str, Any] | None:
-        """The result of a measurement that has ended since the last call, if any; `wait` for one under way."""
-        ...
-
-    def close(self) -> None:
-        """Stop what is under way."""
-        ...
-
-
-@dataclass
-class Counters:
-    """What a checkpoint keeps beside tensors; everything else is found again on the disk."""
-
-    elapsed: float = 0.0  # seconds of training, over all sessions
-    session: int = 0
-    games: int = 0
-    plies: int = 0
-    simulations: int = 0
-    first_wins: int = 0
-    draws: int = 0
-    model: int = 0  # number of the newest model
-    turns: int = 0
-    forgotten_rows: int = 0
-    gone: list[str] = field(default_factory=list)  # record files to delete
-    batches: dict[str, Any] = field(default_factory=dict)  # the generator that draws batches
-    finished: bool = False
-    score: float | None = None
 
 
 class Run:
@@ -125,6 +86,8 @@ class Run:
     def _resume(self) -> None:
         self.folder.sweep()
         found, reasons = checkpoint.latest(self.folder.path)
+        if found is None and reasons:  # beginning again would overwrite what may still be mended
+            raise Refused(f"run '{self.folder.path}' has no whole checkpoint: {reasons[0]}")
         for reason in reasons:
             self._say(reason)
         if found is not None:

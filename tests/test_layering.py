@@ -1,0 +1,174 @@
+"""Who may lean on whom: read from the sources, and seen in fresh processes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from command_line import ROOT
+
+FOLDERS = ("engine", "train", "export")
+SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")), ROOT / "cli.py"]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("az", *(part for part in parts if part != "__init__")))
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file names in an import, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by a relative name"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def leans_on(path: Path, *names: str) -> list[str]:
+    return sorted(m for m in imports(path) for name in names if m == name or m.startswith(name + "."))
+
+
+def test_no_arrow_runs_back():
+    training = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "typer", "az.train", "az.export", "az.cli")
+    for path in SOURCES:
+        inside = path.relative_to(ROOT).parts
+        if inside[0] == "engine":
+            assert not leans_on(path, *training), path
+            assert inside[1] == "terminal" or not leans_on(path, "rich", "az.engine.terminal"), path
+        elif inside[0] == "train":
+            assert not leans_on(path, "az.export", "az.cli", "rich", "typer", "az.engine.terminal"), path
+        elif inside[0] == "export":
+            assert not leans_on(path, "az.cli", "typer"), path
+
+
+def test_only_one_module_makes_onnxruntime_sessions():
+    users = {module_name(path) for path in SOURCES if leans_on(path, "onnxruntime")}
+    assert users <= {"az.engine.onnx_evaluator", "az.engine.providers"}
+
+
+def test_nothing_is_a_pickle():
+    for path in [*SOURCES, *(ROOT / "tests").glob("*.py")]:
+        assert not leans_on(path, "pickle", "cPickle", "dill", "joblib", "shelve", "marshal"), path
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert isinstance(node.value, ast.Constant), path
+                assert node.value.value is False, path
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) not in (("torch", "load"), ("torch", "save")), path
+
+
+def test_the_list_of_packages_is_the_folders_that_hold_code():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"])
+    found = {"az.models"} | {module_name(path.parent / "__init__.py") for path in SOURCES}
+    assert listed == found
+    for path in SOURCES:
+        assert path.name == "cli.py" or (path.parent / "__init__.py").is_file(), path.parent
+
+
+def test_files_are_short_and_the_root_holds_one_module():
+    for path in [*SOURCES, *(ROOT / "tests").glob("*.py")]:
+        assert len(path.read_text("utf-8").splitlines()) <= 400, path
+    assert [path.name for path in ROOT.glob("*.py")] == ["cli.py"]
+
+
+def loaded_after(code: str, *watched: str) -> list[str]:
+    """Which of the watched packages a fresh process has loaded after this code."""
+    code += f"\nimport json, sys\nprint(json.dumps([name for name in {watched!r} if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_engine_runs_without_torch_onnx_typer_and_rich():
+    """One process imports every module of the engine but the terminal's."""
+    names = [module_name(path) for path in SOURCES if path.relative_to(ROOT).parts[0] == "engine"]
+    names = [name for name in names if not name.startswith("az.engine.terminal")]
+    assert len(names) > 30
+    code = "import importlib\nfor name in " + repr(names) + ": importlib.import_module(name)"
+    forbidden = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "typer", "rich", "az.train", "az.export")
+    assert loaded_after(code, *forbidden) == []
+
+
+def test_training_knows_neither_export_nor_the_command_line():
+    names = [module_name(path) for path in SOURCES if path.relative_to(ROOT).parts[0] == "train"]
+    code = "import importlib\nfor name in " + repr(names) + ": importlib.import_module(name)"
+    assert loaded_after(code, "az.export", "az.cli", "typer", "az.engine.terminal") == []
+
+
+def test_help_is_quick_because_nothing_heavy_is_loaded():
+    code = "import sys\nfrom az.cli import main\nsys.argv = ['az', '--help']\n"
+    code += "try:\n    main()\nexcept SystemExit:\n    pass"
+    assert loaded_after(code, "numpy", "numba", "onnxruntime", "torch", "az.train", "az.export") == []
+
+
+# The base install: everything but `az train`, `az resume` and `az export`.
+
+BLOCKER = """
+import sys
+
+class Missing:
+    names = {"torch", "onnx", "onnxscript", "safetensors", "tensorboard", "filelock"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+@pytest.fixture(scope="module")
+def base_install(tmp_path_factory):
+    """(a function that runs `az` where the extra `train` is missing, the folder it runs in, which holds m.onnx)."""
+    from command_line import start_az
+    from make_models import write_model
+
+    from az.engine.models import SHIPPED
+
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "blocked").mkdir()
+    (folder / "blocked" / "sitecustomize.py").write_text(BLOCKER)
+    shipped = SHIPPED / "tictactoe.onnx"
+    if shipped.is_file():
+        (folder / "m.onnx").write_bytes(shipped.read_bytes())
+    else:
+        write_model(folder / "m.onnx", "tictactoe")
+    path = os.pathsep.join([str(folder / "blocked"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return lambda *words, stdin="": start_az(*words, stdin=stdin, cwd=folder, env={"PYTHONPATH": path}), folder
+
+
+@pytest.mark.slow
+def test_the_base_install_plays(base_install):
+    az, folder = base_install
+    assert az("games").code == 0
+    assert "obeys every law" in az("check", "tictactoe", "--games", "5").out
+    answer = az("play", "tictactoe", "--model", "m.onnx", "--sims", "10", stdin="5\nquit\n")
+    assert (answer.code, answer.err) == (0, "")
+    assert "(engine) plays" in answer.out
+    answer = az("analyze", "m.onnx", stdin='{"id": 1, "sims": 10}\n')
+    assert json.loads(answer.out)["sims"] == 10
+    answer = az("arena", "m.onnx", "random", "--games", "4", "--sims", "4", "--json")
+    assert json.loads(answer.out)["games"] == 4
+    answer = az("selfplay", "m.onnx", "--games", "3", "--sims", "4", "--out", "o", "--json")
+    assert json.loads(answer.out)["games"] == 3
+    assert len(list((folder / "o").glob("*.npz"))) == 1
+
+
+@pytest.mark.parametrize("request_", [("train", "tictactoe"), ("resume", "x"), ("export", "x", "--out", "x.onnx")])
+def test_the_base_install_says_how_to_get_the_rest(base_install, request_):
+    az, folder = base_install
+    answer = az(*request_)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.count("\n") == 1
+    assert "is not installed: pip install 'az-engine[train]'" in answer.err
+    assert not (folder / "runs").exists()

@@ -1,0 +1,30 @@
+"""What a run is handed: publishing and measuring, which training knows nothing of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from az.train.config import RunConfig
+from az.train.learner import Learner
+from az.train.replay import Replay
+
+
+class Services(Protocol):
+    """What the run cannot do itself."""
+
+    def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> Path:
+        """Write models/NNNNNN.onnx through every gate. Raises Refused."""
+        ...
+
+    def start_score(self, model: Path, config: RunConfig) -> None:
+        """Begin to measure a model in the background, unless a measurement is under way."""
+        ...
+
+    def finished_score(self, wait: bool) -> dict[str, Any] | None:
+        """The result of a measurement that has ended since the last call, if any; `wait` for one under way."""
+        ...
+
+    def close(self) -> None:
+        """Stop what is under way."""
+        ...
