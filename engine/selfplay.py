@@ -13,6 +13,7 @@ from az.engine.game import ONGOING, Game
 from az.engine.records import FinishedGame, Row
 from az.engine.rng import below, stream, uniform
 from az.engine.search.batch import BatchSearch
+from az.engine.search.cache import Cache, make_cache
 from az.engine.search.params import SearchParams
 from az.engine.settings import key
 
@@ -44,6 +45,7 @@ class SelfplayConfig:
     reuse_tree: bool = key(False, "keep the subtree of the move played (PUCT only); its visits are not simulations")
     leaves: int = key(1, "leaves in flight in one tree (virtual loss); more changes the games", 1, 256)
     solve: bool = key(False, "back up proven wins and losses exactly")
+    cache: bool = key(True, "remember the network's answers; changes the speed, never the games")
     slots: int = key(128, "games in flight a worker; changes the speed, never the games", 1, 65_536)
 
     def search_params(self) -> SearchParams:
@@ -52,8 +54,8 @@ class SelfplayConfig:
         return SearchParams(**shared)
 
     def header(self) -> dict[str, Any]:
-        """What made a record: every parameter that can change a game (so not the games in flight)."""
-        return {name: value for name, value in asdict(self).items() if name != "slots"}
+        """What made a record: every parameter that can change a game (so not the games in flight, nor the cache)."""
+        return {name: value for name, value in asdict(self).items() if name not in ("slots", "cache")}
 
 
 class _Slot:
@@ -80,6 +82,10 @@ class SelfplayBatch:
         self.slots: list[_Slot | None] = [None] * slots
         self.reuse = config.reuse_tree and config.algorithm == "puct"
         self.simulations = 0  # made so far, for the bench and the display
+        # Several leaves in flight see a known one at once and not later: the games would not be the same.
+        self.use_cache = config.cache and config.leaves == 1
+        self.no_cache = self.search.cache
+        self.caches: dict[int, Cache] = {}  # one for each network in use
 
     def play(
         self, next_game: Callable[[], tuple[int, Evaluator] | None], pause: Callable[[], None] | None = None
@@ -95,7 +101,10 @@ class SelfplayBatch:
                 return
             if pause is not None:
                 pause()
+            if self.use_cache:
+                self.caches = {id(e): self.caches.get(id(e)) or make_cache(self.game) for e, _ in groups}
             for evaluator, active in groups:
+                self.search.cache = self.caches.get(id(evaluator), self.no_cache)
                 yield from self._step(evaluator, active)
 
     def _groups(self) -> list[tuple[Evaluator, np.ndarray]]:

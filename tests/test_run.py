@@ -147,7 +147,7 @@ def kill_and_resume(folder: Path, kills: int, seed: int) -> None:
     run = folder / "runs" / "t"
     process = start_az(folder, "train", "tictactoe", "--run", "t", "--steps", 1_000_000, *settings())
     step = 0
-    for kill in range(kills):
+    for _ in range(kills):
         wanted = len(log_lines_of(run)) + rng.randint(0, 2)  # some kills fall into the start, most into the work
         wait_until(process, lambda wanted=wanted: (run / "log.jsonl").exists() and len(log_lines_of(run)) >= wanted)
         time.sleep(rng.random() * 2.0)

@@ -11,6 +11,7 @@ from az.engine.evaluator import Evaluator
 from az.engine.game import Game, State
 from az.engine.jit import pointer
 from az.engine.search.answer import best_index, choose_index, root_policy
+from az.engine.search.cache import make_cache
 from az.engine.search.params import SearchParams
 from az.engine.search.result import SearchResult
 from az.engine.search.reuse import reroot
@@ -52,6 +53,7 @@ class BatchSearch:
         self.scratch = make_trees(1, 2 * most + 16, edges)
         self.roots = make_roots(game, num_trees)
         self.leaves = make_leaves(game, num_trees * params.leaves)
+        self.cache = make_cache(game, enabled=False)  # whoever uses one network for long puts a real one here
         self.policy = np.zeros(game.num_actions, np.float64)
         self._state = game.new_state()
         self._full = np.zeros(1, np.int64)
@@ -82,11 +84,15 @@ class BatchSearch:
         self.begin(b, self.params.simulations, self.params.noise_fraction, self.params.gumbel_scale)
 
     def gather(self, active: NDArray[np.int64]) -> int:
-        """Walk the active trees; returns the rows that now wait in `leaves`. 0 = all their searches are done."""
+        """Walk the active trees; returns the rows that now wait in `leaves`. 0 = all their searches are done.
+
+        What `self.cache` knows is expanded on the way and waits for nobody.
+        """
         while True:
             self._full[0] = 0
             rows = self._gather(
-                self.trees, self.roots, self.settings, self.schedules, self.leaves, self._state, active, self._full,
+                self.trees, self.roots, self.settings, self.schedules, self.leaves, self.cache, self._state, active,
+                self._full,
                 *self._rules,
             )  # fmt: skip
             if not self._full[0]:
@@ -103,7 +109,7 @@ class BatchSearch:
 
     def expand(self, rows: int) -> None:
         """Take in the answers that stand in `leaves` for the first `rows` rows."""
-        expand(self.trees, self.settings, self.leaves, rows)
+        expand(self.trees, self.settings, self.leaves, self.cache, rows)
 
     def evaluate_and_expand(self, evaluator: Evaluator, rows: int) -> None:
         """One evaluation for all waiting leaves."""

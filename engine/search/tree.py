@@ -87,6 +87,8 @@ class Leaves(NamedTuple):
     node: Int32  # [R]
     mask: NDArray[np.bool_]  # [R, A]
     planes: Float32  # [R, C, H, W]
+    words: NDArray[np.uint32]  # [R, C · H · W] the bits of the planes: the same memory
+    key: Int64  # [R, 2] of the position, for the cache
     logits: Float32  # [R, A]
     values: Float32  # [R]
 
@@ -115,6 +117,8 @@ LEAVES = types.NamedTuple(
         _arrays(_I32, 1),
         _arrays(types.boolean, 2),
         _arrays(_F32, 4),
+        _arrays(types.uint32, 2),
+        _arrays(types.int64, 2),
         _arrays(_F32, 2),
         _arrays(_F32, 1),
     ],
@@ -194,11 +198,14 @@ def make_roots(game: Game, num_trees: int) -> Roots:
 
 def make_leaves(game: Game, rows: int) -> Leaves:
     """Room for one evaluation of so many rows."""
+    planes = np.zeros((rows, *game.planes_shape), np.float32)
     return Leaves(
         tree=np.zeros(rows, np.int32),
         node=np.zeros(rows, np.int32),
         mask=np.zeros((rows, game.num_actions), np.bool_),
-        planes=np.zeros((rows, *game.planes_shape), np.float32),
+        planes=planes,
+        words=planes.reshape(rows, -1).view(np.uint32),
+        key=np.zeros((rows, 2), np.int64),
         logits=np.zeros((rows, game.num_actions), np.float32),
         values=np.zeros(rows, np.float32),
     )

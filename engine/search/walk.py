@@ -8,6 +8,7 @@ from numba import types
 
 from az.engine.jit import helper, kernel, state_kernel
 from az.engine.rng import gumbel, log_gamma_sample
+from az.engine.search.cache import CACHE, find, remember
 from az.engine.search.params import UNKNOWN
 from az.engine.search.select import select_gumbel_inner, select_gumbel_root, select_puct
 from az.engine.search.tree import LEAVES, SCHEDULES, SETTINGS, TREES, UNVISITED, roots_type
@@ -164,6 +165,48 @@ def descend(trees, roots, settings, schedules, b, state, apply, outcome):
         node = child
 
 
+@helper
+def add_edges(trees, b, node, mask, logits):
+    """One edge for each legal action; its prior is the softmax over the legal actions."""
+    first = trees.edges_used[b]
+    e, top = first, -1e30
+    for action in range(mask.shape[0]):
+        if mask[action]:
+            trees.action[b, e] = action
+            trees.logit[b, e] = logits[action]
+            top = max(top, float(logits[action]))
+            e += 1
+    mass = 0.0
+    for i in range(first, e):
+        mass += math.exp(trees.logit[b, i] - top)
+    log_mass = top + math.log(mass)
+    for i in range(first, e):
+        trees.logit[b, i] -= log_mass
+        trees.prior[b, i] = math.exp(trees.logit[b, i])
+        trees.edge_visits[b, i] = 0
+        trees.edge_value[b, i] = 0.0
+        trees.edge_inflight[b, i] = 0
+        trees.edge_proven[b, i] = UNKNOWN
+        trees.child[b, i] = UNVISITED
+    trees.first_edge[b, node] = first
+    trees.num_edges[b, node] = e - first
+    trees.edges_used[b] = e
+
+
+@helper
+def known(trees, settings, leaves, cache, row, b, node):
+    """Whether the cache knew the position that stands in this row; then its node is expanded and backed up already."""
+    if cache.values.shape[0] <= 1:
+        return False
+    entry = find(cache, leaves.words[row], leaves.mask[row], leaves.key[row])
+    if entry < 0:
+        return False
+    add_edges(trees, b, node, leaves.mask[row], cache.logits[entry])
+    trees.raw_value[b, node] = cache.values[entry]
+    back_up(trees, settings, b, node, float(cache.values[entry]), node != 0)
+    return True
+
+
 @state_kernel(
     lambda t: types.int64(
         TREES,
@@ -171,6 +214,7 @@ def descend(trees, roots, settings, schedules, b, state, apply, outcome):
         SETTINGS,
         SCHEDULES,
         LEAVES,
+        CACHE,
         t.state,
         types.int64[::1],
         types.int64[::1],
@@ -180,7 +224,7 @@ def descend(trees, roots, settings, schedules, b, state, apply, outcome):
         t.pointer("encode"),
     )
 )
-def gather(trees, roots, settings, schedules, leaves, state, active, full, apply, legal, outcome, encode):
+def gather(trees, roots, settings, schedules, leaves, cache, state, active, full, apply, legal, outcome, encode):
     """Walk every active tree until `settings.leaves` leaves wait for the network, or its simulations are all begun.
 
     active: [n] trees to walk. full: [1] set to 1 when some tree had no room (grow the trees and go on). A root that the
@@ -202,8 +246,9 @@ def gather(trees, roots, settings, schedules, leaves, state, active, full, apply
             encode(state, leaves.planes[rows])
             legal(state, leaves.mask[rows])
             leaves.tree[rows], leaves.node[rows] = b, 0
-            rows += 1
-            continue
+            if not known(trees, settings, leaves, cache, rows, b, 0):
+                rows += 1
+                continue
         if roots.prepared[b] == 0:
             draw_root_noise(trees, roots, settings, b)
         left = roots.target[b] - roots.started[b]
@@ -213,6 +258,9 @@ def gather(trees, roots, settings, schedules, leaves, state, active, full, apply
             full[0] = 1  # before the step, not in it: a step that is broken off has fewer leaves in flight
             continue
         while waiting < settings.leaves and roots.started[b] < roots.target[b]:
+            if waiting == 0 and trees.edges_used[b] + settings.leaves * actions > edge_room:
+                full[0] = 1  # what the cache knew has filled the room
+                break
             state[:] = roots.state[b]
             met, node = descend(trees, roots, settings, schedules, b, state, apply, outcome)
             if met == COLLISION:
@@ -225,39 +273,19 @@ def gather(trees, roots, settings, schedules, leaves, state, active, full, apply
             encode(state, leaves.planes[rows])
             legal(state, leaves.mask[rows])
             leaves.tree[rows], leaves.node[rows] = b, node
-            rows += 1
-            waiting += 1
+            if not known(trees, settings, leaves, cache, rows, b, node):
+                rows += 1
+                waiting += 1
     return rows
 
 
-@kernel(types.void(TREES, SETTINGS, LEAVES, types.int64))
-def expand(trees, settings, leaves, rows):
-    """Give each judged leaf its edges (priors = softmax over the legal actions) and back its value up."""
+@kernel(types.void(TREES, SETTINGS, LEAVES, CACHE, types.int64))
+def expand(trees, settings, leaves, cache, rows):
+    """Give each judged leaf its edges and back its value up; remember the answers."""
     for row in range(rows):
         b, node = leaves.tree[row], leaves.node[row]
-        mask, logits = leaves.mask[row], leaves.logits[row]
-        first = trees.edges_used[b]
-        e, top = first, -1e30
-        for action in range(mask.shape[0]):
-            if mask[action]:
-                trees.action[b, e] = action
-                trees.logit[b, e] = logits[action]
-                top = max(top, float(logits[action]))
-                e += 1
-        mass = 0.0
-        for i in range(first, e):
-            mass += math.exp(trees.logit[b, i] - top)
-        log_mass = top + math.log(mass)
-        for i in range(first, e):
-            trees.logit[b, i] -= log_mass
-            trees.prior[b, i] = math.exp(trees.logit[b, i])
-            trees.edge_visits[b, i] = 0
-            trees.edge_value[b, i] = 0.0
-            trees.edge_inflight[b, i] = 0
-            trees.edge_proven[b, i] = UNKNOWN
-            trees.child[b, i] = UNVISITED
-        trees.first_edge[b, node] = first
-        trees.num_edges[b, node] = e - first
-        trees.edges_used[b] = e
+        add_edges(trees, b, node, leaves.mask[row], leaves.logits[row])
         trees.raw_value[b, node] = leaves.values[row]
         back_up(trees, settings, b, node, float(leaves.values[row]), node != 0)
+        if cache.values.shape[0] > 1:
+            remember(cache, leaves.key[row], leaves.logits[row], leaves.values[row])
