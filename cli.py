@@ -123,11 +123,12 @@ def resume(
     run: str,
     minutes: Annotated[float | None, typer.Option(help="Minutes of training in all, those before included.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps in all, those before included.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, from now on.")] = None,
 ) -> None:
     """Go on with a run from its last checkpoint."""
     from az.export.command import resume_run
 
-    resume_run(run, minutes, steps)
+    resume_run(run, minutes, steps, settings or [])
 
 
 @app.command()

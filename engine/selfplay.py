@@ -43,6 +43,7 @@ class SelfplayConfig:
     )
     opening_plies: int = key(0, "0 to this many random plies open a game (not recorded); Go-Exploit", 0, 1000)
     reuse_tree: bool = key(False, "keep the subtree of the move played (PUCT only); its visits are not simulations")
+    skip_forced: bool = key(False, "an only move is played without search and not recorded: it teaches nothing")
     leaves: int = key(1, "leaves in flight in one tree (virtual loss); more changes the games", 1, 256)
     solve: bool = key(False, "back up proven wins and losses exactly")
     cache: bool = key(True, "remember the network's answers; changes the speed, never the games")
@@ -142,7 +143,10 @@ class SelfplayBatch:
         config = self.config
         random = self.search.roots.random[b]
         slot.full = config.full_fraction >= 1.0 or uniform(random) < config.full_fraction
-        if slot.full:
+        if config.skip_forced and np.count_nonzero(self.game.mask(self.search.roots.state[b])) == 1:
+            slot.full = False
+            self.search.begin(b, 1)
+        elif slot.full:
             self.search.begin(b, config.simulations, config.noise_fraction, config.gumbel_scale)
         else:
             self.search.begin(b, config.fast_simulations, 0.0, config.gumbel_scale)

@@ -16,6 +16,7 @@ from az.train.folder import RunFolder, free_name, run_path
 from az.train.presets import preset as load_preset
 
 DETERMINISTIC_STEPS = 500
+FIXED = ("game", "preset", "seed", "deterministic", "net")  # what a run that has begun cannot change
 
 
 def new_run(
@@ -49,8 +50,8 @@ def new_run(
     _train(RunFolder.create(path, config), config)
 
 
-def resume_run(name: str, minutes: float | None, steps: int | None) -> None:
-    """Go on with a run. Raises WrongRequest or Refused."""
+def resume_run(name: str, minutes: float | None, steps: int | None, settings: list[str]) -> None:
+    """Go on with a run, from now on with these settings. Raises WrongRequest or Refused."""
     if minutes is not None and steps is not None:
         raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
     folder, config = RunFolder.open(run_path(name))
@@ -58,9 +59,14 @@ def resume_run(name: str, minutes: float | None, steps: int | None) -> None:
         load_game(config.game)
     except WrongRequest as error:
         raise Refused(f"{folder.path / 'config.toml'} asks for a game that cannot be played: {error}") from None
-    config = _limited(config, minutes, steps)
-    _try_out(config)
-    _train(folder, config)
+    changed = with_settings(_limited(config, minutes, steps), settings)
+    for key in FIXED:
+        if getattr(changed, key) != getattr(config, key):
+            raise WrongRequest(f"{key} of a run that has begun cannot be changed: make a new run with az train.")
+    _try_out(changed)
+    if settings:
+        folder.keep_config(changed)
+    _train(folder, changed)
 
 
 def _try_out(config: RunConfig) -> None:

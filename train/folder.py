@@ -83,6 +83,12 @@ class RunFolder:
         except WrongRequest as error:
             raise Refused(f"{config} is no configuration of a run: {error}") from None
 
+    def keep_config(self, config: RunConfig) -> None:
+        """Write a changed configuration; the one before stays beside it as config-1.toml, config-2.toml, …"""
+        number = 1 + len(list(self.path.glob("config-*.toml")))
+        write_atomic(self.path / f"config-{number}.toml", (self.path / "config.toml").read_bytes())
+        write_atomic(self.path / "config.toml", to_toml(config).encode())
+
     def lock(self) -> None:
         """Hold the run against other processes; the system lets go when this one ends, however it ends."""
         try:

@@ -33,7 +33,7 @@ QUICK = {
     "connect4": Quick(blocks=4, channels=32, minutes=5.0, batch=128, simulations=32, opening_plies=4),
     "othello6": Quick(blocks=4, channels=32, minutes=15.0, batch=128, simulations=32, opening_plies=4),
     "othello": Quick(blocks=5, channels=48, minutes=30.0, batch=256, simulations=40, opening_plies=6),
-    "checkers": Quick(blocks=5, channels=48, minutes=40.0, batch=256, simulations=40, opening_plies=6),
+    "checkers": Quick(blocks=5, channels=48, minutes=60.0, batch=256, simulations=24, opening_plies=6),
 }
 
 
@@ -83,6 +83,7 @@ def quick(game: Game) -> RunConfig:
             fpu_reduction=0.2,
             opening_plies=choice.opening_plies,
             solve=True,
+            skip_forced=True,
             slots=32,
         ),
     )
