@@ -82,6 +82,8 @@ class Run:
         # Workers fill the cores; a second learner thread would only wait at barriers for a core that a worker has.
         torch.set_num_threads(1 if self.config.deterministic or cores <= 2 else max(1, cores // 4))
         torch.use_deterministic_algorithms(self.config.deterministic)
+        # Weights and moments of outputs that are never legal decay into denormals, which cost a CPU many times more.
+        torch.set_flush_denormal(True)
 
     def _resume(self) -> None:
         self.folder.sweep()
