@@ -5,12 +5,13 @@ state: [player to move, plies played, the actions played so far, one a word].
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from az.engine.errors import WrongRequest
-from az.engine.game import ONGOING, Game, State
+from az.engine.game import ONGOING, Game, State, load_game
 from az.engine.jit import Rules
 
 ACTIONS = 3
@@ -93,21 +94,24 @@ liar_rules = Rules(np.int64)
 
 @liar_rules.outcome
 def _opposite(state):
-    """Tic-tac-toe's result with the wrong sign: the player who has just completed a line has lost."""
+    """Tic-tac-toe's result with the wrong sign: who has just completed a line has lost, says this."""
+    stone = 2 - state[0]
     for line in range(8):
         if line < 3:
-            a, step = 3 * line, 1
+            first, step = 3 * line, 1
         elif line < 6:
-            a, step = line - 3, 3
+            first, step = line - 3, 3
         else:
-            a, step = (0, 4) if line == 6 else (2, 2)
-        stone = 2 - state[0]
-        if state[1 + a] == stone and state[1 + a + step] == stone and state[1 + a + 2 * step] == stone:
+            first, step = (0, 4) if line == 6 else (2, 2)
+        if state[1 + first] == stone and state[1 + first + step] == stone and state[1 + first + 2 * step] == stone:
             return 1
     for square in range(9):
         if state[1 + square] == 0:
             return ONGOING
     return 0
+
+
+LIAR = replace(load_game("tictactoe"), name="liar", outcome=_opposite)
 
 
 class TableEvaluator:

@@ -63,14 +63,21 @@ def sharp_positions(game: Game, games: int, seed: int) -> tuple[list[State], lis
     return wins[:POSITIONS], threats[:POSITIONS]
 
 
-def check_search(game: Game, games: int, seed: int) -> list[str]:
-    """The laws that search with a uniform prior breaks on random positions; empty where it obeys."""
-    wins, threats = sharp_positions(game, games, seed)
+def check_search(game: Game, games: int, seed: int, leaves: int = 1, judged_by: Game | None = None) -> list[str]:
+    """The laws that search with a uniform prior breaks on random positions; empty where it obeys.
+
+    judged_by: the game whose rules say what a win is (the tests let the search play by rules that lie).
+    """
+    judge = judged_by or game
+    wins, threats = sharp_positions(judge, games, seed)
     broken = []
     evaluator = UniformEvaluator(game)
     for algorithm in ("puct", "gumbel"):
         params = SearchParams(
-            simulations=40 * max(4, min(game.num_actions, 10)), algorithm=algorithm, gumbel_considered=64
+            simulations=40 * max(4, min(game.num_actions, 10)),
+            algorithm=algorithm,
+            gumbel_considered=64,
+            leaves=leaves,
         )
         for kind, states in (("win", wins), ("threat", threats)):
             if not states:
@@ -78,10 +85,10 @@ def check_search(game: Game, games: int, seed: int) -> list[str]:
             for state, found in zip(
                 states, search_many(game, evaluator, np.stack(states), params, range(99)), strict=True
             ):
-                if kind == "win" and result_for_mover(game, state, found.best) != 1:
+                if kind == "win" and result_for_mover(judge, state, found.best) != 1:
                     broken.append(
                         f"{game.name}: {algorithm} search misses a win in one in '{game.position_text(state)}'."
                     )
-                if kind == "threat" and loses_at_once(game, state, found.best):
+                if kind == "threat" and loses_at_once(judge, state, found.best):
                     broken.append(f"{game.name}: {algorithm} search loses at once in '{game.position_text(state)}'.")
     return broken
