@@ -130,7 +130,7 @@ class SelfplayBatch:
     def _opening(self, random: np.ndarray) -> tuple[np.ndarray, int]:
         """A few random plies that do not end the game."""
         state = self.game.new_state()
-        plies = below(random, self.config.opening_plies + 1) if self.config.opening_plies else 0
+        plies = int(below(random, self.config.opening_plies + 1)) if self.config.opening_plies else 0
         for ply in range(plies):
             legal = np.flatnonzero(self.game.mask(state))
             after = self.game.play(state, (int(legal[below(random, len(legal))]),))

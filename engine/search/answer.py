@@ -44,7 +44,7 @@ def _visit_policy(trees, b, verdict, policy):
     for e in range(first, first + count):
         if allowed(trees, b, e, verdict):
             total += trees.edge_visits[b, e]
-            mass += trees.prior[b, e]
+            mass += float(trees.prior[b, e])
             options += 1
     for i in range(count):
         e = first + i
@@ -53,7 +53,7 @@ def _visit_policy(trees, b, verdict, policy):
         elif total > 0:
             policy[i] = trees.edge_visits[b, e] / total
         else:
-            policy[i] = trees.prior[b, e] / mass if mass > 0 else 1.0 / options
+            policy[i] = float(trees.prior[b, e]) / mass if mass > 0 else 1.0 / options
 
 
 @helper
@@ -65,12 +65,12 @@ def _gumbel_policy(trees, settings, b, verdict, policy):
     top, mass = -1e30, 0.0
     for e in range(first, first + count):
         if allowed(trees, b, e, verdict):
-            top = max(top, trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited))
+            top = max(top, float(trees.logit[b, e]) + scale * edge_q(trees, b, e, unvisited))
     for i in range(count):
         e = first + i
         policy[i] = 0.0
         if allowed(trees, b, e, verdict):
-            policy[i] = math.exp(trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited) - top)
+            policy[i] = math.exp(float(trees.logit[b, e]) + scale * edge_q(trees, b, e, unvisited) - top)
             mass += policy[i]
     for i in range(count):
         policy[i] /= mass

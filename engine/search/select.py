@@ -42,7 +42,7 @@ def select_puct(trees, roots, settings, b, node):
         if trees.edge_proven[b, e] == WIN:
             return e
         if trees.edge_visits[b, e] > 0:
-            seen += trees.prior[b, e]
+            seen += float(trees.prior[b, e])
     mean = trees.value_sum[b, node] / max(1, trees.visits[b, node])
     unvisited = max(-1.0, mean - settings.fpu_reduction * math.sqrt(seen))
     scale = settings.c_puct * math.sqrt(float(trees.visits[b, node] + trees.inflight[b, node]))
@@ -51,7 +51,7 @@ def select_puct(trees, roots, settings, b, node):
     for e in range(first, first + count):
         if trees.edge_proven[b, e] == LOSS and not lost:
             continue
-        prior = roots.prior[b, e - first] if node == 0 else trees.prior[b, e]
+        prior = float(roots.prior[b, e - first]) if node == 0 else float(trees.prior[b, e])
         tried = trees.edge_visits[b, e] + trees.edge_inflight[b, e]
         score = edge_q(trees, b, e, unvisited) + scale * prior / (1.0 + tried)
         if score > best_score:
@@ -66,8 +66,8 @@ def mixed_value(trees, b, node):
     mass, weighted, total = 0.0, 0.0, 0
     for e in range(first, first + count):
         if trees.edge_visits[b, e] > 0:
-            mass += trees.prior[b, e]
-            weighted += trees.prior[b, e] * edge_q(trees, b, e, 0.0)
+            mass += float(trees.prior[b, e])
+            weighted += float(trees.prior[b, e]) * edge_q(trees, b, e, 0.0)
             total += trees.edge_visits[b, e]
     raw = float(trees.raw_value[b, node])
     if mass <= 0.0:
@@ -96,16 +96,16 @@ def select_gumbel_inner(trees, settings, b, node):
     for e in range(first, first + count):
         if trees.edge_proven[b, e] == WIN:
             return e
-        top = max(top, trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited))
+        top = max(top, float(trees.logit[b, e]) + scale * edge_q(trees, b, e, unvisited))
         total += trees.edge_visits[b, e] + trees.edge_inflight[b, e]
     mass = 0.0
     for e in range(first, first + count):
-        mass += math.exp(trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited) - top)
+        mass += math.exp(float(trees.logit[b, e]) + scale * edge_q(trees, b, e, unvisited) - top)
     best, best_score = first, -1e30
     for e in range(first, first + count):
         if trees.edge_proven[b, e] == LOSS and not lost:
             continue
-        share = math.exp(trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited) - top) / mass
+        share = math.exp(float(trees.logit[b, e]) + scale * edge_q(trees, b, e, unvisited) - top) / mass
         score = share - (trees.edge_visits[b, e] + trees.edge_inflight[b, e]) / total
         if score > best_score:
             best, best_score = e, score
@@ -116,7 +116,7 @@ def select_gumbel_inner(trees, settings, b, node):
 def gumbel_score(trees, roots, b, e, scale, unvisited):
     """g + logit + sigma(q) of a root edge."""
     noise = roots.gumbel_scale[b] * roots.gumbel[b, e - trees.first_edge[b, 0]]
-    return noise + trees.logit[b, e] + scale * edge_q(trees, b, e, unvisited)
+    return noise + float(trees.logit[b, e]) + scale * edge_q(trees, b, e, unvisited)
 
 
 @helper

@@ -107,26 +107,26 @@ def draw_root_noise(trees, roots, settings, b):
     first, count = trees.first_edge[b, 0], trees.num_edges[b, 0]
     top = -1e30
     for i in range(count):
-        top = max(top, trees.logit[b, first + i] / settings.root_temperature)
+        top = max(top, float(trees.logit[b, first + i]) / settings.root_temperature)
     mass = 0.0
     for i in range(count):
-        roots.prior[b, i] = math.exp(trees.logit[b, first + i] / settings.root_temperature - top)
-        mass += roots.prior[b, i]
+        roots.prior[b, i] = math.exp(float(trees.logit[b, first + i]) / settings.root_temperature - top)
+        mass += float(roots.prior[b, i])
     for i in range(count):
-        roots.prior[b, i] /= mass
+        roots.prior[b, i] = float(roots.prior[b, i]) / mass
     words = roots.random[b]
     fraction = roots.noise_fraction[b]
     if fraction > 0.0:
         top = -1e300
         for i in range(count):  # the draws wait in `gumbel`, which Gumbel search alone uses afterwards
             roots.gumbel[b, i] = log_gamma_sample(words, settings.noise_alpha / count)
-            top = max(top, roots.gumbel[b, i])
+            top = max(top, float(roots.gumbel[b, i]))
         mass = 0.0
         for i in range(count):
-            mass += math.exp(roots.gumbel[b, i] - top)
+            mass += math.exp(float(roots.gumbel[b, i]) - top)
         for i in range(count):
-            noise = math.exp(roots.gumbel[b, i] - top) / mass
-            roots.prior[b, i] = (1.0 - fraction) * roots.prior[b, i] + fraction * noise
+            noise = math.exp(float(roots.gumbel[b, i]) - top) / mass
+            roots.prior[b, i] = (1.0 - fraction) * float(roots.prior[b, i]) + fraction * noise
     if settings.gumbel == 1:
         for i in range(count):
             roots.gumbel[b, i] = gumbel(words) if roots.gumbel_scale[b] > 0.0 else 0.0
@@ -152,7 +152,7 @@ def descend(trees, roots, settings, schedules, b, state, apply, outcome):
             e = select_gumbel_inner(trees, settings, b, node)
         trees.edge_inflight[b, e] += 1
         trees.inflight[b, node] += 1
-        apply(state, trees.action[b, e])
+        apply(state, int(trees.action[b, e]))
         child = trees.child[b, e]
         if child == UNVISITED:
             child = new_node(trees, b, node, e, state[0])
@@ -178,10 +178,10 @@ def add_edges(trees, b, node, mask, logits):
             e += 1
     mass = 0.0
     for i in range(first, e):
-        mass += math.exp(trees.logit[b, i] - top)
+        mass += math.exp(float(trees.logit[b, i]) - top)
     log_mass = top + math.log(mass)
     for i in range(first, e):
-        trees.logit[b, i] -= log_mass
+        trees.logit[b, i] = float(trees.logit[b, i]) - log_mass
         trees.prior[b, i] = math.exp(trees.logit[b, i])
         trees.edge_visits[b, i] = 0
         trees.edge_value[b, i] = 0.0
@@ -258,7 +258,7 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
             full[0] = 1  # before the step, not in it: a step that is broken off has fewer leaves in flight
             continue
         while waiting < settings.leaves and roots.started[b] < roots.target[b]:
-            if waiting == 0 and trees.edges_used[b] + settings.leaves * actions > edge_room:
+            if trees.edges_used[b] + settings.leaves * actions > edge_room:
                 full[0] = 1  # what the cache knew has filled the room
                 break
             state[:] = roots.state[b]
