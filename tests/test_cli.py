@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from command_line import ROOT, run_az, start_az
 from make_models import make_run, write_model
 
-from az.engine.game import game_names
+from az.engine.game import game_names, load_game
 from az.engine.onnx_evaluator import OnnxEvaluator, softmax
 
 ARENA_KEYS = {"games", "wins", "draws", "losses", "score", "elo", "elo_low", "elo_high"}
@@ -56,13 +57,17 @@ def test_games_and_check_as_json():
 
 def test_check_says_which_law_is_broken(monkeypatch):
     """Exit 1: the answer is no."""
-    from az.engine import conformance
+    from az.engine import game
 
-    monkeypatch.setattr(conformance, "check_game", lambda *_: ["planes: 2.0 is not in [-1, +1]."])
-    answer = run_az("check", "tictactoe", "--games", "1")
-    assert (answer.code, answer.out, answer.err) == (1, "planes: 2.0 is not in [-1, +1].\n", "")
-    answer = run_az("check", "tictactoe", "--games", "1", "--json")
-    assert (answer.code, len(json.loads(answer.out)["broken"])) == (1, 1)
+    good = load_game("tictactoe")
+    broken = dataclasses.replace(good, position_text=lambda state: "1" + good.position_text(state))
+    monkeypatch.setattr(game, "load_game", lambda _: broken)
+    answer = run_az("check", "tictactoe", "--games", "3")
+    assert (answer.code, answer.err) == (1, "")
+    assert "position-text" in answer.out
+    answer = run_az("check", "tictactoe", "--games", "3", "--json")
+    assert answer.code == 1
+    assert "position-text" in json.loads(answer.out)["broken"][0]
 
 
 def test_perft_equals_what_others_counted():

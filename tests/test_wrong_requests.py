@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -242,9 +243,11 @@ PROCESSES = [
 
 def test_wrong_requests_of_real_processes(place):
     before = tree(place)
-    for code, request, names in PROCESSES:
-        check_sentence(start_az(*words(request), cwd=place), code, names)
-        assert tree(place) == before, request
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda case: start_az(*words(case[1]), cwd=place), PROCESSES))
+    for (code, _, names), answer in zip(PROCESSES, answers, strict=True):
+        check_sentence(answer, code, names)
+    assert tree(place) == before
 
 
 def test_no_arguments_and_help_are_answered_with_the_help():
@@ -264,7 +267,7 @@ def test_a_device_that_is_not_there(place, monkeypatch):
 
 def test_a_run_in_use(place):
     holder = (
-        "import sys; from filelock import FileLock; FileLock(sys.argv[1]).acquire();"
+        "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire();"
         "print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", holder, str(place / "runs" / "done" / "lock")]
@@ -295,7 +298,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(place):
     assert (answer.code, answer.err) == (0, "")
     assert "weights.safetensors' is damaged" in " ".join(answer.out.split())
     assert "1 steps" in answer.out
-    check_sentence(run_az("resume", "again"), 2, "finished")
+    answer = run_az("resume", "again")
+    assert (answer.code, answer.err.count("\n"), "finished" in answer.err) == (2, 1, True)
 
 
 def test_when_every_checkpoint_is_damaged(place):
