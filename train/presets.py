@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
-from az.train.config import LearnerConfig, NetConfig, ReplayConfig, RunConfig, SelfplayConfig, check
+from az.train.config import ArenaConfig, LearnerConfig, NetConfig, ReplayConfig, RunConfig, SelfplayConfig, check
 
 
 def seed(game: Game) -> RunConfig:
@@ -86,6 +86,7 @@ def quick(game: Game) -> RunConfig:
             skip_forced=True,
             slots=32,
         ),
+        arena=ArenaConfig(games=20, simulations=25, opponent="rollouts:100", every_minutes=choice.minutes / 4),
     )
 
 

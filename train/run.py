@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -313,7 +314,10 @@ class Run:
         every = self.config.arena.every_minutes * 60
         if every and self.config.arena.games and time.monotonic() - max(self._clock["score"], self.begun) >= every:
             self._clock["score"] = time.monotonic()
-            self.services.start_score(self.folder.models / f"{self.count.model:06d}.onnx", self.config)
+            self.services.start_score(self._newest(), self.config)
+
+    def _newest(self) -> Path:
+        return self.folder.models / f"{self.count.model:06d}.onnx"
 
     def _take_score(self, wait: bool) -> None:
         result = self.services.finished_score(wait)
@@ -328,6 +332,10 @@ class Run:
         self.count.finished = not self.stop_asked
         self._checkpoint()
         self._show(now=True)
+        if self.config.arena.games and self.count.finished and not self.config.deterministic:
+            self._take_score(wait=True)  # of one that is under way
+            self.services.start_score(self._newest(), self.config)
+            self._take_score(wait=True)
 
     # -- for people --------------------------------------------------------------------------------------------
 
