@@ -13,6 +13,7 @@ from az.engine.game import game_names, load_game
 from az.engine.rng import stream
 from az.engine.search import batch as batch_module
 from az.engine.search.batch import BatchSearch
+from az.engine.search.cache import make_cache
 from az.engine.search.laws import random_states
 from az.engine.search.many import search_many
 from az.engine.search.params import UNKNOWN, SearchParams
@@ -195,6 +196,25 @@ def test_growing_changes_nothing(kind, monkeypatch):
     assert len(sizes) >= 5, "the trees never grew"
     for one, other in zip(expected, together, strict=True):
         assert_equal(one, other)
+
+
+@pytest.mark.parametrize("leaves", [1, 4])
+def test_a_warm_cache_with_little_room(leaves):
+    """Every answer is known, so that one step walks far: the tree grows in time and the answers do not change."""
+    params = SearchParams(simulations=150, leaves=leaves)
+    search = BatchSearch(CONNECT4, params, 1)
+    search.cache = make_cache(CONNECT4)
+    visits = []
+    for _ in range(3):
+        search.trees, search.scratch = make_trees(1, 2, 9), make_trees(1, 2, 9)
+        search.place(0, CONNECT4.new_state(), stream(1))
+        search.begin_as_asked(0)
+        search.run(HashEvaluator(CONNECT4), np.zeros(1, np.int64))
+        check_trees(search, 0)
+        visits.append(search.result(0).visits.tolist())
+    assert search.cache.asked[1] >= 250
+    assert visits[1] == visits[2]
+    assert leaves > 1 or visits[0] == visits[1]
 
 
 def test_a_tree_that_grows_does_not_disturb_its_neighbour(monkeypatch):

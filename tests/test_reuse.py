@@ -68,6 +68,18 @@ def test_the_kept_tree_is_the_old_subtree(name, leaves):
 
 
 @pytest.mark.nojit
+def test_a_small_kept_tree_is_the_old_subtree():
+    params = replace(PARAMS, simulations=30)
+    for index in range(3):
+        search = searched(TICTACTOE, HashEvaluator(TICTACTOE), params)
+        chosen = int(np.argsort(-search.result(0).visits, kind="stable")[index])
+        expected = picture(search.trees, 0, int(search.trees.child[0, chosen]))
+        search.advance(0, chosen, reuse=True)
+        assert picture(search.trees, 0, 0) == expected
+        check_trees(search, 0)
+
+
+@pytest.mark.nojit
 def test_searching_on_equals_having_searched_longer():
     """One walk more from a kept root is the walk that a longer search of the same tree makes."""
     state = CONNECT4.parse_position("4453")
