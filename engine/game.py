@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from az.engine.errors import WrongRequest
+from az.engine.errors import Refused, WrongRequest
 
 State = NDArray[Any]  # [state_size], integers of the game's dtype
 Mask = NDArray[np.bool_]  # [num_actions], True = legal
@@ -121,6 +121,9 @@ def load_game(name: str) -> Game:
         raise WrongRequest(f"there is no game '{name}': {hint}the games are {', '.join(names)}.")
     for point in entry_points(group="az.games"):
         if point.name == name:
-            loaded = point.load()
-            return loaded if isinstance(loaded, Game) else loaded.GAME
+            try:
+                loaded = point.load()
+                return loaded if isinstance(loaded, Game) else loaded.GAME
+            except Exception as error:  # another package's code can fail in any way
+                raise Refused(f"the game '{name}' cannot be loaded from '{point.value}' ({error}).") from error
     return import_module(f"az.engine.games.{name}").GAME

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,9 +29,10 @@ def _sources() -> list[Path]:
     here = Path(__file__).resolve().parent
     found = [path for path in sorted(here.rglob("*.py")) if b"engine.jit" in path.read_bytes() or path.stem == "jit"]
     for point in entry_points(group="az.games"):
-        spec = find_spec(point.value.partition(":")[0])
-        if spec and spec.origin:
-            found.append(Path(spec.origin))
+        with suppress(ImportError, ValueError):  # a broken package is load_game's to report
+            spec = find_spec(point.value.partition(":")[0])
+            if spec and spec.origin:
+                found.append(Path(spec.origin))
     return found
 
 
