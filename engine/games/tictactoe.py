@@ -94,11 +94,11 @@ def position_text(state: State) -> str:
     stones = [[str(i) for i, stone in enumerate(state[1:], 1) if stone == 1 + player] for player in (0, 1)]
     last = stones[1 - state[0]]  # of the player who has just moved
     for _ in last:
-        last.append(last.pop(0))
         before = state.copy()
         before[int(last[-1])] = 0
         if not has_line(before):
             break
+        last.append(last.pop(0))
     return "".join(stones[ply % 2][ply // 2] for ply in range(len(stones[0]) + len(stones[1])))
 
 
