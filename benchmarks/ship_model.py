@@ -70,7 +70,7 @@ def main() -> None:
         "games": found.extra["games"],
         "positions": found.extra["plies"],
         "simulations": found.extra["simulations"],
-        "sessions": found.extra["session"],
+        "starts": found.extra["session"],
         "figures": measure(card["game"], target, run / "models" / "000000.onnx", 0.25 if arguments.quick else 1.0),
     }
     target.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
