@@ -13,13 +13,20 @@ from az.engine.search.params import SearchParams
 from az.engine.terminal.play import play
 
 WIDTH = 72
-TYPED = "4\nhint\n4\n"
+TYPED = "4\nhint\n"
 
 
 def main() -> None:
     """Play two moves against the shipped model and keep what the screen showed."""
     game = load_game("connect4")
-    console = Console(record=True, force_terminal=True, width=WIDTH, file=io.StringIO(), color_system="truecolor")
+    console = Console(
+        record=True,
+        force_terminal=True,
+        force_interactive=False,
+        width=WIDTH,
+        file=io.StringIO(),
+        color_system="truecolor",
+    )
     play(
         game,
         load_evaluator("connect4", game),

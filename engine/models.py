@@ -45,7 +45,17 @@ def load_evaluator(text: str, game: Game | None = None, threads: int = 1) -> Onn
     """The checked evaluator of the model meant by `text`; `game`: the one that is wanted."""
     from az.engine.onnx_evaluator import OnnxEvaluator
 
-    return OnnxEvaluator(resolve_model(text), game, threads)
+    path = resolve_model(text)
+    evaluator = OnnxEvaluator(path, game, threads)
+    evaluator.name = short_name(path)
+    return evaluator
+
+
+def short_name(path: Path) -> str:
+    """What people see of a model: connect4 for a shipped one, RUN/000012 for a run's, otherwise the file's name."""
+    if path.parent == SHIPPED:
+        return path.stem
+    return f"{path.parent.parent.name}/{path.stem}" if path.parent.name == "models" else path.name
 
 
 def shipped_models() -> list[str]:
