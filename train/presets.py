@@ -47,8 +47,8 @@ def quick_choice(game: Game) -> Quick:
 def quick(game: Game) -> RunConfig:
     """Minutes on two CPU cores: a small network, few simulations for every move, every row used three times.
 
-    Gumbel search learns from every move of a game already at 16 to 40 simulations (Danihelka et al. 2022), which makes
-    ten times the rows of PUCT with 96 simulations on a quarter of the moves (measured: docs/log.md).
+    Gumbel search learns from every move of a game already at 16 to 40 simulations (Danihelka et al. 2022), which made
+    seven times the rows a second of PUCT with 96 simulations on a quarter of the moves (docs/log.md).
     """
     choice = quick_choice(game)
     return RunConfig(
