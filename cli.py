@@ -26,6 +26,10 @@ TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "fil
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
 MAX_SEED = 2**63 - 1
 Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="fp32, int8, or auto: int8 for self-play where the CPU is made for it and the model has it."),
+]
 
 
 def _emit(as_json: bool, values: dict[str, Any], text: str) -> None:
@@ -35,6 +39,10 @@ def _emit(as_json: bool, values: dict[str, Any], text: str) -> None:
 def _within(value: int, low: int, high: int, option: str) -> None:
     if not low <= value <= high:
         raise WrongRequest(f"{option} is {value}: it must lie between {low} and {high}.")
+
+
+def _with_precision(settings: list[str] | None, precision: str | None) -> list[str]:
+    return [*(settings or []), *([] if precision is None else [f"selfplay.precision={precision}"])]
 
 
 @app.command()
@@ -110,12 +118,13 @@ def train(
     ] = False,
     minutes: Annotated[float | None, typer.Option(help="Minutes of training.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    precision: Precision = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as learner.batch=512.")] = None,
 ) -> None:
     """Train a network from zero."""
     from az.export.command import new_run
 
-    new_run(game, run, preset, seed, deterministic, minutes, steps, settings or [])
+    new_run(game, run, preset, seed, deterministic, minutes, steps, _with_precision(settings, precision))
 
 
 @app.command()
@@ -123,12 +132,13 @@ def resume(
     run: str,
     minutes: Annotated[float | None, typer.Option(help="Minutes of training in all, those before included.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps in all, those before included.")] = None,
+    precision: Precision = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, from now on.")] = None,
 ) -> None:
     """Go on with a run from its last checkpoint."""
     from az.export.command import resume_run
 
-    resume_run(run, minutes, steps, settings or [])
+    resume_run(run, minutes, steps, _with_precision(settings, precision))
 
 
 @app.command()
@@ -140,6 +150,7 @@ def selfplay(
     threads: Annotated[int, typer.Option(help="Threads; changes the speed, not a byte.")] = 1,
     batch: Annotated[int, typer.Option(help="Games in flight a thread; changes the speed, not a byte.")] = 64,
     sims: Annotated[int, typer.Option(help="Simulations a move.")] = 100,
+    precision: Precision = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as temperature=1.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -151,7 +162,9 @@ def selfplay(
     ):  # fmt: skip
         _within(value, 1, high, option)
     _within(seed, 0, MAX_SEED, "--seed")
-    values = selfplay_command(model, games, seed, out, threads, batch, sims, settings or [], quiet=as_json)
+    values = selfplay_command(
+        model, games, seed, out, threads, batch, sims, _with_precision(settings, precision), as_json
+    )
     text = "{games} games, {rows} rows, {seconds:.1f} s, {simulations_per_s:,.0f} simulations a second → {out}"
     _emit(as_json, values, text.format(**values))
 

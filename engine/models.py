@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from az.engine.errors import WrongRequest
+from az.engine.precision import TWIN
 
 if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for those who evaluate
     from az.engine.game import Game
@@ -83,7 +84,7 @@ def _newest_of(run: Path, text: str) -> Path:
 
 
 def _shipped() -> dict[str, Path]:
-    return {path.stem: path for path in SHIPPED.glob("*.onnx")}
+    return {path.stem: path for path in SHIPPED.glob("*.onnx") if not path.name.endswith(TWIN)}
 
 
 def _runs() -> list[str]:

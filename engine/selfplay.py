@@ -10,6 +10,7 @@ import numpy as np
 
 from az.engine.evaluator import Evaluator
 from az.engine.game import ONGOING, Game
+from az.engine.precision import PRECISIONS
 from az.engine.records import FinishedGame, Row
 from az.engine.rng import below, stream, uniform
 from az.engine.search.batch import BatchSearch
@@ -46,6 +47,9 @@ class SelfplayConfig:
     skip_forced: bool = key(False, "an only move is played without search and not recorded: it teaches nothing")
     leaves: int = key(1, "leaves in flight in one tree (virtual loss); more changes the games", 1, 256)
     solve: bool = key(False, "back up proven wins and losses exactly")
+    precision: str = key(
+        "auto", "what the network computes with; auto: int8 where the CPU is made for it", one_of=PRECISIONS
+    )
     cache: bool = key(True, "remember the network's answers; changes the speed, never the games")
     slots: int = key(128, "games in flight a worker; changes the speed, never the games", 1, 65_536)
 
@@ -55,8 +59,11 @@ class SelfplayConfig:
         return SearchParams(**shared)
 
     def header(self) -> dict[str, Any]:
-        """What made a record: every parameter that can change a game (so not the games in flight, nor the cache)."""
-        return {name: value for name, value in asdict(self).items() if name not in ("slots", "cache")}
+        """What made a record: every parameter that can change a game (so not the games in flight, nor the cache).
+
+        The precision is told by the model's id: an int8 file is a file of its own.
+        """
+        return {name: value for name, value in asdict(self).items() if name not in ("slots", "cache", "precision")}
 
 
 class _Slot:

@@ -12,6 +12,7 @@ from typing import Any
 from az.engine.errors import WrongRequest
 from az.engine.models import resolve_model
 from az.engine.onnx_evaluator import OnnxEvaluator, provider_line
+from az.engine.precision import load_precision
 from az.engine.selfplay import SelfplayConfig
 from az.engine.selfplay_files import Progress, prepare_folder, selfplay_to_files
 from az.engine.settings import parse_value
@@ -49,10 +50,10 @@ def selfplay_command(
     """Play and write; returns the figures. Progress goes to stderr."""
     config = configured(settings, simulations, batch)
     path = resolve_model(model)
-    first = OnnxEvaluator(path)
+    first, why = load_precision(path, None, config.precision)
     prepare_folder(out)
     if not quiet:
-        print(provider_line(first), file=sys.stderr)
+        print(f"{why}; {provider_line(first)}", file=sys.stderr)
     warm_up(first.game, lambda text: print(text, file=sys.stderr))
     begun = shown = time.monotonic()
 
@@ -62,13 +63,17 @@ def selfplay_command(
             shown = time.monotonic()
             print(f"{progress.games}/{games} games, {progress.rows} rows", file=sys.stderr)
 
-    made = selfplay_to_files(lambda: OnnxEvaluator(path, first.game), config, games, seed, out, threads, show)
+    def another() -> OnnxEvaluator:
+        return load_precision(path, first.game, config.precision)[0]
+
+    made = selfplay_to_files(another, config, games, seed, out, threads, show)
     seconds = time.monotonic() - begun
     return {
         "games": made.games,
         "rows": made.rows,
         "plies": made.plies,
         "simulations": made.simulations,
+        "precision": first.precision,
         "first_wins": made.wins,
         "draws": made.draws,
         "seconds": seconds,

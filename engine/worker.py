@@ -16,7 +16,7 @@ from az.engine.errors import AzError
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game, load_game
 from az.engine.models import newest_model
-from az.engine.onnx_evaluator import OnnxEvaluator
+from az.engine.precision import load_precision, usable
 from az.engine.records import FinishedGame, write_records
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
 
@@ -53,8 +53,8 @@ def die_with_parent() -> None:
 class _NewestModel:
     """Hands out the newest published model; a game keeps the one that it began with."""
 
-    def __init__(self, folder: Path, game: Game) -> None:
-        self.folder, self.game = folder, game
+    def __init__(self, folder: Path, game: Game, precision: str) -> None:
+        self.folder, self.game, self.precision = folder, game, precision
         self.path: Path | None = None
         self.evaluator: Evaluator | None = None
         self.looked = -LOOK_EVERY
@@ -65,7 +65,7 @@ class _NewestModel:
             self.looked = now
             path = newest_model(self.folder)
             if path is not None and path != self.path:
-                self.evaluator = OnnxEvaluator(path, self.game, threads=1)
+                self.evaluator = load_precision(path, self.game, usable(path, self.precision))[0]
                 self.path = path
         if self.evaluator is None:
             raise AzError(f"{self.folder} holds no model to play with.")
@@ -116,7 +116,7 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any) -> None:
     parent = os.getppid()
     try:
         game = load_game(job.game)
-        models = _NewestModel(job.run / "models", game)
+        models = _NewestModel(job.run / "models", game, job.config.precision)
         batch = SelfplayBatch(game, job.config, job.seed, job.config.slots)
         outbox = _Outbox(job, game, pipe)
         k = job.first_game

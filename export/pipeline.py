@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor
 
@@ -23,7 +24,9 @@ from az.engine.files import write_atomic
 from az.engine.game import Game, load_game
 from az.engine.models import newest_model
 from az.engine.onnx_evaluator import FORMAT, OnnxEvaluator, encode_floats
+from az.engine.precision import int8_twin
 from az.export.finite import Violation, first_non_finite
+from az.export.int8_gate import int8_bytes_of
 from az.export.onnx_file import model_of, sealed
 from az.export.parity import LIMIT, Positions, compare, random_positions, torch_answers
 from az.train import checkpoint as checkpoint_files
@@ -31,6 +34,8 @@ from az.train.config import NetConfig
 from az.train.model import Network
 
 CHECKED_IN_FILE = 8  # positions whose answers the file carries
+PARITY_POSITIONS = 33  # odd, so that the full batch is no multiple of a vector's width
+INT8_POSITIONS = 512  # half of them calibrate, the others judge
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Candidate:
     preset: str
     also: Mapping[str, Tensor] = field(default_factory=dict)  # other tensors that must be finite: `optimizer/…`
     stamp: bool = True  # the card carries the time of day; False where a seed must give the same bytes
+    int8: bool = False  # publish a quantised twin too, if it is good enough
 
 
 @dataclass(frozen=True)
@@ -103,14 +109,17 @@ def _load_checkpoint(path: Path) -> checkpoint_files.Checkpoint:
 
 def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint: str) -> Published | Refused:
     try:
-        data, facts = onnx_bytes_of(candidate, path.name, positions)
+        made = _made(candidate, path.name, positions)
     except Refused as refusal:
         return Refused(f"{str(refusal).rstrip('.')}; {path.name} is not published, {hint}.")
+    data, facts = made.data, made.facts
+    small, small_facts = _small(candidate, made, path) if candidate.int8 else (None, {})
     card = {
         **facts,
         "file": path.name,
         "model_id": hashlib.sha256(data).hexdigest()[:16],
         "sha256": hashlib.sha256(data).hexdigest(),
+        **small_facts,
     }
     if candidate.stamp:
         card["time"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -119,12 +128,43 @@ def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint
         card_path.unlink()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, data)
+    twin = int8_twin(path)
+    twin.unlink(missing_ok=True)
+    if small is not None:
+        write_atomic(twin, small)
     write_atomic(card_path, (json.dumps(card, indent=1) + "\n").encode())
     return Published(path, card["model_id"], card)
 
 
+def _small(candidate: Candidate, made: _Made, path: Path) -> tuple[bytes | None, dict[str, Any]]:
+    """(the int8 twin's bytes or None, what the card says of it). A twin that is refused does not stop the model."""
+    try:
+        data, difference = int8_bytes_of(
+            made.network, made.graph, candidate.game, made.positions, made.facts, int8_twin(path).name
+        )
+    except Refused as refusal:
+        return None, {"int8_refused": str(refusal)}
+    return data, {"int8_model_id": hashlib.sha256(data).hexdigest()[:16], **difference.facts()}
+
+
 def onnx_bytes_of(candidate: Candidate, name: str, positions: Positions | None = None) -> tuple[bytes, dict[str, Any]]:
     """(the file's bytes, its facts for the card), through every gate. Raises Refused naming what failed."""
+    made = _made(candidate, name, positions)
+    return made.data, made.facts
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A model that went through every gate, and what it was made from."""
+
+    data: bytes
+    facts: dict[str, Any]
+    network: Network
+    graph: onnx.ModelProto
+    positions: Positions
+
+
+def _made(candidate: Candidate, name: str, positions: Positions | None) -> _Made:
     game = candidate.game
     state = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in candidate.state.items()}
     _gate(first_non_finite({**state, **candidate.also}))
@@ -133,8 +173,9 @@ def onnx_bytes_of(candidate: Candidate, name: str, positions: Positions | None =
     if isinstance(model, Violation):
         _gate(model)
         raise AssertionError  # _gate raises for every Violation
-    positions = positions or random_positions(game)
-    logits, values = torch_answers(network, positions.planes)
+    positions = positions or random_positions(game, INT8_POSITIONS if candidate.int8 else PARITY_POSITIONS)
+    compared = Positions(positions.planes[:PARITY_POSITIONS], positions.legal[:PARITY_POSITIONS])
+    logits, values = torch_answers(network, compared.planes)
     facts = {
         "format": int(FORMAT),
         "game": game.name,
@@ -147,17 +188,18 @@ def onnx_bytes_of(candidate: Candidate, name: str, positions: Positions | None =
         "weights_sha256": _weights_hash(state),
     }
     metadata = {key: ",".join(map(str, fact)) if isinstance(fact, list) else str(fact) for key, fact in facts.items()}
-    carried = {"check_planes": positions.planes, "check_logits": logits, "check_values": values}
+    carried = {"check_planes": compared.planes, "check_logits": logits, "check_values": values}
     metadata |= {key: encode_floats(array[:CHECKED_IN_FILE]) for key, array in carried.items()}
     evaluator = OnnxEvaluator(name, game, provider="cpu", data=sealed(model, metadata))
-    parity = compare((logits, values), evaluator, positions)
+    parity = compare((logits, values), evaluator, compared)
     if not parity.ok:
         raise Refused(
             f"onnxruntime and torch differ by {parity.error:.2g} for the same weights"
             f" (allowed: {LIMIT:g}; {parity.where})"
         )
     facts |= {"parity_error": parity.error, "parity_where": parity.where}
-    return sealed(model, {**metadata, "parity_error": f"{parity.error:.3g}"}), facts
+    data = sealed(model, {**metadata, "parity_error": f"{parity.error:.3g}"})
+    return _Made(data, facts, network, model, positions)
 
 
 def load_network(state: Mapping[str, Tensor], game: Game, net: NetConfig) -> Network:

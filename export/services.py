@@ -9,14 +9,13 @@ import numpy as np
 
 from az.engine.errors import Refused
 from az.engine.game import Game
+from az.engine.precision import wants_int8
 from az.engine.score import ScoreJob, ScoreProcess
 from az.export.parity import Positions
-from az.export.pipeline import Candidate, publish
+from az.export.pipeline import INT8_POSITIONS, PARITY_POSITIONS, Candidate, publish
 from az.train.config import RunConfig
 from az.train.learner import Learner
 from az.train.replay import Replay
-
-PARITY_ROWS = 33  # odd, so that the full batch is no multiple of a vector's width
 
 
 class RunServices:
@@ -24,6 +23,7 @@ class RunServices:
 
     def __init__(self, game: Game, config: RunConfig) -> None:
         self.game, self.config = game, config
+        self.int8 = wants_int8(config.selfplay.precision)
         self._score = ScoreProcess()
 
     def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> Path:
@@ -45,8 +45,10 @@ class RunServices:
             preset=self.config.preset,
             also=also,
             stamp=not self.config.deterministic,
+            int8=self.int8,
         )
-        result = publish(candidate, folder, number, _real_positions(replay))
+        rows = INT8_POSITIONS if self.int8 else PARITY_POSITIONS
+        result = publish(candidate, folder, number, _real_positions(replay, rows))
         if isinstance(result, Refused):
             raise result
         return result.path
@@ -67,10 +69,11 @@ class RunServices:
         self._score.close()
 
 
-def _real_positions(replay: Replay) -> Positions | None:
-    """Positions spread over the window, or None while it is nearly empty (random games then)."""
-    if len(replay) < PARITY_ROWS:
+def _real_positions(replay: Replay, count: int) -> Positions | None:
+    """Positions spread over the window in no order, or None while it is nearly empty (random games then)."""
+    if len(replay) < count:
         return None
-    rows = np.linspace(replay.first_row, replay.total_rows - 1, PARITY_ROWS).astype(np.int64)
-    batch = replay.gather(rows, np.zeros(PARITY_ROWS, np.int64))
+    rows = np.linspace(replay.first_row, replay.total_rows - 1, count).astype(np.int64)
+    rows = np.random.default_rng(0).permutation(rows)  # the first few are checked one by one: not all of one game
+    batch = replay.gather(rows, np.zeros(count, np.int64))
     return Positions(batch.planes, batch.mask)

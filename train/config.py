@@ -48,6 +48,11 @@ class LearnerConfig:
     q_mix: float = key(0.0, "share of the root's value in the value target; Willemsen 2021; 0 = result only", 0.0, 1.0)
     value_weight: float = key(1.0, "weight of the value's squared error beside the policy's cross-entropy", 0.0, 100.0)
     grad_clip: float = key(0.0, "largest norm of the gradient; 0 = off", 0.0, 1e6)
+    precision: str = key(
+        "fp32",
+        "of the products in forward and backward (weights and sums stay fp32); auto: bf16 where it is fast",
+        one_of=("auto", "fp32", "bf16"),
+    )
     average: float = key(0.0, "decay a step of the averaged weights that are published; 0 = off", 0.0, 0.999999)
 
 

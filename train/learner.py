@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from az.engine.errors import Refused
+from az.engine.precision import cpu_flags
 from az.train.config import LearnerConfig
 from az.train.model import Network, l2_parameters
 from az.train.replay import Batch
@@ -92,6 +93,7 @@ class Learner:
         self.model = model.to(self.device)
         if self.device.type == "cpu":  # measured: 10 to 30 % faster there
             self.model = self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.half = uses_bf16(config.precision, self.device)
         self.steps = 0
         self.parameters = list(self.model.parameters())
         self.kernels = l2_parameters(self.model)
@@ -131,7 +133,9 @@ class Learner:
         config = self.config
         planes, policy, mask, target = to_tensors(batch, self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        logits, before_tanh = self.model.heads(planes)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            logits, before_tanh = self.model.heads(planes)
+        logits, before_tanh = logits.float(), before_tanh.float()
         policy_loss, value_loss, log_probs = data_losses(
             logits, torch.tanh(before_tanh), policy, mask, target, config.masked_loss
         )
@@ -162,6 +166,15 @@ class Learner:
         decay = min(self.config.average, self.steps / (self.steps + 9))
         _torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1.0 - decay)
         _torch._foreach_copy_(list(self.average.buffers()), self.buffers)
+
+
+def uses_bf16(asked: str, device: torch.device) -> bool:
+    """Whether products are made in bfloat16: as asked, and with `auto` where the device multiplies it faster."""
+    if asked != "auto":
+        return asked == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return not cpu_flags().isdisjoint(("amx_bf16", "avx512_bf16"))
 
 
 def make_optimizer(model: nn.Module, config: LearnerConfig) -> torch.optim.Optimizer:

@@ -67,6 +67,7 @@ def quick(game: Game) -> RunConfig:
             symmetries=True,
             q_mix=0.2,
             grad_clip=5.0,
+            precision="auto",
         ),
         replay=ReplayConfig(
             window_start=10_000,

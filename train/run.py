@@ -19,6 +19,7 @@ import torch
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
+from az.engine.precision import int8_twin
 from az.engine.warm import warm_up
 from az.engine.worker import WorkerJob
 from az.train import checkpoint
@@ -113,7 +114,7 @@ class Run:
             if int(path.name.split("-")[1]) >= self.count.turns:
                 path.unlink()
         for path in self.folder.models.glob("[0-9]*.*"):
-            if int(path.stem) > self.count.model:
+            if int(path.name.partition(".")[0]) > self.count.model:
                 path.unlink()
 
     # -- the two ways of training ------------------------------------------------------------------------------
@@ -286,6 +287,7 @@ class Run:
             if old % 50 and old <= number - MODELS_KEPT:
                 path.unlink()  # the card first: without it the model is not published
                 path.with_suffix(".onnx").unlink(missing_ok=True)
+                int8_twin(path.with_suffix(".onnx")).unlink(missing_ok=True)
 
     def _checkpoint_when_due(self, turn: bool = False) -> None:
         every = self.config.checkpoint_steps

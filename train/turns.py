@@ -11,7 +11,7 @@ from typing import Any
 
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game
-from az.engine.onnx_evaluator import OnnxEvaluator
+from az.engine.precision import load_precision, usable
 from az.engine.records import FinishedGame, write_records
 from az.engine.selfplay import SelfplayBatch
 from az.engine.worker import record_name
@@ -28,7 +28,7 @@ def play_turn(folder: RunFolder, game: Game, config: RunConfig, model: Path, tur
     threads = min(config.workers or os.cpu_count() or 1, count)
 
     def play(_: int) -> tuple[list[FinishedGame], int]:
-        evaluator = OnnxEvaluator(model, game, threads=1, provider="cpu")
+        evaluator = load_precision(model, game, usable(model, config.selfplay.precision), "cpu")[0]
         batch = SelfplayBatch(game, config.selfplay, config.seed, min(config.selfplay.slots, -(-count // threads)))
 
         def next_game() -> tuple[int, Evaluator] | None:

@@ -1,0 +1,160 @@
+"""The 8-bit twin of an exported network: every convolution in int8, the dense layers of the heads in fp32.
+
+Static quantisation: activations are unsigned with one scale a tensor, measured on real positions; weights are signed
+with one scale an output channel. A ReLU costs nothing: its outputs begin at the zero point and the rest saturates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from torch import nn
+
+from az.engine.evaluator import Float32
+from az.engine.precision import cpu_flags
+from az.export.onnx_file import IR_VERSION, OPSET
+from az.train.model import Network
+
+Range = tuple[float, float]
+
+
+def activation_ranges(network: Network, planes: Float32) -> dict[str, Range]:
+    """(least, greatest) of every tensor that is quantised, by its name in the exported graph, over these positions."""
+    ranges: dict[str, Range] = {"planes": (-1.0, 1.0)}  # what the game contract allows
+
+    def watch(name: str, relu: bool) -> Any:
+        def see(_: nn.Module, __: Any, output: torch.Tensor) -> None:
+            low, high = float(output.min()), float(output.max())
+            ranges[name] = (low, high)
+            if relu:
+                ranges[f"{name}.relu"] = (0.0, max(high, 0.0))
+
+        return see
+
+    hooks = []
+    for path, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            hooks.append(module.register_forward_hook(watch(path, relu=True)))
+    for index, block in enumerate(network.blocks):
+        hooks.append(block.register_forward_hook(watch(f"blocks.{index}.sum.relu", relu=False)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same bytes on any number of cores
+    try:
+        with torch.no_grad():
+            network(torch.from_numpy(planes))
+    finally:
+        torch.set_num_threads(threads)
+        for hook in hooks:
+            hook.remove()
+    return ranges
+
+
+def quantised(model: onnx.ModelProto, ranges: dict[str, Range]) -> onnx.ModelProto:
+    """The int8 model of an fp32 model that `onnx_file.model_of` wrote."""
+    return _Quantiser(model, ranges).run()
+
+
+class _Quantiser:
+    """Walks the fp32 graph in order; what is quantised stands in `here` under its fp32 name."""
+
+    def __init__(self, model: onnx.ModelProto, ranges: dict[str, Range]) -> None:
+        self.model, self.ranges = model, ranges
+        self.weights = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+        self.here: dict[str, list[str]] = {}  # fp32 name -> [quantised tensor, scale, zero point]
+        self.relu_of = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Relu"}
+        self.floats: set[str] = {"planes"}
+
+    def run(self) -> onnx.ModelProto:
+        for node in self.model.graph.node:
+            if node.op_type == "Conv":
+                self.conv(node)
+            elif node.op_type == "Add":
+                self.add(node)
+            elif not (node.op_type == "Relu" and node.output[0] in self.here):
+                self.keep(node)
+        graph = helper.make_graph(
+            self.nodes,
+            "network",
+            list(self.model.graph.input),
+            list(self.model.graph.output),
+            [numpy_helper.from_array(array, name) for name, array in self.constants.items()],
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="az")
+
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        self.constants[name] = array
+        return name
+
+    def scale(self, name: str) -> list[str]:
+        """[scale, zero point] of a tensor, so that 0 is exact."""
+        low, high = min(self.ranges[name][0], 0.0), max(self.ranges[name][1], 0.0)
+        step = np.float32(max((high - low) / 255.0, 1e-8))
+        zero = np.uint8(np.clip(np.round(-low / float(step)), 0, 255))
+        return [self.constant(f"{name}.scale", np.array(step)), self.constant(f"{name}.zero", np.array(zero))]
+
+    def quantise(self, name: str) -> list[str]:
+        """A tensor in 8 bits, made from its float form where it is not there yet."""
+        if name not in self.here:
+            scale = self.scale(name)
+            self.nodes.append(helper.make_node("QuantizeLinear", [name, *scale], [f"{name}.int8"]))
+            self.here[name] = [f"{name}.int8", *scale]
+        return self.here[name]
+
+    def result(self, output: str) -> list[str]:
+        """Name, scale and zero point of a node's result; with the ReLU behind it where there is one."""
+        name = self.relu_of.get(output, output)
+        self.here[name] = [f"{name}.int8", *self.scale(name)]
+        return self.here[name]
+
+    def conv(self, node: onnx.NodeProto) -> None:
+        source = self.quantise(node.input[0])
+        name, bias_name = node.input[1], node.input[2]
+        kernel, bias = self.weights[name].astype(np.float64), self.weights[bias_name].astype(np.float64)
+        zero = weight_zero_point(kernel.shape[1])
+        scale = np.maximum(np.abs(kernel).max(axis=(1, 2, 3)) / (127 - zero), 1e-12)
+        whole = np.clip(np.round(kernel / scale[:, None, None, None]), zero - 127, 127 - zero) + zero
+        in_sums = np.round(bias / (float(self.constants[source[1]]) * scale)).clip(-(2**31), 2**31 - 1)
+        output = self.result(node.output[0])
+        inputs = [
+            *source,
+            self.constant(f"{name}.int8", whole.astype(np.int8)),
+            self.constant(f"{name}.scale", scale.astype(np.float32)),
+            self.constant(f"{name}.zero", np.full(len(scale), zero, np.int8)),
+            *output[1:],
+            self.constant(f"{bias_name}.int32", in_sums.astype(np.int32)),
+        ]
+        kept = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        self.nodes.append(helper.make_node("QLinearConv", inputs, output[:1], name=node.name, **kept))
+
+    def add(self, node: onnx.NodeProto) -> None:
+        inputs = [*self.quantise(node.input[0]), *self.quantise(node.input[1])]
+        output = self.result(node.output[0])
+        inputs += output[1:]
+        self.nodes.append(helper.make_node("QLinearAdd", inputs, output[:1], name=node.name, domain="com.microsoft"))
+
+    def keep(self, node: onnx.NodeProto) -> None:
+        """A node that stays in fp32; what it reads in 8 bits is turned back first."""
+        for name in node.input:
+            if name in self.weights:
+                self.constants[name] = self.weights[name]
+            elif name in self.here and name not in self.floats:
+                self.floats.add(name)
+                self.nodes.append(helper.make_node("DequantizeLinear", self.here[name], [name]))
+        self.nodes.append(node)
+
+
+def weight_zero_point(channels: int) -> int:
+    """What the weights' zero is stored as: 0, or 1 where that makes onnxruntime take its matrix kernels.
+
+    The arithmetic is the same. With zero points of 0 onnxruntime uses a convolution of its own that knows no AMX; with
+    others it multiplies matrices, which does: 1.3 times as fast with 64 channels, slower with 32 and 48 (docs/log.md).
+    """
+    return 1 if "amx_int8" in cpu_flags() and channels % 64 == 0 else 0

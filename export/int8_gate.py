@@ -1,0 +1,102 @@
+"""Is the 8-bit network as good as the one that it was made from? Otherwise it is not published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from az.engine.errors import Refused
+from az.engine.evaluator import Evaluator, Float32
+from az.engine.game import Game
+from az.engine.onnx_evaluator import OnnxEvaluator, encode_floats
+from az.export.int8_file import activation_ranges, quantised
+from az.export.onnx_file import sealed
+from az.export.parity import Positions, torch_answers
+from az.train.model import Network
+
+MOST_DIVERGENCE = 0.01  # nats, mean over positions; docs/log.md has the matches behind the two
+MOST_VALUE_ERROR = 0.06  # root mean square, values are in [-1, +1]
+CHECKED_IN_FILE = 8
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far int8 is from fp32 on positions that it was not calibrated on."""
+
+    divergence: float  # mean KL(fp32 || int8) of the policies over the legal moves, nats
+    worst_policy: float  # largest difference of a probability
+    value_error: float  # root mean square
+    worst_value: float
+    same_best: float  # share of positions where the likeliest move is the same
+
+    def facts(self) -> dict[str, float]:
+        """For the card and the file's metadata."""
+        return {f"int8_{name}": float(f"{value:.4g}") for name, value in vars(self).items()}
+
+    def check(self) -> None:
+        """Raises Refused when int8 is measurably weaker. A NaN refuses."""
+        if not self.divergence <= MOST_DIVERGENCE:
+            raise Refused(f"int8 differs from fp32 by {self.divergence:.3g} nats (allowed: {MOST_DIVERGENCE:g})")
+        if not self.value_error <= MOST_VALUE_ERROR:
+            raise Refused(f"int8 values differ from fp32 by {self.value_error:.3g} (allowed: {MOST_VALUE_ERROR:g})")
+
+
+def int8_bytes_of(
+    network: Network, model: onnx.ModelProto, game: Game, positions: Positions, facts: Mapping[str, Any], name: str
+) -> tuple[bytes, Difference]:
+    """(the int8 file's bytes, how far it is from fp32); every other position calibrates, the rest judge.
+
+    network: in evaluation mode on the CPU; model: its fp32 graph; facts: the fp32 file's. Raises Refused.
+    """
+    ranges = activation_ranges(network, np.ascontiguousarray(positions.planes[::2]))
+    small = quantised(model, ranges)
+    judged = Positions(np.ascontiguousarray(positions.planes[1::2]), positions.legal[1::2])
+    metadata = {key: ",".join(map(str, fact)) if isinstance(fact, list) else str(fact) for key, fact in facts.items()}
+    metadata |= {"precision": "int8"}
+    # The first sealing carries fp32's answers: the engine's check at load would refuse an int8 file that is far off.
+    answers = torch_answers(network, judged.planes)
+    unchecked = OnnxEvaluator(name, game, provider="cpu", data=sealed(small, _carrying(metadata, judged, answers)), check=False)  # fmt: skip  # noqa: E501
+    own = _answers(unchecked, judged.planes)
+    difference = measure(answers, own, judged)
+    difference.check()
+    metadata |= {key: str(value) for key, value in difference.facts().items()}
+    data = sealed(small, _carrying(metadata, judged, own))
+    OnnxEvaluator(name, game, provider="cpu", data=data)  # every check of the engine, once more on what is written
+    return data, difference
+
+
+def measure(wanted: tuple[Float32, Float32], got: tuple[Float32, Float32], positions: Positions) -> Difference:
+    """The figures of two answers (logits [n, A], values [n]) to the same positions."""
+    p, q = (_log_softmax(logits, positions.legal) for logits, _ in (wanted, got))
+    legal, probabilities = positions.legal, np.exp(p)
+    apart = wanted[1].astype(np.float64) - got[1]
+    return Difference(
+        divergence=float(np.where(legal, probabilities * (p - q), 0.0).sum(1).mean()),
+        worst_policy=float(np.abs(probabilities - np.exp(q)).max()),
+        value_error=float(np.sqrt((apart**2).mean())),
+        worst_value=float(np.abs(apart).max()),
+        same_best=float((p.argmax(1) == q.argmax(1)).mean()),
+    )
+
+
+def _carrying(metadata: Mapping[str, str], positions: Positions, answers: tuple[Float32, Float32]) -> dict[str, str]:
+    carried = {"check_planes": positions.planes, "check_logits": answers[0], "check_values": answers[1]}
+    return {**metadata, **{key: encode_floats(array[:CHECKED_IN_FILE]) for key, array in carried.items()}}
+
+
+def _answers(evaluator: Evaluator, planes: Float32) -> tuple[Float32, Float32]:
+    logits = np.empty((len(planes), evaluator.game.num_actions), np.float32)
+    values = np.empty(len(planes), np.float32)
+    evaluator.evaluate(planes, logits, values)
+    return logits, values
+
+
+def _log_softmax(logits: Float32, legal: np.ndarray) -> np.ndarray:
+    """[n, A] in double precision; illegal moves get -1e9."""
+    masked = np.where(legal, logits.astype(np.float64), -1e9)
+    shifted = masked - masked.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
