@@ -19,8 +19,10 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
-from numba.core import config
-from numba.experimental.function_type import _get_wrapper_address
+from numba.core import cgutils, config
+from numba.experimental.function_type import _get_jit_address
+from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype
 
 JIT_OFF = bool(config.DISABLE_JIT)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -52,14 +54,19 @@ CACHE_IS_COLD = not JIT_OFF and not CACHE_DIR.exists()
 config.CACHE_DIR = str(CACHE_DIR)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+_njit: Any = numba.njit
+# No reference counts: numba guards every array that a helper is handed with atomic ones (measured: half of a walk).
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+
+
 def kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile for one explicit signature: cached, the GIL released, no fastmath."""
-    return numba.njit(signature, cache=True, nogil=True, error_model="numpy")
+    """Compile for one explicit signature: cached, the GIL released, no fastmath, nothing allocated inside."""
+    return _njit(signature, **_OPTIONS)
 
 
 def helper(function: Callable[..., Any]) -> Any:
     """Compile a small function that kernels call; its types come from the caller."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return _njit(**_OPTIONS)(function)
 
 
 class RuleTypes:
@@ -93,24 +100,41 @@ class Rules:
         self.encode = kernel(kinds.encode)
 
 
-class RulePointer(types.WrapperAddressProtocol):
-    """A rule's address, looked up once: numba looks a dispatcher's up at every call (measured: 80 µs for four)."""
+def address(rule: Any) -> Any:
+    """What the search's kernels are handed for a rule: its address, or the rule itself without the compiler.
 
-    def __init__(self, rule: Any) -> None:
-        self._signature = rule.nopython_signatures[0]
-        self._address = _get_wrapper_address(rule, self._signature)
-        self._rule = rule  # keeps the code alive
-
-    def __wrapper_address__(self) -> int:
-        return self._address
-
-    def signature(self) -> Any:
-        return self._signature
+    A function object as an argument costs numba 15 to 80 µs a call (measured), which is a simulation or two.
+    """
+    return rule if JIT_OFF else _get_jit_address(rule, rule.nopython_signatures[0])
 
 
-def pointer(rule: Any) -> Any:
-    """What kernels are handed for a rule."""
-    return rule if JIT_OFF else RulePointer(rule)
+def _rule_at(rule: str) -> Any:
+    """`rule_at(address, state)` in a kernel: the rule that stands at this address, for states like this one."""
+    if JIT_OFF:
+        return lambda address, state: address  # noqa: ARG005
+
+    def typed(_: Any, address: Any, state: Any) -> Any:
+        kind = RuleTypes(as_dtype(state.dtype)).pointer(rule)
+
+        def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
+            found = cgutils.create_struct_proxy(kind)(context, builder)
+            found.c_addr = found.py_addr = cgutils.get_null_value(cgutils.voidptr_t)
+            found.jit_addr = builder.inttoptr(arguments[0], cgutils.voidptr_t)
+            return found._getvalue()
+
+        return kind(address, state), generate
+
+    return intrinsic(typed)
+
+
+apply_at, legal_at, outcome_at, encode_at = (_rule_at(rule) for rule in ("apply", "legal", "outcome", "encode"))
+
+
+@helper
+def copy_into(target, source):
+    """target[:] = source, for rows of equal length; numba's own assignment wants to allocate."""
+    for i in range(source.shape[0]):
+        target[i] = source[i]
 
 
 class StateKernel:

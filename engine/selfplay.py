@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from az.engine.evaluator import Evaluator
 from az.engine.game import ONGOING, Game
+from az.engine.moves import Play, begin_game, grow_slots, make_slots, play_moves
 from az.engine.precision import PRECISIONS
 from az.engine.records import FinishedGame, Row
-from az.engine.rng import below, stream, uniform
+from az.engine.rng import below, stream
 from az.engine.search.batch import BatchSearch
 from az.engine.search.cache import Cache, make_cache
 from az.engine.search.params import SearchParams
@@ -66,18 +68,6 @@ class SelfplayConfig:
         return {name: value for name, value in asdict(self).items() if name not in ("slots", "cache", "precision")}
 
 
-class _Slot:
-    """A game in the making."""
-
-    def __init__(self, k: int, evaluator: Evaluator) -> None:
-        self.k = k
-        self.evaluator = evaluator
-        self.ply = 0
-        self.full = True
-        self.rows: list[Row] = []
-        self.players: list[int] = []
-
-
 class SelfplayBatch:
     """Plays many games at once on one thread, with one evaluation a step for each model in use."""
 
@@ -87,51 +77,69 @@ class SelfplayBatch:
         self.seed = seed
         budgets = [config.simulations, config.fast_simulations]
         self.search = BatchSearch(game, config.search_params(), slots, budgets)
-        self.slots: list[_Slot | None] = [None] * slots
-        self.reuse = config.reuse_tree and config.algorithm == "puct"
+        self.jobs: list[tuple[int, Evaluator] | None] = [None] * slots  # the number and the model of each game
         self.simulations = 0  # made so far, for the bench and the display
         # Several leaves in flight see a known one at once and not later: the games would not be the same.
         self.use_cache = config.cache and config.leaves == 1
         self.no_cache = self.search.cache
         self.caches: dict[int, Cache] = {}  # one for each network in use
+        self._slots = make_slots(game, slots)
+        self._play = play_of(config, self.search)
+        self._mask = np.zeros(game.num_actions, np.bool_)
+        self._finished = np.zeros(slots, np.int64)
+        self._begin, self._play_moves = begin_game[game.dtype], play_moves[game.dtype]
 
     def play(
         self, next_game: Callable[[], tuple[int, Evaluator] | None], pause: Callable[[], None] | None = None
     ) -> Iterator[FinishedGame]:
         """Yield games as they end. `next_game` gives (k, evaluator) for a free slot, None when there are no more."""
-        more = True
+        for finished in self.steps(next_game, pause):
+            yield from finished
+
+    def steps(
+        self, next_game: Callable[[], tuple[int, Evaluator] | None], pause: Callable[[], None] | None = None
+    ) -> Iterator[list[FinishedGame]]:
+        """The same, step by step: the games that ended in each (mostly none)."""
+        more, changed = True, True
+        groups: list[tuple[Evaluator, np.ndarray]] = []
         while True:
-            for b, slot in enumerate(self.slots):
-                if slot is None and more:
-                    more = self._fill(b, next_game())
-            groups = self._groups()
+            if changed:
+                for b, job in enumerate(self.jobs):
+                    if job is None and more:
+                        more = self._fill(b, next_game())
+                groups = self._groups()
+                if self.use_cache:
+                    self.caches = {id(e): self.caches.get(id(e)) or make_cache(self.game) for e, _ in groups}
+                changed = False
             if not groups:
                 return
             if pause is not None:
                 pause()
-            if self.use_cache:
-                self.caches = {id(e): self.caches.get(id(e)) or make_cache(self.game) for e, _ in groups}
             for evaluator, active in groups:
                 self.search.cache = self.caches.get(id(evaluator), self.no_cache)
-                yield from self._step(evaluator, active)
+                finished = self._step(evaluator, active)
+                changed = changed or bool(finished)
+                yield finished
 
     def _groups(self) -> list[tuple[Evaluator, np.ndarray]]:
         """The slots in use, by evaluator."""
         found: dict[int, tuple[Evaluator, list[int]]] = {}
-        for b, slot in enumerate(self.slots):
-            if slot is not None:
-                found.setdefault(id(slot.evaluator), (slot.evaluator, []))[1].append(b)
+        for b, job in enumerate(self.jobs):
+            if job is not None:
+                found.setdefault(id(job[1]), (job[1], []))[1].append(b)
         return [(evaluator, np.array(members, np.int64)) for evaluator, members in found.values()]
 
     def _fill(self, b: int, job: tuple[int, Evaluator] | None) -> bool:
         if job is None:
             return False
-        k, evaluator = job
-        slot = self.slots[b] = _Slot(k, evaluator)
-        random = stream(self.seed, "game", k)
-        state, slot.ply = self._opening(random)
+        self.jobs[b] = job
+        random = stream(self.seed, "game", job[0])
+        state, ply = self._opening(random)
         self.search.place(b, state, random)
-        self._begin(b, slot)
+        slots = self._slots
+        slots.ply[b], slots.result[b] = ply, ONGOING
+        slots.rows[b] = slots.entries[b] = 0
+        self._begin(self.search.roots, slots, self._play, b, self._mask, self.search.rules[1])
         return True
 
     def _opening(self, random: np.ndarray) -> tuple[np.ndarray, int]:
@@ -146,59 +154,63 @@ class SelfplayBatch:
             state = after
         return state, plies
 
-    def _begin(self, b: int, slot: _Slot) -> None:
-        config = self.config
-        random = self.search.roots.random[b]
-        slot.full = config.full_fraction >= 1.0 or uniform(random) < config.full_fraction
-        if config.skip_forced and np.count_nonzero(self.game.mask(self.search.roots.state[b])) == 1:
-            slot.full = False
-            self.search.begin(b, 1)
-        elif slot.full:
-            self.search.begin(b, config.simulations, config.noise_fraction, config.gumbel_scale)
-        else:
-            self.search.begin(b, config.fast_simulations, 0.0, config.gumbel_scale)
-
-    def _step(self, evaluator: Evaluator, active: np.ndarray) -> Iterator[FinishedGame]:
+    def _step(self, evaluator: Evaluator, active: np.ndarray) -> list[FinishedGame]:
         search = self.search
         rows = search.gather(active)
         if rows:
             search.evaluate_and_expand(evaluator, rows)
-        started, target = search.roots.started[active], search.roots.target[active]
-        for b in active[started >= target]:
-            finished = self._finish_move(int(b))
-            if finished is not None:
-                yield finished
+        while True:
+            ended = self._play_moves(
+                search.trees, search.scratch, search.roots, search.settings, self._slots, self._play,
+                active, self._mask, search.policy, self._finished, *search.rules[:3],
+            )  # fmt: skip
+            if ended >= 0:
+                break
+            self._slots = grow_slots(self._slots, self.game.num_actions)
+        return [self._finish(b) for b in self._finished[:ended].tolist()]
 
-    def _finish_move(self, b: int) -> FinishedGame | None:
-        """Record the finished search, play its move, begin the next; the game, if that ended it."""
-        search, config, slot = self.search, self.config, self.slots[b]
-        assert slot is not None
-        trees, state = search.trees, search.roots.state[b]
-        self.simulations += int(search.roots.target[b])
-        count = search.root_policy(b)
-        temperature = config.temperature if slot.ply < config.temperature_plies else 0.0
-        index = search.choose(b, temperature)
-        if slot.full:
-            first = int(trees.first_edge[b, 0])
-            proven = int(trees.proven[b, 0])
-            value = float(trees.value_sum[b, 0]) / int(trees.visits[b, 0]) if proven == 2 else float(proven)
-            actions = trees.action[b, first : first + count].copy()
-            policy = search.policy[:count].astype(np.float32)
-            slot.rows.append(Row(state.copy(), actions, policy, value, slot.ply))
-            slot.players.append(int(state[0]))
-        search.advance(b, index, self.reuse)
-        slot.ply += 1
-        result = self.game.outcome(search.roots.state[b])
-        if result == ONGOING:
-            self._begin(b, slot)
-            return None
-        self.slots[b] = None
-        last = int(search.roots.state[b, 0])
+    def walks(self) -> int:
+        """Simulations begun so far, those of moves and games not finished yet included."""
+        return self.simulations + int(self._slots.simulations.sum()) + int(self.search.roots.started.sum())
+
+    def _finish(self, b: int) -> FinishedGame:
+        """Free the slot of a game that is over."""
+        slots, job = self._slots, self.jobs[b]
+        assert job is not None
+        self.jobs[b] = None
+        self.simulations += int(slots.simulations[b])
+        slots.simulations[b] = self.search.roots.started[b] = self.search.roots.target[b] = 0
+        last, result = int(self.search.roots.state[b, 0]), int(slots.result[b])
+        count = int(slots.rows[b])
+        ends = [0, *slots.end[b, :count].tolist()]
+        states = slots.state[b, :count].copy()
+        actions, policy = slots.action[b, : ends[-1]].copy(), slots.prob[b, : ends[-1]].copy()
+        values, plies = slots.value[b, :count].tolist(), slots.row_ply[b, :count].tolist()
+        parts = [slice(first, end) for first, end in pairwise(ends)]
         return FinishedGame(
-            k=slot.k,
-            model_id=slot.evaluator.model_id,
-            plies=slot.ply,
-            outcome_first=int(result) if last == 0 else -int(result),
-            rows=slot.rows,
-            outcomes=[int(result) if player == last else -int(result) for player in slot.players],
+            k=job[0],
+            model_id=job[1].model_id,
+            plies=int(slots.ply[b]),
+            outcome_first=result if last == 0 else -result,
+            rows=[Row(states[i], actions[part], policy[part], values[i], plies[i]) for i, part in enumerate(parts)],
+            outcomes=[result if player == last else -result for player in states[:, 0].tolist()],
         )
+
+
+def play_of(config: SelfplayConfig, search: BatchSearch) -> Play:
+    """The scalars for the kernels."""
+    return Play(
+        simulations=config.simulations,
+        fast_simulations=config.fast_simulations,
+        schedule=search.schedule_of(config.simulations),
+        fast_schedule=search.schedule_of(config.fast_simulations),
+        forced_schedule=search.schedule_of(1),
+        full_fraction=float(config.full_fraction),
+        noise_fraction=float(config.noise_fraction),
+        gumbel_scale=float(config.gumbel_scale),
+        temperature=float(config.temperature),
+        temperature_plies=config.temperature_plies,
+        skip_forced=int(config.skip_forced),
+        reuse=int(config.reuse_tree and config.algorithm == "puct"),
+        keep_most=search.keep_most,
+    )

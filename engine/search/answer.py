@@ -76,8 +76,8 @@ def _gumbel_policy(trees, settings, b, verdict, policy):
         policy[i] /= mass
 
 
-@kernel(types.int64(TREES, SETTINGS, types.int64, types.float64[::1]))
-def root_policy(trees, settings, b, policy):
+@helper
+def write_policy(trees, settings, b, policy):
     """Write the search's policy over the root's edges into `policy` [>= edges]; returns the number of edges."""
     verdict = best_proven(trees, b)
     if settings.gumbel == 1:
@@ -85,6 +85,12 @@ def root_policy(trees, settings, b, policy):
     else:
         _visit_policy(trees, b, verdict, policy)
     return trees.num_edges[b, 0]
+
+
+@kernel(types.int64(TREES, SETTINGS, types.int64, types.float64[::1]))
+def root_policy(trees, settings, b, policy):
+    """`write_policy` for Python."""
+    return write_policy(trees, settings, b, policy)
 
 
 @helper
@@ -143,11 +149,9 @@ def best_index(trees, roots, settings, b):
     return prefer(trees, roots, settings, b, best_proven(trees, b))
 
 
-@state_kernel(
-    lambda t: types.int64(TREES, roots_type(t.states), SETTINGS, types.int64, types.float64, types.float64[::1])
-)
-def choose_index(trees, roots, settings, b, temperature, policy):
-    """The index of the root edge to play in self-play; `policy` is what root_policy wrote.
+@helper
+def choose(trees, roots, settings, b, temperature, policy):
+    """The index of the root edge to play in self-play; `policy` is what write_policy wrote.
 
     With a temperature above 0 a PUCT search draws from it; Gumbel search has drawn at the root already.
     """

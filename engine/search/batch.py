@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game, State
-from az.engine.jit import pointer
-from az.engine.search.answer import best_index, choose_index, root_policy
+from az.engine.jit import address
+from az.engine.search.answer import best_index, root_policy
 from az.engine.search.cache import make_cache
 from az.engine.search.params import SearchParams
 from az.engine.search.result import SearchResult
@@ -58,8 +58,8 @@ class BatchSearch:
         self._state = game.new_state()
         self._full = np.zeros(1, np.int64)
         dtype = game.dtype
-        self._gather, self._choose, self._best = gather[dtype], choose_index[dtype], best_index[dtype]
-        self._rules = tuple(pointer(rule) for rule in (game.apply, game.legal, game.outcome, game.encode))
+        self._gather, self._best = gather[dtype], best_index[dtype]
+        self.rules = tuple(address(rule) for rule in (game.apply, game.legal, game.outcome, game.encode))
 
     def place(self, b: int, state: State, random: NDArray[np.int64]) -> None:
         """Give tree b a new position and a stream of its own; what it held is forgotten."""
@@ -77,7 +77,11 @@ class BatchSearch:
         roots.prepared[b] = 0
         roots.noise_fraction[b] = noise_fraction
         roots.gumbel_scale[b] = gumbel_scale
-        roots.schedule[b] = self.budgets.index(simulations) if simulations in self.budgets else len(self.budgets) - 1
+        roots.schedule[b] = self.schedule_of(simulations)
+
+    def schedule_of(self, simulations: int) -> int:
+        """Which of Gumbel's schedules a search of so many simulations follows."""
+        return self.budgets.index(simulations) if simulations in self.budgets else len(self.budgets) - 1
 
     def begin_as_asked(self, b: int) -> None:
         """Begin a search of tree b with this batch's own parameters."""
@@ -93,7 +97,7 @@ class BatchSearch:
             rows = self._gather(
                 self.trees, self.roots, self.settings, self.schedules, self.leaves, self.cache, self._state, active,
                 self._full,
-                *self._rules,
+                *self.rules,
             )  # fmt: skip
             if not self._full[0]:
                 return rows
@@ -131,10 +135,6 @@ class BatchSearch:
     def root_policy(self, b: int) -> int:
         """Write the policy of tree b's finished search into `self.policy`; returns the number of root edges."""
         return root_policy(self.trees, self.settings, b, self.policy)
-
-    def choose(self, b: int, temperature: float) -> int:
-        """The index of the edge to play, drawn from `self.policy` with this temperature (0 = the best)."""
-        return self._choose(self.trees, self.roots, self.settings, b, temperature, self.policy)
 
     def best(self, b: int) -> int:
         """The index of the edge to play, without chance."""

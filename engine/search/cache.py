@@ -14,7 +14,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from az.engine.game import Game
-from az.engine.jit import helper
+from az.engine.jit import copy_into, helper
 
 WORD = 0xFFFFFFFF
 BYTES = 64 << 20  # of one table, at most
@@ -94,5 +94,5 @@ def remember(cache, key, logits, value):
     """Keep an answer under the key that `find` wrote."""
     entry = key[0] & (cache.values.shape[0] - 1)
     cache.keys[entry, 0], cache.keys[entry, 1] = key[0], key[1]
-    cache.logits[entry] = logits
+    copy_into(cache.logits[entry], logits)
     cache.values[entry] = value

@@ -31,8 +31,8 @@ def _copy_edge(source, b, edge, target, row, to):
     target.edge_proven[row, to] = source.edge_proven[b, edge]
 
 
-@kernel(types.int64(TREES, TREES, types.int64, types.int64, types.int64))
-def reroot(trees, scratch, b, edge, keep_most):
+@helper
+def make_root(trees, scratch, b, edge, keep_most):
     """Make the child at `edge` the root of tree b, breadth first through `scratch` (one tree, as roomy).
 
     The tree is emptied instead when that child has no edges yet or keeps more than `keep_most` nodes. Returns the
@@ -84,3 +84,9 @@ def reroot(trees, scratch, b, edge, keep_most):
     trees.nodes_used[b] = nodes
     trees.edges_used[b] = edges
     return nodes
+
+
+@kernel(types.int64(TREES, TREES, types.int64, types.int64, types.int64))
+def reroot(trees, scratch, b, edge, keep_most):
+    """`make_root` for Python."""
+    return make_root(trees, scratch, b, edge, keep_most)

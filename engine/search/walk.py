@@ -6,7 +6,7 @@ import math
 
 from numba import types
 
-from az.engine.jit import helper, kernel, state_kernel
+from az.engine.jit import apply_at, copy_into, encode_at, helper, kernel, legal_at, outcome_at, state_kernel
 from az.engine.rng import gumbel, log_gamma_sample
 from az.engine.search.cache import CACHE, find, remember
 from az.engine.search.params import UNKNOWN
@@ -218,18 +218,18 @@ def known(trees, settings, leaves, cache, row, b, node):
         t.state,
         types.int64[::1],
         types.int64[::1],
-        t.pointer("apply"),
-        t.pointer("legal"),
-        t.pointer("outcome"),
-        t.pointer("encode"),
+        *[types.int64] * 4,
     )
 )
-def gather(trees, roots, settings, schedules, leaves, cache, state, active, full, apply, legal, outcome, encode):
+def gather(trees, roots, settings, schedules, leaves, cache, state, active, full, rule1, rule2, rule3, rule4):
     """Walk every active tree until `settings.leaves` leaves wait for the network, or its simulations are all begun.
 
     active: [n] trees to walk. full: [1] set to 1 when some tree had no room (grow the trees and go on). A root that the
     network has not judged waits alone and is not a simulation. Returns the number of rows filled in `leaves`.
+    rule1 … rule4: addresses of apply, legal, outcome and encode.
     """
+    apply, legal = apply_at(rule1, state), legal_at(rule2, state)
+    outcome, encode = outcome_at(rule3, state), encode_at(rule4, state)
     rows = 0
     actions = leaves.mask.shape[1]
     room = trees.first_edge.shape[1]
@@ -242,7 +242,7 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
             if trees.edges_used[b] + actions > edge_room:
                 full[0] = 1
                 continue
-            state[:] = roots.state[b]
+            copy_into(state, roots.state[b])
             encode(state, leaves.planes[rows])
             legal(state, leaves.mask[rows])
             leaves.tree[rows], leaves.node[rows] = b, 0
@@ -261,7 +261,7 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
             if trees.edges_used[b] + settings.leaves * actions > edge_room:
                 full[0] = 1  # what the cache knew has filled the room
                 break
-            state[:] = roots.state[b]
+            copy_into(state, roots.state[b])
             met, node = descend(trees, roots, settings, schedules, b, state, apply, outcome)
             if met == COLLISION:
                 forget_walk(trees, b, node)
