@@ -202,6 +202,26 @@ def arena(
 
 
 @app.command()
+def bench(
+    game: Annotated[str, typer.Argument(help="See az games.")] = "connect4",
+    model: Annotated[str | None, typer.Option(help="An ONNX file, where not the fixed one.")] = None,
+    repeats: Annotated[int, typer.Option(help="Runs; figures are their medians.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Seconds of each phase of a run.")] = 2.0,
+    threads: Annotated[int, typer.Option(help="Processes side by side; 0 = one a core.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure what this machine can do and what az makes of it."""
+    from az.export.bench_command import bench_command, bench_text
+
+    _within(repeats, 1, 1000, "--repeats")
+    _within(threads, 0, 4096, "--threads")
+    if not 0.05 <= seconds <= 3600:
+        raise WrongRequest(f"--seconds is {seconds}: it must lie between 0.05 and 3600.")
+    values = bench_command(game, model, repeats, seconds, threads, lambda text: print(text, file=sys.stderr))
+    _emit(as_json, values, "" if as_json else bench_text(values))
+
+
+@app.command()
 def play(
     game: Annotated[str, typer.Argument(help="See az games.")] = "connect4",
     model: Annotated[str | None, typer.Option(help="An ONNX file, a run, or a shipped model.")] = None,

@@ -73,7 +73,8 @@ class ReferenceSearch:
         mass = sum(math.exp(float(logits[0, a]) - top) for a in actions)
         for action in actions:
             logit = float(np.float32(float(logits[0, action]) - (top + math.log(mass))))
-            node.edges.append(Edge(action, float(np.float32(math.exp(logit))), logit))
+            prior = float(np.float32(math.exp(float(logits[0, action]) - top) / mass))
+            node.edges.append(Edge(action, prior, logit))
         node.raw = float(values[0])
 
     def walk(self, node: Node) -> float:

@@ -37,16 +37,16 @@ def select_puct(trees, roots, settings, b, node):
     not, and an unvisited edge is worth the node's mean less `fpu_reduction` · sqrt(prior mass visited).
     """
     first, count = trees.first_edge[b, node], trees.num_edges[b, node]
-    seen = 0.0
+    seen, lost = 0.0, True
     for e in range(first, first + count):
         if trees.edge_proven[b, e] == WIN:
             return e
+        lost = lost and trees.edge_proven[b, e] == LOSS
         if trees.edge_visits[b, e] > 0:
             seen += float(trees.prior[b, e])
     mean = trees.value_sum[b, node] / max(1, trees.visits[b, node])
     unvisited = max(-1.0, mean - settings.fpu_reduction * math.sqrt(seen))
     scale = settings.c_puct * math.sqrt(float(trees.visits[b, node] + trees.inflight[b, node]))
-    lost = all_lost(trees, b, first, count)
     best, best_score = first, -1e30
     for e in range(first, first + count):
         if trees.edge_proven[b, e] == LOSS and not lost:

@@ -178,11 +178,13 @@ def add_edges(trees, b, node, mask, logits):
             e += 1
     mass = 0.0
     for i in range(first, e):
-        mass += math.exp(float(trees.logit[b, i]) - top)
+        part = math.exp(float(trees.logit[b, i]) - top)
+        trees.edge_value[b, i] = part  # in double precision, for a moment
+        mass += part
     log_mass = top + math.log(mass)
     for i in range(first, e):
         trees.logit[b, i] = float(trees.logit[b, i]) - log_mass
-        trees.prior[b, i] = math.exp(trees.logit[b, i])
+        trees.prior[b, i] = trees.edge_value[b, i] / mass
         trees.edge_visits[b, i] = 0
         trees.edge_value[b, i] = 0.0
         trees.edge_inflight[b, i] = 0
