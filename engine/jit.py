@@ -137,6 +137,28 @@ def copy_into(target, source):
         target[i] = source[i]
 
 
+class LazyKernel:
+    """A kernel that is compiled (or loaded) at its first call: a process pays for what it uses."""
+
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        self.function, self.signature = function, signature
+        self.compiled: Any = None
+
+    def compile(self) -> Any:
+        """The compiled kernel."""
+        if self.compiled is None:
+            self.compiled = kernel(self.signature)(self.function)
+        return self.compiled
+
+    def __call__(self, *arguments: Any) -> Any:
+        return (self.compiled or self.compile())(*arguments)
+
+
+def lazy_kernel(signature: Any) -> Callable[[Callable[..., Any]], LazyKernel]:
+    """`@lazy_kernel(types.void(…))`: called from Python alone, never from another kernel."""
+    return lambda function: LazyKernel(function, signature)
+
+
 class StateKernel:
     """A kernel that takes states: compiled (or loaded) once per state dtype, at the first `kernel_name[dtype]`."""
 

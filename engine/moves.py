@@ -118,7 +118,7 @@ def begin_search(roots, slots, play, b, mask, legal):
     slots.full[b] = 1 if play.full_fraction >= 1.0 or uniform(roots.random[b]) < play.full_fraction else 0
     roots.started[b] = 0
     roots.prepared[b] = 0
-    roots.gumbel_scale[b] = play.gumbel_scale
+    roots.gumbel_scale[b] = play.gumbel_scale if slots.ply[b] < play.temperature_plies else 0.0
     roots.noise_fraction[b] = 0.0
     if play.skip_forced == 1 and only_move(roots.state[b], mask, legal):
         slots.full[b] = 0
@@ -135,13 +135,13 @@ def begin_search(roots, slots, play, b, mask, legal):
 def record_row(trees, roots, slots, b, count, policy):
     """Keep the position, the search's policy over its legal actions and its value."""
     row, at = slots.rows[b], slots.entries[b]
-    first = trees.first_edge[b, 0]
-    proven = trees.proven[b, 0]
+    first = trees.node[b, 0].first_edge
+    proven = trees.node[b, 0].proven
     copy_into(slots.state[b, row], roots.state[b])
     slots.row_ply[b, row] = slots.ply[b]
-    slots.value[b, row] = trees.value_sum[b, 0] / trees.visits[b, 0] if proven == UNKNOWN else float(proven)
+    slots.value[b, row] = trees.node[b, 0].value_sum / trees.node[b, 0].visits if proven == UNKNOWN else float(proven)
     for i in range(count):
-        slots.action[b, at + i] = trees.action[b, first + i]
+        slots.action[b, at + i] = trees.edge[b, first + i].action
         slots.prob[b, at + i] = policy[i]
     slots.end[b, row] = at + count
     slots.rows[b] = row + 1
@@ -171,7 +171,7 @@ def play_moves(trees, scratch, roots, settings, slots, play, active, mask, polic
             continue
         if roots.started[b] < roots.target[b]:
             continue
-        wanted = slots.entries[b] + trees.num_edges[b, 0]
+        wanted = slots.entries[b] + trees.node[b, 0].num_edges
         if slots.rows[b] >= slots.end.shape[1] or wanted > slots.action.shape[1]:
             return -1
         count = write_policy(trees, settings, b, policy)
@@ -180,8 +180,8 @@ def play_moves(trees, scratch, roots, settings, slots, play, active, mask, polic
         if slots.full[b] == 1:
             record_row(trees, roots, slots, b, count, policy)
         slots.simulations[b] += roots.target[b]
-        edge = trees.first_edge[b, 0] + index
-        apply(roots.state[b], int(trees.action[b, edge]))
+        edge = trees.node[b, 0].first_edge + index
+        apply(roots.state[b], int(trees.edge[b, edge].action))
         make_root(trees, scratch, b, edge if play.reuse == 1 else -1, play.keep_most)
         slots.ply[b] += 1
         slots.result[b] = outcome(roots.state[b])

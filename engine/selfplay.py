@@ -37,12 +37,14 @@ class SelfplayConfig:
     )
     root_temperature: float = key(1.0, "softmax temperature of the root's prior; KataGo: 1.25 early", 0.05, 20.0)
     gumbel_considered: int = key(16, "moves that sequential halving starts with; Danihelka et al. 2022: 16", 1, 10_000)
-    gumbel_scale: float = key(1.0, "scale of the Gumbel noise; Danihelka et al. 2022: 1", 0.0, 100.0)
+    gumbel_scale: float = key(
+        1.0, "scale of the Gumbel noise in the first temperature_plies; Danihelka et al. 2022: 1", 0.0, 100.0
+    )
     c_visit: float = key(50.0, "sigma(q) = (this + most visits) * c_scale * q; Danihelka et al. 2022", 0.0, 1e6)
     c_scale: float = key(1.0, "see c_visit", 0.0, 1e6)
     temperature: float = key(1.0, "moves are drawn from visits ** (1 / this); 0 = the most visited", 0.0, 20.0)
     temperature_plies: int = key(
-        30, "plies played with that temperature, then the best move; AlphaZero: 30", 0, 100_000
+        30, "plies played with that temperature or Gumbel noise, then the best move; AlphaZero: 30", 0, 100_000
     )
     opening_plies: int = key(0, "0 to this many random plies open a game (not recorded); Go-Exploit", 0, 1000)
     reuse_tree: bool = key(False, "keep the subtree of the move played (PUCT only); its visits are not simulations")

@@ -57,42 +57,42 @@ def check_trees(search, b):
     """The invariants of a finished tree."""
     trees = search.trees
     nodes, edges = int(trees.nodes_used[b]), int(trees.edges_used[b])
-    assert (trees.inflight[b, :nodes] == 0).all()
-    assert (trees.edge_inflight[b, :edges] == 0).all()
+    assert (trees.node["inflight"][b, :nodes] == 0).all()
+    assert (trees.edge["edge_inflight"][b, :edges] == 0).all()
     owner = np.full(edges, -1)
     children = 0
     for node in range(nodes):
-        first, count = int(trees.first_edge[b, node]), int(trees.num_edges[b, node])
+        first, count = int(trees.node["first_edge"][b, node]), int(trees.node["num_edges"][b, node])
         block = slice(first, first + count)
         assert first + count <= edges
         assert (owner[block] == -1).all(), "two nodes share an edge"
         owner[block] = node
-        assert abs(trees.value_sum[b, node]) <= trees.visits[b, node] + 1e-9
-        visits = int(trees.edge_visits[b, block].sum())
+        assert abs(trees.node["value_sum"][b, node]) <= trees.node["visits"][b, node] + 1e-9
+        visits = int(trees.edge["edge_visits"][b, block].sum())
         if count:
-            if trees.proven[b, node] == UNKNOWN:
-                assert trees.visits[b, node] == 1 + visits
-            assert trees.visits[b, node] >= 1 + visits  # more where a proven node was met again
-            assert trees.prior[b, block].sum() == pytest.approx(1, abs=1e-5)
-            assert (np.diff(trees.action[b, block]) > 0).all()
-            assert abs(trees.raw_value[b, node]) <= 1
+            if trees.node["proven"][b, node] == UNKNOWN:
+                assert trees.node["visits"][b, node] == 1 + visits
+            assert trees.node["visits"][b, node] >= 1 + visits  # more where a proven node was met again
+            assert trees.edge["prior"][b, block].sum() == pytest.approx(1, abs=1e-5)
+            assert (np.diff(trees.edge["action"][b, block]) > 0).all()
+            assert abs(trees.node["raw_value"][b, node]) <= 1
         else:
-            assert trees.proven[b, node] in (-1, 0, 1), "a leaf that nobody judged"
-            assert trees.visits[b, node] >= 1
+            assert trees.node["proven"][b, node] in (-1, 0, 1), "a leaf that nobody judged"
+            assert trees.node["visits"][b, node] >= 1
         for e in range(first, first + count):
-            child = int(trees.child[b, e])
-            assert abs(trees.edge_value[b, e]) <= trees.edge_visits[b, e] + 1e-9
+            child = int(trees.edge["child"][b, e])
+            assert abs(trees.edge["edge_value"][b, e]) <= trees.edge["edge_visits"][b, e] + 1e-9
             if child < 0:
-                assert trees.edge_visits[b, e] == 0
-                assert trees.edge_proven[b, e] == UNKNOWN
+                assert trees.edge["edge_visits"][b, e] == 0
+                assert trees.edge["edge_proven"][b, e] == UNKNOWN
                 continue
             children += 1
-            assert (trees.parent[b, child], trees.parent_edge[b, child]) == (node, e)
-            assert trees.visits[b, child] == trees.edge_visits[b, e] >= 1
-            sign = 1 if trees.player[b, child] == trees.player[b, node] else -1
+            assert (trees.node["parent"][b, child], trees.node["parent_edge"][b, child]) == (node, e)
+            assert trees.node["visits"][b, child] == trees.edge["edge_visits"][b, e] >= 1
+            sign = 1 if trees.node["player"][b, child] == trees.node["player"][b, node] else -1
             if search.params.solve:
-                known = trees.proven[b, child]
-                assert trees.edge_proven[b, e] == (UNKNOWN if known == UNKNOWN else sign * known)
+                known = trees.node["proven"][b, child]
+                assert trees.edge["edge_proven"][b, e] == (UNKNOWN if known == UNKNOWN else sign * known)
     assert (owner >= 0).all(), "an edge that no node owns"
     assert children == nodes - 1
 

@@ -145,9 +145,9 @@ def test_choice_inside_the_tree_follows_the_improved_policy():
     for walks, visits in expected.items():
         params = replace(GUMBEL, simulations=walks, gumbel_considered=1)
         search = searched(AGAIN_GAME, TableEvaluator(AGAIN_GAME, table), params)
-        child = search.trees.child[0, search.trees.first_edge[0, 0]]
-        first = search.trees.first_edge[0, child]
-        assert tuple(search.trees.edge_visits[0, first : first + 3]) == visits
+        child = search.trees.edge["child"][0, search.trees.node["first_edge"][0, 0]]
+        first = search.trees.node["first_edge"][0, child]
+        assert tuple(search.trees.edge["edge_visits"][0, first : first + 3]) == visits
 
 
 @pytest.mark.nojit

@@ -27,13 +27,13 @@ EDGE_FACTS = ("action", "prior", "logit", "edge_visits", "edge_value", "edge_inf
 
 def picture(trees, b, node):
     """A subtree as nested tuples, without the numbers of its nodes and edges."""
-    first = int(trees.first_edge[b, node])
+    first = int(trees.node["first_edge"][b, node])
     edges = []
-    for e in range(first, first + int(trees.num_edges[b, node])):
-        child = int(trees.child[b, e])
-        facts = tuple(getattr(trees, name)[b, e].item() for name in EDGE_FACTS)
+    for e in range(first, first + int(trees.node["num_edges"][b, node])):
+        child = int(trees.edge["child"][b, e])
+        facts = tuple(trees.edge[name][b, e].item() for name in EDGE_FACTS)
         edges.append((facts, picture(trees, b, child) if child >= 0 else None))
-    return tuple(getattr(trees, name)[b, node].item() for name in NODE_FACTS), tuple(edges)
+    return tuple(trees.node[name][b, node].item() for name in NODE_FACTS), tuple(edges)
 
 
 @pytest.mark.parametrize("leaves", [1, 4])
@@ -46,17 +46,17 @@ def test_the_kept_tree_is_the_old_subtree(name, leaves):
         visits = search.result(0).visits
         for index in np.argsort(-visits, kind="stable")[:2].tolist():
             search = searched(game, HashEvaluator(game), replace(PARAMS, leaves=leaves), state)
-            child = int(search.trees.child[0, search.trees.first_edge[0, 0] + index])
-            if search.trees.num_edges[0, child] == 0:
+            child = int(search.trees.edge["child"][0, search.trees.node["first_edge"][0, 0] + index])
+            if search.trees.node["num_edges"][0, child] == 0:
                 continue
             action = int(search.result(0).actions[index])
             expected = picture(search.trees, 0, child)
             search.advance(0, index, reuse=True)
             assert picture(search.trees, 0, 0) == expected
-            assert (search.trees.parent[0, 0], search.trees.parent_edge[0, 0]) == (-1, -1)
+            assert (search.trees.node["parent"][0, 0], search.trees.node["parent_edge"][0, 0]) == (-1, -1)
             assert search.roots.state[0].tolist() == game.play(state, (action,)).tolist()
             check_trees(search, 0)
-            before = int(search.trees.edge_visits[0, : search.trees.num_edges[0, 0]].sum())
+            before = int(search.trees.edge["edge_visits"][0, : search.trees.node["num_edges"][0, 0]].sum())
             search.begin_as_asked(0)
             search.run(HashEvaluator(game), np.zeros(1, np.int64))
             found = search.result(0)
@@ -73,7 +73,7 @@ def test_a_small_kept_tree_is_the_old_subtree():
     for index in range(3):
         search = searched(TICTACTOE, HashEvaluator(TICTACTOE), params)
         chosen = int(np.argsort(-search.result(0).visits, kind="stable")[index])
-        expected = picture(search.trees, 0, int(search.trees.child[0, chosen]))
+        expected = picture(search.trees, 0, int(search.trees.edge["child"][0, chosen]))
         search.advance(0, chosen, reuse=True)
         assert picture(search.trees, 0, 0) == expected
         check_trees(search, 0)
@@ -149,12 +149,12 @@ def test_tree_search_follows_the_moves(name):
     line = found.pv[:2]
     assert len(line) == 2
     state = game.play(state, line)
-    first = int(tree.batch.trees.first_edge[0, 0])
-    child = int(tree.batch.trees.child[0, first + found.actions.tolist().index(line[0])])
-    edges = int(tree.batch.trees.first_edge[0, child])
-    while tree.batch.trees.action[0, edges] != line[1]:
+    first = int(tree.batch.trees.node["first_edge"][0, 0])
+    child = int(tree.batch.trees.edge["child"][0, first + found.actions.tolist().index(line[0])])
+    edges = int(tree.batch.trees.node["first_edge"][0, child])
+    while tree.batch.trees.edge["action"][0, edges] != line[1]:
         edges += 1
-    known = int(tree.batch.trees.edge_visits[0, edges])
+    known = int(tree.batch.trees.edge["edge_visits"][0, edges])
     found = tree.search(state)
     assert known > 1
     assert found.visits.sum() == known - 1 + 400

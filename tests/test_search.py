@@ -117,15 +117,17 @@ def test_values_keep_their_sign_whoever_moves(algorithm, start):
     trees = searched(AGAIN_GAME, evaluator, params, AGAIN_GAME.parse_position(start)).trees
     used = int(trees.nodes_used[0])
     assert used == 11
-    assert (trees.proven[0, :used] == UNKNOWN).all()  # nothing but the evaluator's values so far
-    players = trees.player[0, :used]
+    assert (trees.node["proven"][0, :used] == UNKNOWN).all()  # nothing but the evaluator's values so far
+    players = trees.node["player"][0, :used]
     assert set(players.tolist()) == {0, 1}
-    assert trees.value_sum[0, :used] / trees.visits[0, :used] == pytest.approx(np.where(players == 0, 0.5, -0.5))
+    assert trees.node["value_sum"][0, :used] / trees.node["visits"][0, :used] == pytest.approx(
+        np.where(players == 0, 0.5, -0.5)
+    )
     for e in range(int(trees.edges_used[0])):  # an edge is seen by the node that it leaves
-        if trees.child[0, e] >= 0:
-            parent = trees.parent[0, trees.child[0, e]]
-            expected = 0.5 if trees.player[0, parent] == 0 else -0.5
-            assert trees.edge_value[0, e] / trees.edge_visits[0, e] == pytest.approx(expected)
+        if trees.edge["child"][0, e] >= 0:
+            parent = trees.node["parent"][0, trees.edge["child"][0, e]]
+            expected = 0.5 if trees.node["player"][0, parent] == 0 else -0.5
+            assert trees.edge["edge_value"][0, e] / trees.edge["edge_visits"][0, e] == pytest.approx(expected)
 
 
 def exact(game, state):
@@ -175,7 +177,7 @@ def root_priors(game, evaluator, params, trees=400):
         search.place(b, game.new_state(), stream("noise", b))
         search.begin_as_asked(b)
     search.run(evaluator, np.arange(trees))
-    return search.roots.prior[:, : search.trees.num_edges[0, 0]]
+    return search.roots.prior[:, : search.trees.node["num_edges"][0, 0]]
 
 
 @pytest.mark.nojit
@@ -233,18 +235,18 @@ def compare(game, state, params, evaluator):
     assert found.root_proven == (UNKNOWN if slow.root.proven is None else slow.root.proven)
     assert found.priors == pytest.approx([e.prior for e in edges], abs=1e-9)
     mean = slow.root.total / slow.root.visits
-    assert search.trees.value_sum[0, 0] / search.trees.visits[0, 0] == pytest.approx(mean, abs=1e-9)
-    assert search.trees.edge_value[0, :count] == pytest.approx([e.total for e in edges], abs=1e-9)
+    assert search.trees.node["value_sum"][0, 0] / search.trees.node["visits"][0, 0] == pytest.approx(mean, abs=1e-9)
+    assert search.trees.edge["edge_value"][0, :count] == pytest.approx([e.total for e in edges], abs=1e-9)
     assert found.policy == pytest.approx(slow.policy(), abs=1e-9)
     assert found.best == slow.best().action
     for i, edge in enumerate(edges):  # one level down
         if edge.child is not None and edge.child.edges:
-            node = int(search.trees.child[0, i])
-            first = int(search.trees.first_edge[0, node])
-            block = search.trees.edge_visits[0, first : first + len(edge.child.edges)]
+            node = int(search.trees.edge["child"][0, i])
+            first = int(search.trees.node["first_edge"][0, node])
+            block = search.trees.edge["edge_visits"][0, first : first + len(edge.child.edges)]
             assert block.tolist() == [e.visits for e in edge.child.edges]
         if edge.child is not None and edge.child.proven in (-1, 1):
-            assert search.trees.proof_plies[0, search.trees.child[0, i]] == edge.child.plies
+            assert search.trees.node["proof_plies"][0, search.trees.edge["child"][0, i]] == edge.child.plies
     return found.root_proven != UNKNOWN
 
 

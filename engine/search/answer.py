@@ -6,10 +6,10 @@ import math
 
 from numba import types
 
-from az.engine.jit import helper, kernel, state_kernel
+from az.engine.jit import helper, lazy_kernel, state_kernel
 from az.engine.rng import uniform
 from az.engine.search.params import UNKNOWN
-from az.engine.search.select import edge_q, gumbel_score, mixed_value, sigma_scale
+from az.engine.search.select import ROOT, edge_q, gumbel_score, mixed_value, sigma_scale
 from az.engine.search.tree import SETTINGS, TREES, roots_type
 
 WIN, LOSS = 1, -1
@@ -18,12 +18,12 @@ WIN, LOSS = 1, -1
 @helper
 def best_proven(trees, b):
     """WIN if some root edge is a proven win, LOSS if all are lost, else UNKNOWN."""
-    first, count = trees.first_edge[b, 0], trees.num_edges[b, 0]
+    first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
     lost = count > 0
     for e in range(first, first + count):
-        if trees.edge_proven[b, e] == WIN:
+        if trees.edge[b, e].edge_proven == WIN:
             return WIN
-        if trees.edge_proven[b, e] != LOSS:
+        if trees.edge[b, e].edge_proven != LOSS:
             lost = False
     return LOSS if lost else UNKNOWN
 
@@ -32,45 +32,45 @@ def best_proven(trees, b):
 def allowed(trees, b, e, verdict):
     """Whether an edge may be played: wins only where there is one, never a loss where something else is left."""
     if verdict == WIN:
-        return trees.edge_proven[b, e] == WIN
-    return verdict == LOSS or trees.edge_proven[b, e] != LOSS
+        return trees.edge[b, e].edge_proven == WIN
+    return verdict == LOSS or trees.edge[b, e].edge_proven != LOSS
 
 
 @helper
 def _visit_policy(trees, b, verdict, policy):
     """Shares of visits over the allowed edges; of the priors, where none of them was visited."""
-    first, count = trees.first_edge[b, 0], trees.num_edges[b, 0]
+    first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
     total, mass, options = 0.0, 0.0, 0
     for e in range(first, first + count):
         if allowed(trees, b, e, verdict):
-            total += trees.edge_visits[b, e]
-            mass += float(trees.prior[b, e])
+            total += trees.edge[b, e].edge_visits
+            mass += float(trees.edge[b, e].prior)
             options += 1
     for i in range(count):
         e = first + i
         if not allowed(trees, b, e, verdict):
             policy[i] = 0.0
         elif total > 0:
-            policy[i] = trees.edge_visits[b, e] / total
+            policy[i] = trees.edge[b, e].edge_visits / total
         else:
-            policy[i] = float(trees.prior[b, e]) / mass if mass > 0 else 1.0 / options
+            policy[i] = float(trees.edge[b, e].prior) / mass if mass > 0 else 1.0 / options
 
 
 @helper
 def _gumbel_policy(trees, settings, b, verdict, policy):
     """softmax(logits + sigma(completed q)) over the allowed edges: Danihelka et al. 2022, equation 11."""
-    first, count = trees.first_edge[b, 0], trees.num_edges[b, 0]
-    unvisited = mixed_value(trees, b, 0)
-    scale = sigma_scale(trees, settings, b, 0)
+    first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
+    unvisited = mixed_value(trees, b, ROOT)
+    scale = sigma_scale(trees, settings, b, ROOT)
     top, mass = -1e30, 0.0
     for e in range(first, first + count):
         if allowed(trees, b, e, verdict):
-            top = max(top, float(trees.logit[b, e]) + scale * edge_q(trees, b, e, unvisited))
+            top = max(top, float(trees.edge[b, e].logit) + scale * edge_q(trees, b, e, unvisited))
     for i in range(count):
         e = first + i
         policy[i] = 0.0
         if allowed(trees, b, e, verdict):
-            policy[i] = math.exp(float(trees.logit[b, e]) + scale * edge_q(trees, b, e, unvisited) - top)
+            policy[i] = math.exp(float(trees.edge[b, e].logit) + scale * edge_q(trees, b, e, unvisited) - top)
             mass += policy[i]
     for i in range(count):
         policy[i] /= mass
@@ -84,10 +84,10 @@ def write_policy(trees, settings, b, policy):
         _gumbel_policy(trees, settings, b, verdict, policy)
     else:
         _visit_policy(trees, b, verdict, policy)
-    return trees.num_edges[b, 0]
+    return trees.node[b, 0].num_edges
 
 
-@kernel(types.int64(TREES, SETTINGS, types.int64, types.float64[::1]))
+@lazy_kernel(types.int64(TREES, SETTINGS, types.int64, types.float64[::1]))
 def root_policy(trees, settings, b, policy):
     """`write_policy` for Python."""
     return write_policy(trees, settings, b, policy)
@@ -100,22 +100,22 @@ def prefer(trees, roots, settings, b, verdict):
     A win in the fewest plies; among losses the longest; else the most visited (Gumbel: of those, the best score),
     ties broken by prior.
     """
-    first, count = trees.first_edge[b, 0], trees.num_edges[b, 0]
-    unvisited, scale = mixed_value(trees, b, 0), sigma_scale(trees, settings, b, 0)
+    first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
+    unvisited, scale = mixed_value(trees, b, ROOT), sigma_scale(trees, settings, b, ROOT)
     best, best_major, best_minor = 0, -1e30, -1e30
     for i in range(count):
         e = first + i
         if not allowed(trees, b, e, verdict):
             continue
         if verdict == UNKNOWN:
-            major = float(trees.edge_visits[b, e])
-            minor = float(trees.prior[b, e])
+            major = float(trees.edge[b, e].edge_visits)
+            minor = float(trees.edge[b, e].prior)
             if settings.gumbel == 1:
                 minor = gumbel_score(trees, roots, b, e, scale, unvisited)
         else:
-            plies = float(trees.proof_plies[b, trees.child[b, e]])
+            plies = float(trees.node[b, trees.edge[b, e].child].proof_plies)
             major = -plies if verdict == WIN else plies
-            minor = float(trees.prior[b, e])
+            minor = float(trees.edge[b, e].prior)
         if major > best_major or (major == best_major and minor > best_minor):
             best, best_major, best_minor = i, major, minor
     return best
@@ -157,4 +157,4 @@ def choose(trees, roots, settings, b, temperature, policy):
     """
     if temperature <= 0.0 or settings.gumbel == 1:
         return prefer(trees, roots, settings, b, best_proven(trees, b))
-    return sample_index(policy, trees.num_edges[b, 0], temperature, roots.random[b])
+    return sample_index(policy, trees.node[b, 0].num_edges, temperature, roots.random[b])

@@ -106,8 +106,8 @@ class BatchSearch:
                 return rows
 
     def _grow(self) -> None:
-        nodes = self.trees.first_edge.shape[1] * 2
-        edges = self.trees.action.shape[1] * 2
+        nodes = self.trees.node.shape[1] * 2
+        edges = self.trees.edge.shape[1] * 2
         self.trees = grow_trees(self.trees, nodes, edges)
         self.scratch = make_trees(1, nodes, edges)
 
@@ -128,8 +128,8 @@ class BatchSearch:
 
     def advance(self, b: int, index: int, reuse: bool) -> None:
         """Play the root edge of that index in tree b; the search to follow must still be begun."""
-        edge = int(self.trees.first_edge[b, 0]) + index
-        self.game.apply(self.roots.state[b], int(self.trees.action[b, edge]))
+        edge = int(self.trees.node["first_edge"][b, 0]) + index
+        self.game.apply(self.roots.state[b], int(self.trees.edge["action"][b, edge]))
         reroot(self.trees, self.scratch, b, edge if reuse else -1, self.keep_most)
 
     def root_policy(self, b: int) -> int:
@@ -144,25 +144,25 @@ class BatchSearch:
         """The answer of tree b's finished search."""
         trees = self.trees
         count = self.root_policy(b)
-        first = int(trees.first_edge[b, 0])
+        first = int(trees.node["first_edge"][b, 0])
         block = slice(first, first + count)
-        visits = trees.edge_visits[b, block].astype(np.int64)
-        proven = trees.edge_proven[b, block].copy()
-        value = float(trees.value_sum[b, 0] / max(1, trees.visits[b, 0]))
-        root_proven = int(trees.proven[b, 0])
-        known = np.where(visits > 0, trees.edge_value[b, block] / np.maximum(1, visits), value)
+        visits = trees.edge["edge_visits"][b, block].astype(np.int64)
+        proven = trees.edge["edge_proven"][b, block].copy()
+        value = float(trees.node["value_sum"][b, 0] / max(1, trees.node["visits"][b, 0]))
+        root_proven = int(trees.node["proven"][b, 0])
+        known = np.where(visits > 0, trees.edge["edge_value"][b, block] / np.maximum(1, visits), value)
         best = self.best(b)
         return SearchResult(
-            actions=trees.action[b, block].astype(np.int64),
+            actions=trees.edge["action"][b, block].astype(np.int64),
             visits=visits,
-            priors=trees.prior[b, block].copy(),
+            priors=trees.edge["prior"][b, block].copy(),
             values=np.where(proven != 2, proven, known).astype(np.float32),
             proven=proven,
             policy=self.policy[:count].copy(),
             value=float(root_proven) if root_proven != 2 else value,
             root_proven=root_proven,
             simulations=int(self.roots.started[b]),
-            best=int(trees.action[b, first + best]),
+            best=int(trees.edge["action"][b, first + best]),
             pv=self._line(b, first + best),
         )
 
@@ -170,14 +170,14 @@ class BatchSearch:
         """The most visited moves, beginning with this edge."""
         trees, line = self.trees, []
         while True:
-            line.append(int(trees.action[b, edge]))
-            node = int(trees.child[b, edge])
-            if node < 0 or trees.num_edges[b, node] == 0 or len(line) >= 40:
+            line.append(int(trees.edge["action"][b, edge]))
+            node = int(trees.edge["child"][b, edge])
+            if node < 0 or trees.node["num_edges"][b, node] == 0 or len(line) >= 40:
                 return tuple(line)
-            first, count = int(trees.first_edge[b, node]), int(trees.num_edges[b, node])
+            first, count = int(trees.node["first_edge"][b, node]), int(trees.node["num_edges"][b, node])
             block = slice(first, first + count)
-            proven = trees.edge_proven[b, block]
-            order = trees.edge_visits[b, block] + np.where(proven == 1, 1 << 30, 0)
+            proven = trees.edge["edge_proven"][b, block]
+            order = trees.edge["edge_visits"][b, block] + np.where(proven == 1, 1 << 30, 0)
             if not order.any():
                 return tuple(line)
             edge = first + int(np.argmax(order))

@@ -55,7 +55,8 @@ def _stir(lane, word):
 @helper
 def row_key(words, mask, key):
     """Write the two 62-bit halves of a row's key. words: the planes' bits [n] as uint32."""
-    a, b, c, d = 0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344
+    a, b = np.int64(0x243F6A88), np.int64(0x85A308D3)  # not plain numbers: numba would compile _stir for each
+    c, d = np.int64(0x13198A2E), np.int64(0x03707344)
     for i in range(words.shape[0]):
         word = np.int64(words[i])
         a = _stir(a, word)

@@ -44,7 +44,7 @@ class TreeSearch:
             self._think(CHUNK)
             made += int(self.batch.roots.started[0])
             self.batch.roots.started[0] = made
-            if time.monotonic() >= deadline or self.batch.trees.proven[0, 0] != 2:
+            if time.monotonic() >= deadline or self.batch.trees.node["proven"][0, 0] != 2:
                 return self.batch.result(0)
 
     def _think(self, simulations: int) -> None:
@@ -60,8 +60,8 @@ class TreeSearch:
             path = self._path_to(state)
             if path is not None:
                 for action in path:
-                    first, count = self.batch.trees.first_edge[0, 0], self.batch.trees.num_edges[0, 0]
-                    actions = self.batch.trees.action[0, first : first + count]
+                    first, count = self.batch.trees.node["first_edge"][0, 0], self.batch.trees.node["num_edges"][0, 0]
+                    actions = self.batch.trees.edge["action"][0, first : first + count]
                     self.batch.advance(0, int(np.flatnonzero(actions == action)[0]), reuse=True)
                 return
         self.batch.place(0, state, stream("single", int(state[0])))
@@ -74,15 +74,15 @@ class TreeSearch:
         looked = 0
         while waiting and looked < LOOK_AHEAD:
             node, before, path = waiting.pop(0)
-            first, count = int(trees.first_edge[0, node]), int(trees.num_edges[0, node])
+            first, count = int(trees.node["first_edge"][0, node]), int(trees.node["num_edges"][0, node])
             for edge in range(first, first + count):
-                child = int(trees.child[0, edge])
-                if child == UNVISITED or trees.num_edges[0, child] == 0:
+                child = int(trees.edge["child"][0, edge])
+                if child == UNVISITED or trees.node["num_edges"][0, child] == 0:
                     continue
                 looked += 1
                 after = before.copy()
-                self.game.apply(after, int(trees.action[0, edge]))
-                step = [*path, int(trees.action[0, edge])]
+                self.game.apply(after, int(trees.edge["action"][0, edge]))
+                step = [*path, int(trees.edge["action"][0, edge])]
                 if np.array_equal(after, state):
                     return step
                 waiting.append((child, after, step))

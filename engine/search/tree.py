@@ -14,6 +14,7 @@ from numba import from_dtype, types
 from numpy.typing import NDArray
 
 from az.engine.game import Game
+from az.engine.jit import JIT_OFF
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -24,30 +25,46 @@ Float64 = NDArray[np.float64]
 UNVISITED = -1
 
 
+# A walk reads most fields of a node and of its edges: they stand side by side in memory, a record each (measured: as
+# arrays of their own a walk misses the cache several times as often, and numba compiles for twice as long).
+NODE = np.dtype(
+    [
+        ("first_edge", np.int32),
+        ("num_edges", np.int32),  # 0 until the network has judged the node, and for ever where the game is over
+        ("value_sum", np.float64),
+        ("visits", np.int32),
+        ("inflight", np.int32),  # walks below this node that wait for the network
+        ("raw_value", np.float32),  # the network's
+        ("parent", np.int32),
+        ("parent_edge", np.int32),
+        ("proof_plies", np.int32),  # actions to the end of the game, where proven
+        ("player", np.int8),
+        ("proven", np.int8),  # LOSS, DRAW, WIN or UNKNOWN
+    ],
+    align=True,
+)
+EDGE = np.dtype(
+    [
+        ("edge_value", np.float64),  # sum
+        ("edge_visits", np.int32),
+        ("prior", np.float32),  # probability over the legal actions
+        ("logit", np.float32),  # log of the prior, finite even where the prior underflows
+        ("action", np.int32),
+        ("child", np.int32),  # node, or UNVISITED
+        ("edge_inflight", np.int16),
+        ("edge_proven", np.int8),
+    ],
+    align=True,
+)
+
+
 class Trees(NamedTuple):
     """B trees with room for N nodes and E edges each."""
 
     nodes_used: Int32  # [B]
     edges_used: Int32  # [B]
-    first_edge: Int32  # [B, N]
-    num_edges: Int32  # [B, N] 0 until the network has judged the node, and for ever where the game is over
-    parent: Int32  # [B, N]
-    parent_edge: Int32  # [B, N]
-    player: Int8  # [B, N]
-    visits: Int32  # [B, N]
-    value_sum: Float64  # [B, N]
-    raw_value: Float32  # [B, N] the network's
-    proven: Int8  # [B, N] LOSS, DRAW, WIN or UNKNOWN
-    proof_plies: Int32  # [B, N] actions to the end of the game, where proven
-    inflight: Int32  # [B, N] walks below this node that wait for the network
-    action: Int32  # [B, E]
-    prior: Float32  # [B, E] probability over the legal actions
-    logit: Float32  # [B, E] log of the prior, finite even where the prior underflows
-    edge_visits: Int32  # [B, E]
-    edge_value: Float64  # [B, E] sum
-    edge_inflight: NDArray[np.int16]  # [B, E]
-    edge_proven: Int8  # [B, E]
-    child: Int32  # [B, E] node, or UNVISITED
+    node: NDArray[Any]  # [B, N] of NODE
+    edge: NDArray[Any]  # [B, E] of EDGE
 
 
 class Roots(NamedTuple):
@@ -99,34 +116,9 @@ def _arrays(dtype: types.Type, ndim: int) -> types.Array:
 
 _I32, _I8, _F32, _F64 = types.int32, types.int8, types.float32, types.float64
 
-# A walk reads most fields of a node and of its edges: they stand side by side in memory, a record each, and the arrays
-# of `Trees` are views of the records' fields (measured: apart, a walk misses the cache several times as often).
-NODE = np.dtype(
-    [
-        ("first_edge", np.int32), ("num_edges", np.int32), ("value_sum", np.float64), ("visits", np.int32),
-        ("inflight", np.int32), ("raw_value", np.float32), ("parent", np.int32), ("parent_edge", np.int32),
-        ("proof_plies", np.int32), ("player", np.int8), ("proven", np.int8),
-    ],
-    align=True,
-)  # fmt: skip
-EDGE = np.dtype(
-    [
-        ("edge_value", np.float64), ("edge_visits", np.int32), ("prior", np.float32), ("logit", np.float32),
-        ("action", np.int32), ("child", np.int32), ("edge_inflight", np.int16), ("edge_proven", np.int8),
-    ],
-    align=True,
-)  # fmt: skip
-
-
-def _field(name: str) -> types.Array:
-    """The numba type of a field of `Trees`."""
-    if name in ("nodes_used", "edges_used"):
-        return _arrays(_I32, 1)
-    record: Any = NODE if name in (NODE.names or ()) else EDGE
-    return types.Array(from_dtype(record[name]), 2, "A")
-
-
-TREES = types.NamedTuple([_field(name) for name in Trees._fields], Trees)
+TREES = types.NamedTuple(
+    [_arrays(_I32, 1), _arrays(_I32, 1), _arrays(from_dtype(NODE), 2), _arrays(from_dtype(EDGE), 2)], Trees
+)
 SETTINGS = types.NamedTuple(
     [types.int64, *[types.float64] * 4, types.int64, types.float64, types.float64, types.int64, types.int64], Settings
 )
@@ -164,12 +156,11 @@ def roots_type(states: types.Array) -> types.NamedTuple:
 
 def make_trees(num_trees: int, nodes: int, edges: int) -> Trees:
     """Empty trees with room for so many nodes and edges each."""
-    used = {name: np.zeros(num_trees, np.int32) for name in ("nodes_used", "edges_used")}
-    return Trees(**used, **_fields(np.zeros((num_trees, nodes), NODE)), **_fields(np.zeros((num_trees, edges), EDGE)))
-
-
-def _fields(records: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    return {name: records[name] for name in records.dtype.names or ()}
+    used = np.zeros(num_trees, np.int32), np.zeros(num_trees, np.int32)
+    records = np.zeros((num_trees, nodes), NODE), np.zeros((num_trees, edges), EDGE)
+    if JIT_OFF:  # plain Python reads fields by name only from these
+        return Trees(*used, *(part.view(np.recarray) for part in records))
+    return Trees(*used, *records)
 
 
 def grow_trees(trees: Trees, nodes: int, edges: int) -> Trees:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import types
 
-from az.engine.jit import apply_at, copy_into, encode_at, helper, kernel, legal_at, outcome_at, state_kernel
+from az.engine.jit import apply_at, copy_into, encode_at, helper, lazy_kernel, legal_at, outcome_at, state_kernel
 from az.engine.rng import gumbel, log_gamma_sample
 from az.engine.search.cache import CACHE, find, remember
 from az.engine.search.params import UNKNOWN
@@ -14,6 +15,8 @@ from az.engine.search.select import select_gumbel_inner, select_gumbel_root, sel
 from az.engine.search.tree import LEAVES, SCHEDULES, SETTINGS, TREES, UNVISITED, roots_type
 
 ONGOING, WIN, LOSS = 2, 1, -1
+# Not plain numbers: numba compiles a helper anew for each literal that it is handed.
+ROOT, NOBODY = np.int64(0), np.int64(-1)
 LEAF, ENDED, COLLISION = 0, 1, 2
 
 
@@ -22,43 +25,43 @@ def new_node(trees, b, parent, parent_edge, player):
     """A node that the network has not judged yet."""
     node = trees.nodes_used[b]
     trees.nodes_used[b] = node + 1
-    trees.first_edge[b, node] = 0
-    trees.num_edges[b, node] = 0
-    trees.parent[b, node] = parent
-    trees.parent_edge[b, node] = parent_edge
-    trees.player[b, node] = player
-    trees.visits[b, node] = 0
-    trees.value_sum[b, node] = 0.0
-    trees.raw_value[b, node] = 0.0
-    trees.proven[b, node] = UNKNOWN
-    trees.proof_plies[b, node] = 0
-    trees.inflight[b, node] = 0
+    trees.node[b, node].first_edge = 0
+    trees.node[b, node].num_edges = 0
+    trees.node[b, node].parent = parent
+    trees.node[b, node].parent_edge = parent_edge
+    trees.node[b, node].player = player
+    trees.node[b, node].visits = 0
+    trees.node[b, node].value_sum = 0.0
+    trees.node[b, node].raw_value = 0.0
+    trees.node[b, node].proven = UNKNOWN
+    trees.node[b, node].proof_plies = 0
+    trees.node[b, node].inflight = 0
     return node
 
 
 @helper
 def prove_from_edges(trees, b, node):
     """Prove a node from its edges: one winning edge, or all edges proven. Says whether it is proven."""
-    first, count = trees.first_edge[b, node], trees.num_edges[b, node]
+    first, count = trees.node[b, node].first_edge, trees.node[b, node].num_edges
     best, shortest_win, longest = LOSS, 1 << 30, 0
     complete = True
     for e in range(first, first + count):
-        proven = trees.edge_proven[b, e]
+        proven = trees.edge[b, e].edge_proven
         if proven == UNKNOWN:
             complete = False
             continue
-        plies = trees.proof_plies[b, trees.child[b, e]] + 1
+        plies = trees.node[b, trees.edge[b, e].child].proof_plies + 1
         if proven == WIN:
             shortest_win = min(shortest_win, plies)
         longest = max(longest, plies)
         best = max(best, proven)
     if best == WIN:
-        trees.proven[b, node] = WIN
-        trees.proof_plies[b, node] = shortest_win
+        trees.node[b, node].proven = WIN
+        trees.node[b, node].proof_plies = shortest_win
         return True
     if complete and count > 0:
-        trees.proven[b, node] = best
-        trees.proof_plies[b, node] = longest
+        trees.node[b, node].proven = best
+        trees.node[b, node].proof_plies = longest
         return True
     return False
 
@@ -67,28 +70,28 @@ def prove_from_edges(trees, b, node):
 def back_up(trees, settings, b, leaf, value, was_inflight):
     """Add a value (view of the leaf's player) to every node and edge on the way up; carry proofs as far as they go."""
     node = leaf
-    trees.visits[b, node] += 1
-    trees.value_sum[b, node] += value
-    proving = settings.solve == 1 and trees.proven[b, node] != UNKNOWN
+    trees.node[b, node].visits += 1
+    trees.node[b, node].value_sum += value
+    proving = settings.solve == 1 and trees.node[b, node].proven != UNKNOWN
     while node != 0:
-        parent, e = trees.parent[b, node], trees.parent_edge[b, node]
-        same = trees.player[b, parent] == trees.player[b, node]
+        parent, e = trees.node[b, node].parent, trees.node[b, node].parent_edge
+        same = trees.node[b, parent].player == trees.node[b, node].player
         if not same:
             value = -value
-        trees.edge_visits[b, e] += 1
-        trees.edge_value[b, e] += value
-        if proving and trees.edge_proven[b, e] == UNKNOWN:
-            trees.edge_proven[b, e] = trees.proven[b, node] if same else -trees.proven[b, node]
+        trees.edge[b, e].edge_visits += 1
+        trees.edge[b, e].edge_value += value
+        if proving and trees.edge[b, e].edge_proven == UNKNOWN:
+            trees.edge[b, e].edge_proven = trees.node[b, node].proven if same else -trees.node[b, node].proven
             proving = prove_from_edges(trees, b, parent)
             if proving:
-                value = float(trees.proven[b, parent])
+                value = float(trees.node[b, parent].proven)
         else:
             proving = False
-        trees.visits[b, parent] += 1
-        trees.value_sum[b, parent] += value
+        trees.node[b, parent].visits += 1
+        trees.node[b, parent].value_sum += value
         if was_inflight:
-            trees.edge_inflight[b, e] -= 1
-            trees.inflight[b, parent] -= 1
+            trees.edge[b, e].edge_inflight -= 1
+            trees.node[b, parent].inflight -= 1
         node = parent
 
 
@@ -96,21 +99,21 @@ def back_up(trees, settings, b, leaf, value, was_inflight):
 def forget_walk(trees, b, node):
     """A walk that met a leaf already in flight: take its marks back."""
     while node != 0:
-        trees.edge_inflight[b, trees.parent_edge[b, node]] -= 1
-        node = trees.parent[b, node]
-        trees.inflight[b, node] -= 1
+        trees.edge[b, trees.node[b, node].parent_edge].edge_inflight -= 1
+        node = trees.node[b, node].parent
+        trees.node[b, node].inflight -= 1
 
 
 @helper
 def draw_root_noise(trees, roots, settings, b):
     """Temperature and Dirichlet noise on the root's priors, and its Gumbel draws."""
-    first, count = trees.first_edge[b, 0], trees.num_edges[b, 0]
+    first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
     top = -1e30
     for i in range(count):
-        top = max(top, float(trees.logit[b, first + i]) / settings.root_temperature)
+        top = max(top, float(trees.edge[b, first + i].logit) / settings.root_temperature)
     mass = 0.0
     for i in range(count):
-        roots.prior[b, i] = math.exp(float(trees.logit[b, first + i]) / settings.root_temperature - top)
+        roots.prior[b, i] = math.exp(float(trees.edge[b, first + i].logit) / settings.root_temperature - top)
         mass += float(roots.prior[b, i])
     for i in range(count):
         roots.prior[b, i] = float(roots.prior[b, i]) / mass
@@ -136,12 +139,12 @@ def draw_root_noise(trees, roots, settings, b):
 @helper
 def descend(trees, roots, settings, schedules, b, state, apply, outcome):
     """Walk tree b from its root to a leaf; `state` becomes the leaf's. Returns (what it met, node)."""
-    node = 0
+    node = ROOT
     while True:
-        if node != 0 and settings.solve == 1 and trees.proven[b, node] != UNKNOWN:
+        if node != 0 and settings.solve == 1 and trees.node[b, node].proven != UNKNOWN:
             return ENDED, node
-        if trees.num_edges[b, node] == 0:
-            if trees.proven[b, node] != UNKNOWN:
+        if trees.node[b, node].num_edges == 0:
+            if trees.node[b, node].proven != UNKNOWN:
                 return ENDED, node
             return COLLISION, node
         if settings.gumbel == 0:
@@ -150,17 +153,17 @@ def descend(trees, roots, settings, schedules, b, state, apply, outcome):
             e = select_gumbel_root(trees, roots, settings, schedules, b)
         else:
             e = select_gumbel_inner(trees, settings, b, node)
-        trees.edge_inflight[b, e] += 1
-        trees.inflight[b, node] += 1
-        apply(state, int(trees.action[b, e]))
-        child = trees.child[b, e]
+        trees.edge[b, e].edge_inflight += 1
+        trees.node[b, node].inflight += 1
+        apply(state, int(trees.edge[b, e].action))
+        child = trees.edge[b, e].child
         if child == UNVISITED:
             child = new_node(trees, b, node, e, state[0])
-            trees.child[b, e] = child
+            trees.edge[b, e].child = child
             result = outcome(state)
             if result == ONGOING:
                 return LEAF, child
-            trees.proven[b, child] = result
+            trees.node[b, child].proven = result
             return ENDED, child
         node = child
 
@@ -172,26 +175,26 @@ def add_edges(trees, b, node, mask, logits):
     e, top = first, -1e30
     for action in range(mask.shape[0]):
         if mask[action]:
-            trees.action[b, e] = action
-            trees.logit[b, e] = logits[action]
+            trees.edge[b, e].action = action
+            trees.edge[b, e].logit = logits[action]
             top = max(top, float(logits[action]))
             e += 1
     mass = 0.0
     for i in range(first, e):
-        part = math.exp(float(trees.logit[b, i]) - top)
-        trees.edge_value[b, i] = part  # in double precision, for a moment
+        part = math.exp(float(trees.edge[b, i].logit) - top)
+        trees.edge[b, i].edge_value = part  # in double precision, for a moment
         mass += part
     log_mass = top + math.log(mass)
     for i in range(first, e):
-        trees.logit[b, i] = float(trees.logit[b, i]) - log_mass
-        trees.prior[b, i] = trees.edge_value[b, i] / mass
-        trees.edge_visits[b, i] = 0
-        trees.edge_value[b, i] = 0.0
-        trees.edge_inflight[b, i] = 0
-        trees.edge_proven[b, i] = UNKNOWN
-        trees.child[b, i] = UNVISITED
-    trees.first_edge[b, node] = first
-    trees.num_edges[b, node] = e - first
+        trees.edge[b, i].logit = float(trees.edge[b, i].logit) - log_mass
+        trees.edge[b, i].prior = trees.edge[b, i].edge_value / mass
+        trees.edge[b, i].edge_visits = 0
+        trees.edge[b, i].edge_value = 0.0
+        trees.edge[b, i].edge_inflight = 0
+        trees.edge[b, i].edge_proven = UNKNOWN
+        trees.edge[b, i].child = UNVISITED
+    trees.node[b, node].first_edge = first
+    trees.node[b, node].num_edges = e - first
     trees.edges_used[b] = e
 
 
@@ -204,8 +207,8 @@ def known(trees, settings, leaves, cache, row, b, node):
     if entry < 0:
         return False
     add_edges(trees, b, node, leaves.mask[row], cache.logits[entry])
-    trees.raw_value[b, node] = cache.values[entry]
-    back_up(trees, settings, b, node, float(cache.values[entry]), node != 0)
+    trees.node[b, node].raw_value = cache.values[entry]
+    back_up(trees, settings, b, node, np.float64(cache.values[entry]), node != 0)
     return True
 
 
@@ -232,15 +235,15 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
     """
     apply, legal = apply_at(rule1, state), legal_at(rule2, state)
     outcome, encode = outcome_at(rule3, state), encode_at(rule4, state)
-    rows = 0
+    rows = np.int64(0)
     actions = leaves.mask.shape[1]
-    room = trees.first_edge.shape[1]
-    edge_room = trees.action.shape[1]
+    room = trees.node.shape[1]
+    edge_room = trees.edge.shape[1]
     for b in active:
         waiting = 0
         if trees.nodes_used[b] == 0:
-            new_node(trees, b, -1, -1, roots.state[b, 0])
-        if trees.num_edges[b, 0] == 0:
+            new_node(trees, b, NOBODY, NOBODY, roots.state[b, 0])
+        if trees.node[b, 0].num_edges == 0:
             if trees.edges_used[b] + actions > edge_room:
                 full[0] = 1
                 continue
@@ -248,7 +251,7 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
             encode(state, leaves.planes[rows])
             legal(state, leaves.mask[rows])
             leaves.tree[rows], leaves.node[rows] = b, 0
-            if not known(trees, settings, leaves, cache, rows, b, 0):
+            if not known(trees, settings, leaves, cache, rows, b, ROOT):
                 rows += 1
                 continue
         if roots.prepared[b] == 0:
@@ -270,7 +273,7 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
                 break
             roots.started[b] += 1
             if met == ENDED:
-                back_up(trees, settings, b, node, float(trees.proven[b, node]), True)
+                back_up(trees, settings, b, node, np.float64(trees.node[b, node].proven), node != 0)
                 continue
             encode(state, leaves.planes[rows])
             legal(state, leaves.mask[rows])
@@ -281,13 +284,13 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
     return rows
 
 
-@kernel(types.void(TREES, SETTINGS, LEAVES, CACHE, types.int64))
+@lazy_kernel(types.void(TREES, SETTINGS, LEAVES, CACHE, types.int64))
 def expand(trees, settings, leaves, cache, rows):
     """Give each judged leaf its edges and back its value up; remember the answers."""
     for row in range(rows):
-        b, node = leaves.tree[row], leaves.node[row]
+        b, node = np.int64(leaves.tree[row]), np.int64(leaves.node[row])
         add_edges(trees, b, node, leaves.mask[row], leaves.logits[row])
-        trees.raw_value[b, node] = leaves.values[row]
-        back_up(trees, settings, b, node, float(leaves.values[row]), node != 0)
+        trees.node[b, node].raw_value = leaves.values[row]
+        back_up(trees, settings, b, node, np.float64(leaves.values[row]), node != 0)
         if cache.values.shape[0] > 1:
             remember(cache, leaves.key[row], leaves.logits[row], leaves.values[row])
