@@ -16,7 +16,7 @@ from typing import Any
 from az.engine.bench import Bench, BenchPool, memory_main
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
-from az.engine.models import SHIPPED
+from az.engine.models import SHIPPED, resolve_model
 from az.engine.precision import choose_precision, int8_twin
 from az.engine.signature import signature
 from az.engine.warm import warm_up
@@ -30,10 +30,12 @@ def bench_models(game: Game, model: str | None) -> tuple[dict[str, Path], str, s
 
     Raises WrongRequest where the game has no fixed model and none is given.
     """
-    path = SHIPPED / "bench" / f"{game.name}.onnx" if model is None else Path(model)
+    path = SHIPPED / "bench" / f"{game.name}.onnx" if model is None else resolve_model(model)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (SHIPPED / "bench").glob("*.onnx") if "." not in p.stem))
-        raise WrongRequest(f"there is no model to measure {game.name} with: give --model FILE.onnx, or one of {known}.")
+        raise WrongRequest(
+            f"no fixed model of {game.name} comes with az: give one with --model, or measure one of {known}."
+        )
     chosen, why = choose_precision(path, "auto")
     twin = int8_twin(path)
     models = {"fp32": path} | ({"int8": twin} if twin.is_file() else {})
@@ -93,7 +95,7 @@ def start_figures(repeats: int = 5) -> dict[str, Any]:
     return {"help_s": spread(seconds["help"]), "help_over_typer": spread(ratios)}
 
 
-def memory_figure(game: Game, model: Path, slots: int = 256, simulations: int = 800, seconds: float = 15.0) -> float:
+def memory_figure(game: Game, model: Path, seconds: float, slots: int = 256, simulations: int = 800) -> float:
     """Bytes resident of a process that plays so many games at once."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -127,7 +129,7 @@ def bench_command(
         ratios["learner_over_torch"] = spread([a / b for a, b in zip(rates["learner"], rates["torch"], strict=True)])
     say("start-up and memory …")
     figures |= start_figures(repeats)
-    figures["memory_bytes"] = memory_figure(game, models[precision])
+    figures["memory_bytes"] = memory_figure(game, models[precision], seconds=min(15.0, 8 * seconds))
     return {
         "game": game.name,
         "model": str(models[precision].name),

@@ -1,0 +1,63 @@
+"""`az bench` measures for real, in every form; what it finds is nobody's to assert."""
+
+import json
+
+import numpy as np
+import pytest
+from command_line import run_az, start_az
+from make_models import write_model
+
+from az.engine.bench import RawMeter, TreeMeter, middle_positions, usual_length
+from az.engine.game import ONGOING, load_game
+from az.engine.onnx_evaluator import OnnxEvaluator
+
+NEEDED = ("raw_evals_per_s", "search_over_raw_nocache", "search_over_raw", "one_tree_over_raw", "learner_over_torch")
+
+
+def test_the_command_gives_its_figures_as_json(tmp_path):
+    model = write_model(tmp_path / "small.onnx", "tictactoe")
+    done = start_az("bench", "tictactoe", "--model", str(model), "--repeats", "2", "--seconds", "0.1", "--json")
+    assert done.code == 0, done.err
+    values = json.loads(done.out)
+    assert values["precision"] == "fp32"  # it has no twin
+    assert values["raw_evals_per_s"]["fp32"] > 0
+    assert all(values[name] > 0 for name in NEEDED[1:])
+    assert 0 < values["cache_hit_rate"] < 1
+    assert values["memory_bytes"] > 50e6
+    assert values["spread"]["search_over_raw"]["runs"] == 2
+    low, median, high = (values["spread"]["search_over_raw"][key] for key in ("low", "median", "high"))
+    assert low <= median <= high
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("chess",), "there is no game 'chess'"),
+        (("tictactoe", "--repeats", "0"), "--repeats is 0"),
+        (("tictactoe", "--seconds", "0"), "--seconds is 0"),
+        (("tictactoe", "--model", "nowhere.onnx"), "nowhere.onnx"),
+    ],
+)
+def test_wrong_requests(arguments, sentence):
+    done = run_az("bench", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert sentence in done.err
+
+
+def test_positions_are_from_every_part_of_a_game_and_none_is_over():
+    game = load_game("connect4")
+    states = middle_positions(game, 200, 1)
+    assert all(game.outcome(state) == ONGOING for state in states)
+    pieces = [int((game.planes(state) != 0).sum()) for state in states]
+    assert min(pieces) < 8
+    assert max(pieces) > 20
+    assert 15 < usual_length(game) < 30
+
+
+def test_a_tree_meter_counts_whole_searches(tmp_path):
+    game = load_game("tictactoe")
+    evaluator = OnnxEvaluator(write_model(tmp_path / "m.onnx", "tictactoe"))
+    states = middle_positions(game, 20, 0)
+    assert TreeMeter(game, evaluator, states).measure(0.05)["per_s"] > 0
+    meter = RawMeter(evaluator, np.stack([game.planes(state) for state in states]))
+    assert meter.rate(16, 0.02) > 0
