@@ -42,6 +42,7 @@ class Bench:
     precision: str  # the one that a run would choose
     seed: int
     simulations: int = 100
+    slots: int = SLOTS
 
 
 def middle_positions(game: Game, count: int, seed: int) -> np.ndarray:
@@ -161,7 +162,7 @@ def meters_of(bench: Bench) -> dict[str, Any]:
         SelfplayConfig(),
         simulations=bench.simulations,
         fast_simulations=bench.simulations,
-        slots=SLOTS,
+        slots=bench.slots,
         opening_plies=usual_length(game),  # games begin in step: these are spread over all of a game at once
     )
     for name, cache in (("search_nocache", False), ("search", True)):

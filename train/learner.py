@@ -109,6 +109,10 @@ class Learner:
         """The network to hand to self-play: the averaged weights where there are some."""
         return self.average or self.model
 
+    def precision_line(self) -> str:
+        """For people: what the products of a step are made in."""
+        return f"the learner in {'bf16' if self.half else 'fp32'} on {self.device.type}"
+
     def step(self, batch: Batch, progress: float = 0.0) -> StepMetrics:
         """One optimiser step on a batch. Raises NonFinite, with nothing changed, when something is not finite."""
         self.model.train()

@@ -26,11 +26,13 @@ class Quick:
     batch: int
     simulations: int
     opening_plies: int
+    noisy_plies: int = 30
+    c_scale: float = 0.25
 
 
 QUICK = {
     "tictactoe": Quick(blocks=2, channels=32, minutes=1.5, batch=128, simulations=16, opening_plies=2),
-    "connect4": Quick(blocks=4, channels=32, minutes=5.0, batch=128, simulations=32, opening_plies=4),
+    "connect4": Quick(4, 32, 5.0, batch=128, simulations=32, opening_plies=4, noisy_plies=10, c_scale=1.0),
     "othello6": Quick(blocks=4, channels=32, minutes=15.0, batch=128, simulations=32, opening_plies=4),
     "othello": Quick(blocks=5, channels=48, minutes=30.0, batch=256, simulations=40, opening_plies=6),
     "checkers": Quick(blocks=5, channels=48, minutes=60.0, batch=256, simulations=24, opening_plies=6),
@@ -80,9 +82,10 @@ def quick(game: Game) -> RunConfig:
             simulations=choice.simulations,
             fast_simulations=choice.simulations,
             algorithm="gumbel",
-            c_scale=0.25,
+            c_scale=choice.c_scale,
             fpu_reduction=0.2,
             opening_plies=choice.opening_plies,
+            temperature_plies=choice.noisy_plies,
             solve=True,
             skip_forced=True,
             slots=32,

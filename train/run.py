@@ -19,7 +19,7 @@ import torch
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
-from az.engine.precision import int8_twin
+from az.engine.precision import choose_precision, int8_twin, usable
 from az.engine.warm import warm_up
 from az.engine.worker import WorkerJob
 from az.train import checkpoint
@@ -132,6 +132,8 @@ class Run:
                     self._publish()
                 if self.learner.steps == 0:
                     self._checkpoint()
+                asked = usable(self._newest(), self.config.selfplay.precision)
+                self._say(f"self-play in {choose_precision(self._newest(), asked)[1]}; {self.learner.precision_line()}")
                 if self.config.deterministic:
                     self._in_turns()
                 else:
