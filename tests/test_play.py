@@ -30,6 +30,7 @@ class FirstMove:
     """An engine that always likes the first legal move."""
 
     name = "first"
+    effort = "a moment"
 
     def __init__(self, game: Game) -> None:
         self.game = game

@@ -25,3 +25,8 @@ class SearchParams:
 
 
 UNKNOWN = 2  # not proven; LOSS, DRAW, WIN (-1, 0, 1) are proven
+
+
+def leaves_for(simulations: int) -> int:
+    """Leaves in flight where one tree alone must fill a batch: one for every fifty simulations, 32 at most."""
+    return min(32, max(1, simulations // 50))

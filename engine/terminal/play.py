@@ -40,6 +40,8 @@ class Engine:
         self.name = evaluator.name
         self.params = quiet(params, params.simulations if simulations is None else simulations)
         self.seconds = seconds
+        self.effort = f"{seconds:g} seconds" if seconds is not None else f"{self.params.simulations} simulations"
+        self.effort += f" a move, {self.params.leaves} leaves in flight" if self.params.leaves > 1 else " a move"
         self.after_hops: SearchStates = searcher(game, evaluator, self.params)
         self._tree: TreeSearch | None = None
 

@@ -25,6 +25,7 @@ class Thinker(Protocol):
     """Whoever moves for the engine."""
 
     name: str
+    effort: str  # how hard it thinks about a move, for people
 
     def prepare(self) -> None:
         """Whatever is needed once before the first thought."""
@@ -168,7 +169,7 @@ class Session:
                 f"{self.game.name}: you are {self.name(self.human)} against {self.engine.name}. {self.name(0)} begins.",
                 "bold",
             )
-        self.say("Type a move, or help.", "dim")
+        self.say(f"It thinks for {self.engine.effort}. Type a move, or help.", "dim")
 
     def turn(self, show: bool) -> None:
         """After any change: show the board, let the engine move while it is its turn, say when it is over."""

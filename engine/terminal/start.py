@@ -10,11 +10,10 @@ from az.engine.errors import WrongRequest
 from az.engine.evaluator import Evaluator, UniformEvaluator
 from az.engine.game import Game, load_game
 from az.engine.models import default_model, load_evaluator
-from az.engine.search.params import SearchParams
+from az.engine.search.params import SearchParams, leaves_for
 from az.engine.terminal.play import play
 
 DEFAULT_SIMULATIONS = 400
-LEAVES = 8  # leaves in flight: one game alone must fill the batch
 
 
 def play_command(game: str, model: str | None, sims: int | None, seconds: float | None, human: int) -> int:
@@ -27,8 +26,8 @@ def play_command(game: str, model: str | None, sims: int | None, seconds: float 
         raise WrongRequest(f"--seconds is {seconds}: it must lie above 0 and up to 86400.")
     loaded = load_game(game)
     evaluator = _evaluator(loaded, model)
-    params = SearchParams(leaves=LEAVES)
     simulations = (DEFAULT_SIMULATIONS if sims is None else sims) if seconds is None else None
+    params = SearchParams(leaves=leaves_for(DEFAULT_SIMULATIONS if simulations is None else simulations))
     return play(loaded, evaluator, params, simulations=simulations, seconds=seconds, human=human)
 
 
