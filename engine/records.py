@@ -82,9 +82,17 @@ class Records:
         }
 
 
-ARRAYS = (
-    "states", "policy_offsets", "policy_actions", "policy_probs", "outcomes", "root_values", "games", "plies", "models",
-)  # fmt: skip
+DTYPES: dict[str, Any] = {  # of the arrays beside the states, which have the game's own
+    "policy_offsets": np.int64,
+    "policy_actions": np.int32,
+    "policy_probs": np.float32,
+    "outcomes": np.float32,
+    "root_values": np.float32,
+    "games": np.int64,
+    "plies": np.int32,
+    "models": np.int32,
+}
+ARRAYS = ("states", *DTYPES)
 
 
 def pack(game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str, Any]) -> bytes:
@@ -152,7 +160,7 @@ def _check_header(path: Path, game: Game, header: Any, arrays: dict[str, NDArray
         "format_version": FORMAT_VERSION,
         "game": game.name,
         "game_version": game.version,
-        "rows": len(arrays["outcomes"]),
+        "rows": len(arrays["outcomes"]) if arrays["outcomes"].ndim else 0,
     }
     for name, value in expected.items():
         found = header.get(name) if isinstance(header, dict) else None
@@ -160,12 +168,17 @@ def _check_header(path: Path, game: Game, header: Any, arrays: dict[str, NDArray
             raise Refused(f"{path}: {name} is {found!r}, expected {value!r}.")
     if header.get("sha256") != _digest(arrays):
         raise Refused(f"{path}: the checksum does not match: the file was changed after it was written.")
-    rows, offsets = len(arrays["outcomes"]), arrays["policy_offsets"]
-    shapes = all(len(arrays[name]) == rows for name in ("root_values", "games", "plies", "models"))
-    states = arrays["states"]
-    layout = states.shape == (rows, game.state_size) and states.dtype == game.dtype and offsets.shape == (rows + 1,)
-    if not (shapes and layout and offsets[0] == 0 and offsets[-1] == len(arrays["policy_probs"])):
+    for name, dtype in {"states": game.dtype, **DTYPES}.items():
+        if arrays[name].dtype != dtype:
+            raise Refused(f"{path}: {name} holds {arrays[name].dtype}, expected {np.dtype(dtype)}.")
+    rows, entries = len(arrays["outcomes"]), len(arrays["policy_probs"])
+    lengths = {"states": (rows, game.state_size), "policy_offsets": (rows + 1,), "policy_actions": (entries,)}
+    fit = all(arrays[name].shape == lengths.get(name, (rows,)) for name in ARRAYS if name != "policy_probs")
+    offsets, models, known = arrays["policy_offsets"], arrays["models"], header.get("models")
+    if not (fit and arrays["policy_probs"].ndim == 1 and offsets[0] == 0 and offsets[-1] == entries):
         raise Refused(f"{path}: the arrays do not fit together.")
+    if not isinstance(known, list) or (rows and not (models.min() >= 0 and models.max() < len(known))):
+        raise Refused(f"{path}: a row names a model that the header does not list.")
 
 
 class RowFault(NamedTuple):

@@ -15,7 +15,7 @@ from az.engine.errors import Refused
 from az.engine.evaluator import HashEvaluator
 from az.engine.game import load_game
 from az.engine.games import checkers
-from az.engine.records import ARRAYS, FinishedGame, check_records, pack, read_records, write_records
+from az.engine.records import ARRAYS, FinishedGame, _digest, check_records, pack, read_records, write_records
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
 
 TICTACTOE, CONNECT4 = load_game("tictactoe"), load_game("connect4")
@@ -209,6 +209,30 @@ def test_changed_arrays_are_refused(file, name):
     array.flat[-1] += 1
     rewrite(file, **{name: array})
     with pytest.raises(Refused, match="checksum"):
+        read_records(file, TICTACTOE)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("outcomes", lambda a: a.astype(np.float64), "outcomes holds float64, expected float32"),
+        ("policy_actions", lambda a: a.astype(np.int64), "policy_actions holds int64, expected int32"),
+        ("states", lambda a: a.astype(np.int32), "states holds int32, expected int64"),
+        ("plies", lambda a: a[:-1], "do not fit together"),
+        ("games", lambda a: a[:, None], "do not fit together"),
+        ("policy_actions", lambda a: a[:-1], "do not fit together"),
+        ("policy_probs", lambda a: a[:, None], "do not fit together"),
+        ("models", lambda a: a + 1, "a row names a model that the header does not list"),
+        ("models", lambda a: a - 1, "a row names a model that the header does not list"),
+    ],
+)
+def test_arrays_of_the_wrong_kind_are_refused_whatever_the_checksum_says(file, name, change, message):
+    records = read_records(file, TICTACTOE)
+    arrays = {each: getattr(records, each) for each in ARRAYS}
+    arrays[name] = change(arrays[name])
+    rewrite(file, {"sha256": _digest(arrays)}, **arrays)
+    with pytest.raises(Refused, match=message):
         read_records(file, TICTACTOE)
 
 
