@@ -35,7 +35,7 @@ from az.train.model import Network
 
 CHECKED_IN_FILE = 8  # positions whose answers the file carries
 PARITY_POSITIONS = 33  # odd, so that the full batch is no multiple of a vector's width
-INT8_POSITIONS = 512  # half of them calibrate, the others judge
+INT8_POSITIONS = 256  # half of them calibrate, the others judge
 
 
 @dataclass(frozen=True)
