@@ -26,7 +26,7 @@ def warm_up(game: Game, say: Callable[[str], None] | None = None) -> None:
     if marker.exists():
         return
     if say is not None:
-        say(f"compiling the search (once, about 20 seconds{'' if CACHE_IS_COLD else '; partly done'}) …")
+        say(f"compiling the search (once, about half a minute{'' if CACHE_IS_COLD else '; partly done'}) …")
     _compile_side_by_side(game)
     from az.engine.selfplay import SelfplayBatch, SelfplayConfig  # records and the rest of self-play's kernels
 

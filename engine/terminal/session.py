@@ -183,7 +183,7 @@ class Session:
 
     def think(self) -> tuple[WholeResult, float]:
         """Ask the engine; seconds taken."""
-        with self._busy("thinking …" if self.warm else "getting ready: the first time takes about a minute …"):
+        with self._busy("thinking …" if self.warm else "getting ready: the first time takes about half a minute …"):
             self.engine.prepare()
             begin = time.perf_counter()
             result = self.engine.think(self.state)
