@@ -155,6 +155,7 @@ def weight_zero_point(channels: int) -> int:
     """What the weights' zero is stored as: 0, or 1 where that makes onnxruntime take its matrix kernels.
 
     The arithmetic is the same. With zero points of 0 onnxruntime uses a convolution of its own that knows no AMX; with
-    others it multiplies matrices, which does: 1.3 times as fast with 64 channels, slower with 32 and 48 (docs/log.md).
+    others it multiplies matrices, which does: 1.0 to 1.3 times as fast with 64 channels, slower with 32 and 48
+    (docs/log.md).
     """
     return 1 if "amx_int8" in cpu_flags() and channels % 64 == 0 else 0

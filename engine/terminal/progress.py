@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -75,7 +76,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class _Display:
+class _Display(ABC):
     """A panel that redraws itself in a terminal, or lines in a pipe. Showing must never stop the work it shows."""
 
     def __init__(
@@ -92,13 +93,13 @@ class _Display:
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self._live = Live(console=self.console, get_renderable=self.panel, refresh_per_second=4, transient=False)
 
+    @abstractmethod
     def panel(self) -> RenderableType:
         """The live view."""
-        raise NotImplementedError
 
+    @abstractmethod
     def line(self) -> str:
         """The same in one plain line."""
-        raise NotImplementedError
 
     def message(self, text: str, warning: bool = False) -> None:
         """A line that stays, above the live view."""
