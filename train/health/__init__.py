@@ -1,0 +1,6 @@
+"""Numeric health: a recorder that stops, names and undoes faults of a training step, for any PyTorch loop."""
+
+from az.train.health.incident import Incident
+from az.train.health.recorder import FlightRecorder
+
+__all__ = ["FlightRecorder", "Incident"]

@@ -1,0 +1,135 @@
+"""Batches, random states and everything else that a step may change, kept and put back in place."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from az.train.health.trees import leaves
+
+
+def batch_copy(batch: Any, old: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Copies of a batch's leaves, in the memory of an older copy where it fits: fresh memory costs more."""
+    found = [leaf for _, leaf in leaves(batch)]
+    reusable = [kept for _, kept in old] if len(old) == len(found) else [None] * len(found)
+    return [(leaf, _copy_of(leaf, kept)) for leaf, kept in zip(found, reusable, strict=True)]
+
+
+def _copy_of(leaf: Any, into: Any) -> Any:
+    fits = type(into) is type(leaf) and into.shape == leaf.shape and into.dtype == leaf.dtype
+    if isinstance(leaf, Tensor):
+        return into.copy_(leaf.detach()) if fits and into.device == leaf.device else leaf.detach().clone()
+    if fits:
+        np.copyto(into, leaf)
+        return into
+    return leaf.copy()
+
+
+def write(leaf: Any, kept: Any) -> None:
+    if isinstance(leaf, Tensor):
+        leaf.detach().copy_(kept)
+    elif leaf.flags.writeable:
+        leaf[...] = kept
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Equal to the bit, NaN included."""
+    if isinstance(a, Tensor):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+    if a.dtype == object:
+        return True
+    return bool(
+        np.array_equal(
+            np.ascontiguousarray(a).reshape(-1).view(np.uint8), np.ascontiguousarray(b).reshape(-1).view(np.uint8)
+        )
+    )
+
+
+def generators() -> Callable[[], None]:
+    """Puts torch's, numpy's and Python's own random states back to what they are now."""
+    cpu, numbers, plain = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+
+    def back() -> None:
+        torch.set_rng_state(cpu)
+        np.random.set_state(numbers)
+        random.setstate(plain)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+    return back
+
+
+def keep(thing: Any) -> list[Callable[[], None]]:
+    """Functions that put a thing of `also` back: a generator, a scheduler, a scaler, an average, a dict, a list, …"""
+    if isinstance(thing, torch.Generator):
+        state = thing.get_state()
+        return [lambda: thing.set_state(state) and None]
+    if isinstance(thing, np.random.Generator):
+        inner = copy.deepcopy(thing.bit_generator.state)
+        return [lambda: setattr(thing.bit_generator, "state", copy.deepcopy(inner))]
+    if isinstance(thing, np.random.RandomState):
+        legacy = thing.get_state()
+        return [lambda: thing.set_state(legacy)]
+    if isinstance(thing, random.Random):
+        python = thing.getstate()
+        return [lambda: thing.setstate(python)]
+    if isinstance(thing, np.ndarray):
+        kept = thing.copy()
+        return [lambda: write(thing, kept)]
+    if isinstance(thing, dict | list):
+        return [_container(thing)]
+    if hasattr(thing, "__dict__"):
+        return [_container(vars(thing))]
+    return []
+
+
+def _container(holder: dict[Any, Any] | list[Any]) -> Callable[[], None]:
+    """Puts a dict or list back, its tensors and generators in place, whatever else as a deep copy."""
+    items = list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder))
+    shared = (nn.Module, torch.optim.Optimizer)
+    parts: list[tuple[Any, Any, list[Callable[[], None]], Any]] = []
+    for name, value in items:
+        if isinstance(value, Tensor):
+            parts.append((name, value, [_tensor(value)], None))
+        elif isinstance(value, torch.Generator | np.random.Generator | dict | list):
+            parts.append((name, value, keep(value), None))
+        elif isinstance(value, shared) or callable(value):
+            parts.append((name, value, [], None))
+        else:
+            parts.append((name, None, [], _deep(value)))
+
+    def back() -> None:
+        holder.clear()
+        for name, same, backs, copied in parts:
+            value = _deep(copied) if same is None else same
+            holder.append(value) if isinstance(holder, list) else holder.__setitem__(name, value)
+            for one in backs:
+                one()
+
+    return back
+
+
+def _tensor(tensor: Tensor) -> Callable[[], None]:
+    kept = tensor.detach().clone()
+
+    def back() -> None:
+        with torch.no_grad():
+            tensor.detach().copy_(kept)
+
+    return back
+
+
+def _deep(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # a lock, a file, a compiled thing: it stays the one it is
+        return value

@@ -1,0 +1,141 @@
+"""What can be wrong, by id: the plane it lies in, in plain words, and the way out. docs/health.md lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PLANES = (
+    "data", "storage", "loader", "search", "forward", "loss", "backward", "optimizer", "buffers", "schedule",
+    "export", "engine", "hardware",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One kind of fault. plane "": that of the phase in which it was born."""
+
+    plane: str
+    words: str
+    fix: str
+
+
+CAUSES = {
+    # data
+    "batch-not-finite": Cause(
+        "data",
+        "the batch holds NaN or an infinity before the step touches it",
+        "Leave these rows out and check rows where they are written.",
+    ),
+    "batch-value-out-of-range": Cause(
+        "data",
+        "the batch holds a number many times larger than any before it",
+        "Leave these rows out, or scale the field as the others are scaled.",
+    ),
+    "target-not-a-distribution": Cause(
+        "data", "a policy target is negative or does not sum to 1", "Leave these rows out; mend what wrote them."
+    ),
+    "target-on-illegal": Cause(
+        "data", "a policy target has mass on an illegal action", "Leave these rows out; mend what wrote them."
+    ),
+    "empty-mask": Cause(
+        "data", "a position without a legal action", "Leave these rows out: a finished game has no policy."
+    ),
+    "value-out-of-range": Cause(
+        "data", "a value target outside [-1, +1]", "Leave these rows out; mend what wrote them."
+    ),
+    "plane-out-of-range": Cause(
+        "data", "an input plane outside [-1, +1]: it has lost its scale", "Leave these rows out; mend the encoding."
+    ),
+    # storage and loader
+    "checksum": Cause(
+        "storage", "a file is not the one that was written", "It is put aside; the games can be played again."
+    ),
+    "unreadable": Cause("storage", "a file cannot be read", "It is put aside; the games can be played again."),
+    "batch-changed-under-the-step": Cause(
+        "loader",
+        "the batch was overwritten from outside while the step ran",
+        "Give the step a batch of its own: copy it, or wait for the step before the loader writes again.",
+    ),
+    # search
+    "temperature-overflow": Cause(
+        "search",
+        "visits to the power 1/temperature overflow",
+        "Normalise in log space: exp(log(visits)/T - max).",
+    ),
+    "no-legal-mass": Cause(
+        "search",
+        "all prior mass lies on illegal actions",
+        "Take the softmax under the mask; look at what the network is given.",
+    ),
+    "network-output-not-finite": Cause(
+        "engine", "the network answered with NaN or an infinity", "Go back to the last good model."
+    ),
+    # operations: the plane is the phase
+    "log-of-zero": Cause("", "the logarithm of 0", "Take log_softmax of the logits, or clamp the argument from below."),
+    "log-of-negative": Cause("", "the logarithm of a negative number", "Clamp the argument from below."),
+    "division-by-zero": Cause("", "a division by 0", "Add a small number to the divisor, or divide where it is not 0."),
+    "zero-over-zero": Cause("", "0 divided by 0", "Divide only where the divisor is not 0."),
+    "root-of-negative": Cause("", "the square root of a negative number", "Clamp the argument at 0 from below."),
+    "exp-overflow": Cause("", "an exponential beyond the largest number", "Subtract the largest exponent first."),
+    "domain-error": Cause("", "an argument outside the function's domain", "Clamp the argument to the domain."),
+    "inf-times-zero": Cause("", "an infinity multiplied by 0", "Select with where instead of multiplying by 0."),
+    "inf-minus-inf": Cause("", "an infinity subtracted from itself", "Keep infinities out of sums."),
+    "softmax-of-nothing": Cause(
+        "", "a softmax over a row with nothing but -inf", "Leave out rows in which everything is masked."
+    ),
+    "masked-value-used": Cause(
+        "", "a masked -inf reached the loss", "Choose masked entries away before they are summed."
+    ),
+    "statistics-of-too-few": Cause("", "a mean or a variance of too few numbers", "Ask for more rows."),
+    "overflow": Cause("", "a result beyond the largest number", "Find what makes its operands so large."),
+    "half-overflow": Cause(
+        "", "a result beyond the range of float16 (65504)", "Run this layer in bfloat16 or float32."
+    ),
+    "constant-not-finite": Cause("", "a constant that is NaN or infinite", "Look at where the constant comes from."),
+    "gradient-at-singularity": Cause(
+        "",
+        "a derivative that is infinite at this argument, times 0",
+        "Keep the argument away from the singular point before the function, not after it.",
+    ),
+    "uninitialised-memory": Cause("", "memory that was never written", "Write the tensor before it is read."),
+    "not-a-number": Cause("", "a result that is none, for a reason az has no name for", "Look at the operands."),
+    # optimizer, schedule, buffers
+    "second-moment-overflow": Cause(
+        "optimizer", "the optimizer's second moment overflowed", "Clip the gradient before the step."
+    ),
+    "second-moment-vanished": Cause(
+        "optimizer",
+        "the optimizer divided by a second moment that had decayed to 0",
+        "Raise eps, clip the gradient, or warm the moments up again.",
+    ),
+    "update-overflow": Cause("optimizer", "an update beyond the largest number", "Clip the gradient before the step."),
+    "update-too-large": Cause(
+        "optimizer", "an update many times larger than those before it", "Clip the gradient before the step."
+    ),
+    "learning-rate-spike": Cause(
+        "schedule", "the learning rate of one step was many times that of its neighbours", "Mend the schedule."
+    ),
+    "learning-rate-not-finite": Cause("schedule", "a learning rate that is NaN or infinite", "Mend the schedule."),
+    "variance-of-one-value": Cause(
+        "buffers",
+        "batch norm took the variance of a single value a channel: the divisor n - 1 is 0",
+        "Drop a last batch of one row.",
+    ),
+    "running-average-not-finite": Cause(
+        "buffers", "a running average took in a number that is none", "Put the averages back with the weights."
+    ),
+    # the state from outside
+    "changed-outside-the-step": Cause(
+        "hardware",
+        "the state was finite after the last step and is not at the beginning of this one",
+        "Look at what writes weights, buffers or the optimizer between steps.",
+    ),
+    "state-not-finite": Cause(
+        "optimizer", "the state was not finite before the first step", "Load a checkpoint that is."
+    ),
+    "not-reproducible": Cause(
+        "hardware",
+        "the same step on the same numbers ended well: nothing in it explains the fault",
+        "Run it again; if it comes back, test memory and processor, and look for other writers.",
+    ),
+}

@@ -1,0 +1,368 @@
+"""From a harmed step to its verdict: put the state back, run it again under watch, and try the repair."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from az.train.health import repair
+from az.train.health.also import same_bits
+from az.train.health.causes import CAUSES
+from az.train.health.flight import Flight
+from az.train.health.incident import Incident
+from az.train.health.state import Snapshot
+from az.train.health.trees import as_tensor, bad_rows, leaves, mapped, rows_of, rows_where, without_rows
+from az.train.health.verdict import Birth, classify, find_birth
+from az.train.health.watch import Watch, measure
+
+# Faults of an operation that a state blown up earlier explains.
+OF_SIZE = {"overflow", "half-overflow", "exp-overflow", "log-of-zero", "inf-minus-inf", "inf-times-zero",
+           "second-moment-overflow", "update-overflow", "gradient-at-singularity", "division-by-zero", "zero-over-zero",
+           "softmax-of-nothing", "running-average-not-finite"}  # fmt: skip
+FAR = 1e4  # a row is suspicious when it is so many times larger than rows usually are
+
+
+class Diagnosis:
+    """One harmed step: what is known of it, and the means to run it again."""
+
+    def __init__(
+        self,
+        flight: Flight,
+        step: Callable[[Any], Any],
+        batch: Any,
+        before: Snapshot,
+        value: Any,
+        error: Exception | None,
+        number: int,
+        harm: set[str],
+    ) -> None:
+        self.flight, self.step, self.batch, self.before = flight, step, batch, before
+        self.value, self.error, self.number, self.harm = value, error, number, harm
+        self.replayed_value: Any = None
+        self.end: Snapshot | None = None
+        self.end_batch: list[tuple[Any, Any]] = []
+
+    def keep_end(self) -> None:
+        """Remember how the harmed step ended: the replay is compared with it."""
+        self.end = self.flight.keeper.take(self.batch)
+        self.end_batch = [(leaf, kept) for leaf, kept in self.end.batch]
+
+    def restore_end(self) -> None:
+        """Let the step have happened after all."""
+        assert self.end is not None
+        self.flight.keeper.put_back(self.end)
+
+    def again(self, batch: Any = None, context: Any = None) -> Exception | None:
+        """The step once more from the same state; returns what it raised."""
+        self.flight.keeper.put_back(self.before)
+        with context or contextlib.nullcontext(), torch.autograd.set_multithreading_enabled(False):
+            try:
+                self.replayed_value = self.step(self.batch if batch is None else batch)
+            except Exception as error:
+                return error
+        return None
+
+    def watched(self) -> tuple[Watch, Exception | None]:
+        """The step once more with every operation watched."""
+        flight = self.flight
+        state = {
+            one.tensor.data_ptr(): (one.kind, one.name) for one in flight.keeper.layout().held if one.tensor.numel()
+        }
+        tensors = [t for _, leaf in leaves(self.batch) if (t := as_tensor(leaf)) is not None]
+        self.flight.keeper.put_back(self.before)
+        watch = Watch(flight.model, flight.optimizers, rows_of(self.batch), state, tensors)
+        return watch, self.again(context=watch)
+
+    def replay_is_exact(self) -> bool:
+        """Whether the watched step ended in the same bits as the step that failed."""
+        assert self.end is not None
+        now = self.flight.keeper.take(self.batch)
+        if now.copies.keys() != self.end.copies.keys() or now.grad_copies.keys() != self.end.grad_copies.keys():
+            return False
+        pairs = [(now.copies[key], self.end.copies[key]) for key in now.copies]
+        pairs += [(now.grad_copies[key], self.end.grad_copies[key]) for key in now.grad_copies]
+        return all(same_bits(a, b) for a, b in pairs)
+
+    def harmed_now(self) -> set[str]:
+        """What is bad after a replay."""
+        return self.flight.look(self.before, self.replayed_value, None).harm - {"batch"}
+
+    def stays_finite(self, batch: Any = None, context: Any = None) -> bool:
+        """Whether a repaired step ends well."""
+        return self.again(batch, context) is None and not (self.harmed_now() - {"batch"})
+
+
+def legal_overflow(found: Diagnosis) -> bool:
+    """Whether bad gradients under a gradient scaler were born in backward: an overflow that the scaler is made for."""
+    watch, _ = found.watched()
+    return not watch.bad_root
+
+
+def diagnose(found: Diagnosis) -> Incident | None:
+    """The verdict; None when the step raised for a reason of its own."""
+    watch, error = found.watched()
+    exact = found.replay_is_exact()
+    changed = any(not same_bits(leaf, kept) for leaf, kept in zip_ends(found))
+    again = found.harmed_now()
+    bad_ops = {i for i, op in watch.ops.items() if op.bad_output}
+    recurred = bool(again - {"batch"}) or (error is not None and found.error is not None)
+    if found.error is not None and not (bad_ops or found.harm - {"error"}):
+        return None
+    if changed and (not recurred or not exact):
+        return _loader(found)
+    if not recurred:
+        return _transient(found)
+    loss = watch.bad_root or "loss" in again
+    birth = find_birth(watch, _ends(found, watch, again) or set(list(bad_ops)[-1:]), loss)
+    if birth is None:
+        return _transient(found)
+    incident = _verdict(found, watch, birth, exact)
+    _from_data(found, incident, birth)
+    _from_earlier(found, incident)
+    if incident.counterfactual is None:
+        _try_repair(found, incident)
+    return incident
+
+
+def zip_ends(found: Diagnosis) -> Iterator[tuple[Any, Any]]:
+    """(leaf after the replay, leaf after the failed step): equal when only the step itself wrote the batch."""
+    for (leaf, _), (_, kept) in zip(found.before.batch, found.end_batch, strict=True):
+        yield leaf, kept
+
+
+def _ends(found: Diagnosis, watch: Watch, harm: set[str]) -> set[int]:
+    """The operations that wrote what is bad after the replay."""
+    keeper = found.flight.keeper
+    tensors: list[Tensor] = []
+    loss = found.replayed_value
+    tensors += [t for t in (loss if isinstance(loss, tuple | list) else [loss]) if isinstance(t, Tensor)]
+    tensors += [one.tensor for one in keeper.layout().held if one.tensor.is_floating_point()]
+    tensors += [one.tensor for one in keeper.gradients().held]
+    ends = {watch.writer(t) for t in tensors if not bool(torch.isfinite(t.detach()).all())} - {-1}
+    if "loss" in harm and not any(watch.ops[i].phase in ("forward", "loss", "data") for i in ends):
+        early = [i for i, op in watch.ops.items() if op.bad_output and op.phase in ("forward", "loss", "data")]
+        ends |= set(early[-1:])
+    return ends
+
+
+def _verdict(found: Diagnosis, watch: Watch, birth: Birth, exact: bool) -> Incident:
+    op, cause = birth.op, classify(birth)
+    phase = op.phase
+    if cause in ("variance-of-one-value", "running-average-not-finite"):
+        phase = "buffers"
+    if birth.origin == "data":
+        phase = "data"
+    module = op.module or (_owner(op.wrote) if "batch_norm" in op.name else "")
+    if birth.origin == "state" and found.number > 0:
+        cause = "changed-outside-the-step"
+    if op.phase == "optimizer":
+        module = _owner(op.wrote)
+    plane = CAUSES[cause].plane or (phase if phase != "data" else "forward")
+    evidence: dict[str, Any] = {
+        "operands": [operand.to_json() for operand in op.operands],
+        "text": [str(operand) for operand in op.operands[:6]],
+        "wrote": op.wrote,
+        "forward_op": watch.forward_name(op),
+        "spread": watch.spread(op.index),
+    }
+    name = op.node if op.phase == "backward" and op.node else op.name
+    causal = found.number
+    return Incident(
+        plane, cause, phase, name, module or None, op.source or None, op.rows, found.number, causal,
+        "bit-exact" if exact else "not reproducible", evidence, CAUSES[cause].fix, None,
+    )  # fmt: skip
+
+
+def _owner(wrote: list[str]) -> str:
+    """`optimizer: exp_avg_sq/blocks.0.conv1.weight` → `blocks.0.conv1`."""
+    for name in wrote:
+        path = name.partition(": ")[2].rpartition("/")[2]
+        return path.rpartition(".")[0]
+    return ""
+
+
+def _loader(found: Diagnosis) -> Incident:
+    names = []
+    rows: set[int] = set()
+    count = rows_of(found.batch)
+    kinds = list(leaves(found.batch))
+    for (name, _), (_, kept), (_, end) in zip(kinds, found.before.batch, found.end_batch, strict=True):
+        a, b = as_tensor(kept), as_tensor(end)
+        if a is not None and b is not None and not same_bits(a, b):
+            names.append(name)
+            differ = (a != b) & ~((a != a) & (b != b))
+            rows |= set(rows_where(differ, count))
+    cause = "batch-changed-under-the-step"
+    evidence = {"fields": names, "text": [f"changed while the step ran: {', '.join(names)}"]}
+    return Incident(
+        CAUSES[cause].plane, cause, "data", None, None, None, sorted(rows), found.number, found.number,
+        "not reproducible", evidence, CAUSES[cause].fix, None,
+        notes=["run again on the batch as it was before, the step ended in other numbers: the replay disagrees"],
+    )  # fmt: skip
+
+
+def _transient(found: Diagnosis) -> Incident:
+    cause = "not-reproducible"
+    order = (("loss", "loss"), ("gradients", "backward"), ("optimizer", "optimizer"), ("weights", "optimizer"))
+    phase = next(
+        (phase for harm, phase in order if harm in found.harm), "buffers" if "buffers" in found.harm else "loss"
+    )
+    assert found.end is not None
+    bad = [f"{one.kind}: {one.name}" for one, piece in found.end.layout.pieces(found.end.copies)
+           if piece.is_floating_point() and not bool(torch.isfinite(piece).all())]  # fmt: skip
+    text = [f"not finite after the step: {', '.join(sorted(found.harm))}", *([", ".join(bad[:6])] if bad else [])]
+    return Incident(
+        CAUSES[cause].plane, cause, phase, None, None, None, [], found.number, found.number, "not reproducible",
+        {"harm": sorted(found.harm), "tensors": bad, "text": text}, CAUSES[cause].fix,
+        {"repair": "the same step once more", "finite": True},
+    )  # fmt: skip
+
+
+# -- causes that lie before the operation ------------------------------------------------------------------------
+
+
+def _from_data(found: Diagnosis, incident: Incident, birth: Birth) -> None:
+    """Rows that are bad themselves, or so large that they explain the overflow."""
+    count = rows_of(found.batch)
+    if birth.origin == "data":
+        found.flight.keeper.put_back(found.before)
+        fields, rows = [], set()
+        for name, leaf in leaves(found.batch):
+            tensor = as_tensor(leaf)
+            if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                fields.append(measure(name, tensor))
+                rows |= set(bad_rows(tensor, count))
+        incident.rows = sorted(rows) or incident.rows
+        incident.evidence |= {"fields": [f.role for f in fields], "text": [f"field {f}" for f in fields]}
+        _try_without(found, incident)
+    elif incident.cause in OF_SIZE or incident.cause == "domain-error":
+        suspects = _far_rows(found, count)
+        for name, rows, size, usual in suspects:
+            if len(rows) < count and found.stays_finite(without_rows(found.batch, rows)):
+                incident.counterfactual = {"repair": f"without rows {rows[:8]}", "finite": True}
+            elif len(rows) == count and found.stays_finite(_scaled(found.batch, name, usual / size)):
+                incident.counterfactual = {"repair": f"{name} scaled down to its usual size", "finite": True}
+            else:
+                continue
+            incident.cause, incident.plane, incident.phase = "batch-value-out-of-range", "data", "data"
+            incident.fix, incident.rows = CAUSES[incident.cause].fix, rows
+            text = f"{name}: up to {size:.4g} in these rows, usually up to {usual:.4g}"
+            incident.evidence |= {"fields": [name], "text": [text, *incident.evidence["text"]]}
+            return
+
+
+def _far_rows(found: Diagnosis, count: int) -> list[tuple[str, list[int], float, float]]:
+    """(field, rows, their size, the usual size) of rows far larger than rows of this field are."""
+    found.flight.keeper.put_back(found.before)
+    earlier = [s.snapshot.batch for s in found.flight.history.steps if s.snapshot is not None]
+    result = []
+    for i, (name, leaf) in enumerate(leaves(found.batch)):
+        tensor = as_tensor(leaf)
+        if tensor is None or not tensor.is_floating_point() or not tensor.ndim or tensor.shape[0] != count:
+            continue
+        size = _row_sizes(tensor, count)
+        past = [_row_sizes(t, t.shape[0]) for batch in earlier if i < len(batch)
+                and (t := as_tensor(batch[i][1])) is not None and t.ndim and t.shape[0]]  # fmt: skip
+        usual = float(torch.cat([size, *past]).median()) or 1.0
+        far = (size > FAR * max(usual, 1e-6)).nonzero().flatten().tolist()
+        if far:
+            result.append((name, [int(r) for r in far], float(size.max()), usual))
+    return result
+
+
+def _row_sizes(tensor: Tensor, count: int) -> Tensor:
+    return tensor.detach().reshape(count, -1).abs().amax(1).double().cpu()
+
+
+def _scaled(batch: Any, name: str, factor: float) -> Any:
+    wanted = {id(leaf) for path, leaf in leaves(batch) if path == name}
+    return mapped(batch, lambda leaf: leaf * factor if id(leaf) in wanted else leaf)
+
+
+def _try_without(found: Diagnosis, incident: Incident) -> None:
+    if 0 < len(incident.rows) < rows_of(found.batch):
+        finite = found.stays_finite(without_rows(found.batch, incident.rows))
+        incident.counterfactual = {"repair": f"without rows {incident.rows[:8]}", "finite": finite}
+
+
+def _from_earlier(found: Diagnosis, incident: Incident) -> None:
+    """A spike of the learning rate, or an update that dwarfed all others, some steps before."""
+    if incident.plane == "data":
+        return
+    flight = found.flight
+    found.flight.keeper.put_back(found.before)
+    rates = [float(g.get("lr", 0.0)) for o in flight.optimizers for g in o.param_groups]
+    spike = flight.history.rate_spike(rates, found.number)
+    if spike is not None:
+        step, usual = spike
+        finite = _redo_from(found, step, usual)
+        if finite is not False:
+            incident.cause, incident.causal_step = "learning-rate-spike", step
+            incident.plane, incident.fix = "schedule", CAUSES["learning-rate-spike"].fix
+            at = flight.history.at(step)
+            incident.evidence["text"] = [
+                f"learning rate {max(at.rates if at else rates):.4g} at step {step}, usually {max(usual):.4g}",
+                *incident.evidence["text"],
+            ]
+            if finite is not None:
+                incident.counterfactual = {"repair": f"step {step} at the usual learning rate", "finite": finite}
+            return
+    burst = flight.history.update_spike()
+    if burst is not None and incident.cause in OF_SIZE:
+        incident.causal_step = burst
+        at = flight.history.at(burst)
+        if at is not None:
+            incident.notes.append(
+                f"at step {burst} the weights moved by {at.update:.4g}, a hundred times as far as before"
+            )
+
+
+def _redo_from(found: Diagnosis, step: int, rates: list[float]) -> bool | None:
+    """Whether the steps from this one on end well at these learning rates; None when it is no longer kept."""
+    flight = found.flight
+    steps = [s for s in flight.history.steps if s.step >= step]
+    if any(s.snapshot is None for s in steps):
+        return None
+    groups = [g for o in flight.optimizers for g in o.param_groups]
+    first = steps[0].snapshot if steps else found.before
+    assert first is not None
+    flight.keeper.put_back(first)
+    handles = [o.register_step_pre_hook(lambda *_: _set_rates(groups, rates)) for o in flight.optimizers]
+    try:
+        for one in [*steps, None]:
+            snapshot, batch = (found.before, found.batch) if one is None else (one.snapshot, one.batch)
+            assert snapshot is not None
+            for leaf, kept in snapshot.batch:
+                leaf.detach().copy_(kept) if isinstance(leaf, Tensor) else leaf.__setitem__(..., kept)
+            try:
+                value = found.step(batch)
+            except Exception:
+                return False
+            if flight.look(snapshot, value, None).harm - {"batch"}:
+                return False
+        return True
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _set_rates(groups: list[dict[str, Any]], rates: list[float]) -> None:
+    for group, rate in zip(groups, rates, strict=True):
+        if rate > 0 and float(group["lr"]) > 100 * rate:
+            group["lr"] = rate
+
+
+def _try_repair(found: Diagnosis, incident: Incident) -> None:
+    """Run the step again with the repair that the cause suggests."""
+    name = incident.op or ""
+    plain = name.partition("::")[2] or name.removesuffix("Backward0").removesuffix("Backward1")
+    tried = repair.for_operation(incident.cause, plain, found.flight.optimizers)
+    if tried is not None:
+        words, context = tried
+        incident.counterfactual = {"repair": words, "finite": found.stays_finite(context=context)}
+    elif incident.rows and incident.cause in ("softmax-of-nothing", "domain-error", "inf-minus-inf", "overflow"):
+        _try_without(found, incident)

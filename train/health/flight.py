@@ -1,0 +1,122 @@
+"""What the recorder and the diagnosis share: the things that fly, their state, and the look at them after a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from az.train.health.also import same_bits
+from az.train.health.history import History, norms
+from az.train.health.state import Keeper, Snapshot
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look found. harm: loss, gradients, weights, buffers, optimizer, also, batch, error; {} = all is well."""
+
+    harm: set[str]
+    loss: float | None
+    update: float  # norm of what the weights moved by
+    weights: float  # norm of the weights
+
+
+class Flight:
+    """A model, its optimizers and whatever else its steps change."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None,
+        also: Sequence[Any],
+        depth: int,
+    ) -> None:
+        given = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer or [])
+        self.model = model
+        self.optimizers = given + [item for item in also if isinstance(item, torch.optim.Optimizer)]
+        self.scalers = [item for item in also if hasattr(item, "_check_inf_per_device")]
+        self.keeper = Keeper(model, self.optimizers, list(also))
+        self.history = History(depth)
+        self.changes_batch = False  # the step writes its own batch: a change of it says nothing
+        self._after: dict[Any, Tensor] | None = None
+        self._spans: tuple[Any, list[tuple[Any, int, int]]] | None = None
+
+    def rates(self) -> list[float]:
+        """The learning rate of every parameter group."""
+        return [float(group.get("lr", 0.0)) for o in self.optimizers for group in o.param_groups]
+
+    def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
+        """One reduction over all that the step may have written; exact only where that is not finite."""
+        with torch.no_grad():
+            layout = self.keeper.layout()
+            after = layout.copied(self._after if layout is before.layout else None)
+            self._after = after
+            grads = self.keeper.gradients()
+            sums = [copy.sum().double() for key, copy in after.items() if key[1].is_floating_point]
+            grad_views = grads.views()
+            if grad_views:
+                sums.append(torch.stack(torch._foreach_norm(grad_views)).sum().double())  # pyright: ignore
+            loss = find_loss(value)
+            moved = norms(before.copies, after, self._weights(layout)) if layout is before.layout else None
+            device = sums[0].device if sums else torch.device("cpu")
+            numbers = [*sums, *(list(moved) if moved is not None else [])]
+            if isinstance(loss, Tensor):
+                numbers.append(loss.detach().double().reshape(()))
+            told = torch.stack([n.to(device) for n in numbers]).tolist() if numbers else []
+            loss_number = told.pop() if isinstance(loss, Tensor) else loss
+            update, weights = (
+                (math.sqrt(max(x, 0.0)) if x == x else x for x in told[len(sums) :])
+                if moved is not None
+                else (0.0, 0.0)
+            )
+            harm = set()
+            if error is not None:
+                harm.add("error")
+            if loss_number is not None and not math.isfinite(loss_number):
+                harm.add("loss")
+            if not all(math.isfinite(x) for x in told[: len(sums)]):
+                harm |= {one.kind for one, piece in layout.pieces(after) if _bad(piece)}
+                harm |= {"gradients" for view in grad_views if _bad(view)}
+            if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
+                harm.add("batch")
+            return Seen(harm, loss_number, update, weights)
+
+    def _weights(self, layout: Any) -> list[tuple[Any, int, int]]:
+        """Where the weights lie in flat copies: (group, first, last); they stand together in each."""
+        if self._spans is None or self._spans[0] is not layout:
+            spans = []
+            for key, members in layout.groups.items():
+                at = 0
+                for i in members:
+                    size = layout.held[i].tensor.numel()
+                    if layout.held[i].kind == "weights":
+                        if spans and spans[-1][0] == key and spans[-1][2] == at:
+                            spans[-1] = (key, spans[-1][1], at + size)
+                        else:
+                            spans.append((key, at, at + size))
+                    at += size
+            self._spans = (layout, spans)
+        return self._spans[1]
+
+
+def find_loss(value: Any) -> Tensor | float | None:
+    """The loss in what a step returned: itself, its first part, its `loss` (or `total`); None when there is none."""
+    if isinstance(value, Tensor):
+        return value if value.numel() == 1 and (value.is_floating_point()) else None
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, dict):
+        return find_loss(value.get("loss", value.get("total")))
+    if isinstance(value, tuple | list):
+        return find_loss(value[0]) if value else None
+    return find_loss(getattr(value, "loss", getattr(value, "total", None)))
+
+
+def _bad(piece: Tensor) -> bool:
+    return piece.is_floating_point() and not bool(torch.isfinite(piece).all())

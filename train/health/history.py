@@ -1,0 +1,91 @@
+"""What the recorder remembers of the steps before: numbers of each, and the whole state of the last few."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from az.train.health.state import Snapshot
+
+KEPT = 512  # steps whose numbers are remembered
+
+
+@dataclass
+class Step:
+    """The numbers of one step that ended well."""
+
+    step: int
+    rates: list[float]  # learning rate of every parameter group
+    update: float  # norm of what the weights moved by
+    weights: float  # norm of the weights
+    loss: float | None
+    snapshot: Snapshot | None = None  # the state before it
+    batch: Any = None
+
+
+class History:
+    """The last steps, the newest last. `depth`: how many keep the state before them."""
+
+    def __init__(self, depth: int) -> None:
+        self.steps: deque[Step] = deque(maxlen=KEPT)
+        self.depth = depth
+
+    def add(self, step: Step) -> Snapshot | None:
+        """Remember a step; returns a snapshot that is no longer needed, whose memory may be used again."""
+        self.steps.append(step)
+        old = self.steps[-self.depth - 1] if len(self.steps) > self.depth else None
+        if old is None or old.snapshot is None:
+            return None
+        free, old.snapshot, old.batch = old.snapshot, None, None
+        return free
+
+    def forget_from(self, step: int) -> None:
+        """Steps from this one on have been undone."""
+        while self.steps and self.steps[-1].step >= step:
+            self.steps.pop()
+
+    def at(self, step: int) -> Step | None:
+        """The numbers of a step, if they are still remembered."""
+        return next((s for s in reversed(self.steps) if s.step == step), None)
+
+    def rate_spike(self, rates: list[float], step: int, within: int = 16) -> tuple[int, list[float]] | None:
+        """(step, its neighbours' rates) of the last step whose learning rate stood out a hundredfold."""
+        recent = [*list(self.steps)[-within:], Step(step, rates, 0.0, 0.0, None)]
+        before = [s.rates for s in list(self.steps)[: -within or None]] or []
+        usual = [
+            _median([r[g] for r in (*before, *(s.rates for s in recent)) if g < len(r)]) for g in range(len(rates))
+        ]
+        for one in reversed(recent):
+            if any(r > 100 * max(u, 1e-30) for r, u in zip(one.rates, usual, strict=False) if u > 0):
+                return one.step, usual
+        return None
+
+    def update_spike(self, within: int = 16) -> int | None:
+        """The step whose update stood out a hundredfold from those before it; the first of the last few."""
+        steps = list(self.steps)
+        for i in range(max(8, len(steps) - within), len(steps)):
+            usual = _median([s.update for s in steps[max(0, i - 64) : i]])
+            if usual > 0 and steps[i].update > 100 * usual:
+                return steps[i].step
+        return None
+
+
+def _median(values: list[float]) -> float:
+    good = sorted(v for v in values if v == v)
+    return good[len(good) // 2] if good else 0.0
+
+
+def norms(before: dict[Any, Tensor], after: dict[Any, Tensor], spans: list[tuple[Any, int, int]]) -> Tensor:
+    """[2]: squared norms of the weights' change and of the weights; spans: where weights lie in the flat copies."""
+    device = next(iter(after.values())).device if after else None
+    total = torch.zeros(2, dtype=torch.float64, device=device)
+    for key, low, high in spans:
+        if key[1].is_floating_point:
+            a, b = after[key][low:high].float(), before[key][low:high].float()
+            moved = torch.linalg.vector_norm(a - b).double()
+            total += torch.stack([moved**2, torch.linalg.vector_norm(a).double() ** 2]).to(total.device)
+    return total

@@ -1,0 +1,69 @@
+"""What the recorder found: for a person `str(incident)`, for a program `incident.to_json()`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from az.train.health.causes import CAUSES
+
+FIELDS = (
+    "plane", "cause", "phase", "op", "module", "source", "rows", "first_bad_step", "causal_step", "replay", "evidence",
+    "fix", "counterfactual",
+)  # fmt: skip
+
+
+@dataclass
+class Incident:
+    """One fault, stopped and named. Steps are counted from 0."""
+
+    plane: str  # where it lies: causes.PLANES
+    cause: str  # id: a key of causes.CAUSES
+    phase: str  # data, forward, loss, backward, optimizer, buffers
+    op: str | None  # torch's name of the operation: aten::log; in backward the autograd node's: SqrtBackward0
+    module: str | None  # path in the model, "" for the model itself; null outside it
+    source: str | None  # file:line of the user's code
+    rows: list[int]  # of the batch; [] where the fault is of no row
+    first_bad_step: int
+    causal_step: int
+    replay: str  # "bit-exact" or "not reproducible"
+    evidence: dict[str, Any]
+    fix: str
+    counterfactual: dict[str, Any] | None  # {"repair": …, "finite": …}; null where no repair can be tried
+    seconds: float = 0.0  # from detection to verdict
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON types."""
+        return {**{name: getattr(self, name) for name in FIELDS}, "seconds": self.seconds, "notes": self.notes}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Incident:
+        """The incident that `to_json` wrote. Raises KeyError or TypeError for anything else."""
+        return cls(**{name: value[name] for name in (*FIELDS, "seconds", "notes")})
+
+    def words(self) -> str:
+        """The cause in plain words."""
+        return CAUSES[self.cause].words if self.cause in CAUSES else self.cause
+
+    def __str__(self) -> str:
+        lines = [f"step {self.first_bad_step}: {self.words()} ({self.plane}: {self.cause})"]
+        if self.causal_step != self.first_bad_step:
+            lines.append(f"  caused at step {self.causal_step}, showed at step {self.first_bad_step}")
+        place = [f"in {self.phase}"]
+        place += [f"operation {self.op}"] if self.op else []
+        place += [f"module {self.module}"] if self.module else []
+        place += [self.source] if self.source else []
+        lines.append("  " + ", ".join(place))
+        if self.rows:
+            shown = ", ".join(map(str, self.rows[:8])) + (
+                f" and {len(self.rows) - 8} more" if len(self.rows) > 8 else ""
+            )
+            lines.append(f"  rows of the batch: {shown}")
+        lines += [f"  {text}" for text in self.evidence.get("text", [])]
+        lines.append(f"  replay: {self.replay}; nothing was changed: the state is that of before the step")
+        lines.append(f"  {self.fix}")
+        if self.counterfactual is not None:
+            went = "stayed finite" if self.counterfactual["finite"] else "did not stay finite"
+            lines.append(f"  tried ({self.counterfactual['repair']}): the step {went}")
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])

@@ -1,0 +1,288 @@
+"""The whole state that a training step may change, copied in one pass and put back to the bit.
+
+A copy is one `torch.cat` a dtype: a few hundred small tensors cost one call instead of a few hundred.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from az.train.health.also import batch_copy, generators, keep, write
+
+_torch: Any = torch  # its _foreach functions are documented but missing from the stubs
+
+
+@dataclass(frozen=True)
+class Held:
+    """One tensor of the state and what it is."""
+
+    kind: str  # weights, buffers, optimizer, gradients, also
+    name: str
+    tensor: Tensor
+
+
+def flat_view(tensor: Tensor) -> Tensor:
+    """All numbers of a tensor in memory order, without a copy where the memory has no holes."""
+    plain = tensor.detach()
+    if plain.is_contiguous():
+        return plain.view(-1)
+    if _dense(plain):
+        return plain.as_strided((plain.numel(),), (1,))
+    return plain.reshape(-1)
+
+
+def _dense(tensor: Tensor) -> bool:
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+class Layout:
+    """Which tensors there are, grouped so that one copy takes all of a kind of number."""
+
+    def __init__(self, held: list[Held]) -> None:
+        self.held = held
+        self.groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+        for i, one in enumerate(held):
+            self.groups.setdefault((one.tensor.device, one.tensor.dtype), []).append(i)
+        self._views = [flat_view(one.tensor) for one in held]
+        self._at = [one.tensor.data_ptr() for one in held]
+        self._copied = [
+            one.tensor.numel() and v.data_ptr() != a for one, v, a in zip(held, self._views, self._at, strict=True)
+        ]
+
+    def views(self) -> list[Tensor]:
+        """Flat views of now: storage that was swapped, or that has holes, is looked at anew."""
+        for i, one in enumerate(self.held):
+            at = one.tensor.data_ptr()
+            if at != self._at[i] or self._copied[i]:
+                self._views[i], self._at[i] = flat_view(one.tensor), at
+        return self._views
+
+    def copied(self, into: dict[Any, Tensor] | None = None) -> dict[Any, Tensor]:
+        """One flat copy a group, written into the arrays of an older copy where they fit."""
+        views = self.views()
+        copies = {}
+        for key, members in self.groups.items():
+            parts = [views[i] for i in members]
+            size = sum(part.numel() for part in parts)
+            old = into.get(key) if into else None
+            if old is None or old.numel() != size:
+                old = torch.empty(size, dtype=key[1], device=key[0])
+            torch.cat(parts, out=old)
+            copies[key] = old
+        return copies
+
+    def put_back(self, copies: dict[Any, Tensor]) -> None:
+        """Write a copy into the tensors it was taken from."""
+        for key, members in self.groups.items():
+            at = 0
+            for i in members:
+                tensor = self.held[i].tensor.detach()
+                piece = copies[key][at : at + tensor.numel()]
+                at += tensor.numel()
+                if _dense(tensor):
+                    flat_view(tensor).copy_(piece)
+                else:
+                    tensor.copy_(piece.view(tensor.shape))
+
+    def pieces(self, copies: dict[Any, Tensor]) -> Iterable[tuple[Held, Tensor]]:
+        """Every held tensor with its flat piece of a copy."""
+        for key, members in self.groups.items():
+            at = 0
+            for i in members:
+                size = self.held[i].tensor.numel()
+                yield self.held[i], copies[key][at : at + size]
+                at += size
+
+
+@dataclass
+class Snapshot:
+    """The state at one moment. `copies` may be reused by a later snapshot once this one is let go."""
+
+    layout: Layout
+    copies: dict[Any, Tensor]
+    places: list[tuple[dict[str, Any], str, Any]]  # containers that must hold these very objects
+    grads: Layout
+    grad_copies: dict[Any, Tensor]
+    no_grad: list[Tensor]  # parameters without a gradient
+    optimizers: list[tuple[torch.optim.Optimizer, list[dict[str, Any]], dict[Any, dict[str, Any]]]]
+    extras: list[Callable[[], None]]  # each puts one thing of `also` back
+    generators: Callable[[], None]
+    batch: list[tuple[Any, Any]] = field(default_factory=list)  # (leaf, its copy)
+
+    def bytes(self) -> int:
+        """Memory of the copies."""
+        copies = [*self.copies.values(), *self.grad_copies.values(), *(kept for _, kept in self.batch)]
+        return sum(int(kept.nbytes) for kept in copies)
+
+
+class Keeper:
+    """Takes and puts back snapshots of a model, optimizers and whatever else a step changes."""
+
+    def __init__(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], also: list[Any]) -> None:
+        self.model, self.optimizers = model, optimizers
+        found = [(i, module) for i, item in enumerate(also) for module in _modules_in(item)]
+        self.modules = [("", model), *((f"also{i}.", module) for i, module in found if module is not model)]
+        self.tensors = [(f"also{i}", item) for i, item in enumerate(also) if isinstance(item, Tensor)]
+        self.others = [item for item in also if not isinstance(item, nn.Module | Tensor | torch.optim.Optimizer)]
+        self._layout: Layout | None = None
+        self._key: list[int] = []
+
+    def layout(self) -> Layout:
+        """The tensors of now; the one of before when nothing was added, swapped or removed."""
+        held, key = self._held()
+        if self._layout is None or key != self._key:
+            self._layout, self._key = Layout(held()), key
+        return self._layout
+
+    def _held(self) -> tuple[Callable[[], list[Held]], list[int]]:
+        key = [id(t) for _, m in self.modules for t in self._parameters_and_buffers(m)]
+        key += [id(value) for o in self.optimizers for state in o.state.values() for value in state.values()]
+
+        def build() -> list[Held]:
+            held = []
+            for prefix, module in self.modules:
+                kinds = ("also", "also") if prefix else ("weights", "buffers")
+                held += [Held(kinds[0], prefix + name, p) for name, p in module.named_parameters()]
+                held += [Held(kinds[1], prefix + name, b) for name, b in module.named_buffers()]
+            names = {id(p): name for name, p in self.model.named_parameters()}
+            for optimizer in self.optimizers:
+                for parameter, state in optimizer.state.items():
+                    of = names.get(id(parameter), "a parameter of its own")
+                    held += [Held("optimizer", f"{f}/{of}", v) for f, v in state.items() if isinstance(v, Tensor)]
+            held += [Held("also", name, tensor) for name, tensor in self.tensors]
+            return [one for one in held if one.tensor.layout == torch.strided and one.tensor.device.type != "meta"]
+
+        return build, key
+
+    def _parameters_and_buffers(self, module: nn.Module) -> Iterable[Tensor]:
+        for part in module.modules():
+            yield from (p for p in part._parameters.values() if p is not None)
+            yield from (b for b in part._buffers.values() if b is not None)
+
+    def parameters(self) -> list[Tensor]:
+        """Every parameter that a step may give a gradient."""
+        found: dict[int, Tensor] = {}
+        for _, module in self.modules:
+            found |= {id(p): p for p in module.parameters()}
+        for optimizer in self.optimizers:
+            found |= {id(p): p for group in optimizer.param_groups for p in group["params"]}
+        return list(found.values())
+
+    def take(self, batch: Any, old: Snapshot | None = None) -> Snapshot:
+        """A copy of everything. `old`: a snapshot no longer needed, whose memory may be used."""
+        with torch.no_grad():
+            layout = self.layout()
+            copies = layout.copied(old.copies if old else None)
+            parameters = self.parameters()
+            with_grad = [p for p in parameters if p.grad is not None and p.grad.layout == torch.strided]
+            grads = Layout([Held("gradients", "", p.grad) for p in with_grad if p.grad is not None])
+            grad_copies = grads.copied(old.grad_copies if old else None)
+            places = self._places() + [(_Grad(p), "grad", p.grad) for p in with_grad]
+            return Snapshot(
+                layout,
+                copies,
+                places,  # pyright: ignore[reportArgumentType]
+                grads,
+                grad_copies,
+                [p for p in parameters if p.grad is None],
+                [(o, [_options(g) for g in o.param_groups], _state_of(o)) for o in self.optimizers],
+                [kept for other in self.others for kept in keep(other)],
+                generators(),
+                batch_copy(batch, old.batch if old else []),
+            )
+
+    def _places(self) -> list[tuple[Any, str, Any]]:
+        found: list[tuple[Any, str, Any]] = []
+        for _, module in self.modules:
+            for part in module.modules():
+                found += [(part._parameters, name, p) for name, p in part._parameters.items()]
+                found += [(part._buffers, name, b) for name, b in part._buffers.items()]
+        return found
+
+    def put_back(self, snapshot: Snapshot) -> None:
+        """Everything as it was, to the bit, in the same objects."""
+        with torch.no_grad():
+            for container, name, value in snapshot.places:
+                container[name] = value
+            for parameter in snapshot.no_grad:
+                parameter.grad = None
+            for optimizer, groups, state in snapshot.optimizers:
+                _restore_optimizer(optimizer, groups, state)
+            snapshot.layout.put_back(snapshot.copies)
+            snapshot.grads.put_back(snapshot.grad_copies)
+            for leaf, kept in snapshot.batch:
+                write(leaf, kept)
+            for back in snapshot.extras:
+                back()
+            snapshot.generators()
+
+    def gradients(self) -> Layout:
+        """The gradients of now."""
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        held = [(names.get(id(p), ""), p.grad) for p in self.parameters()]
+        return Layout([Held("gradients", n, g) for n, g in held if g is not None and g.layout == torch.strided])
+
+
+def _modules_in(thing: Any, depth: int = 2) -> list[nn.Module]:
+    """Modules inside a thing of `also`, such as the averaged copy that an object for averaging holds."""
+    if isinstance(thing, nn.Module):
+        return [thing]
+    if not depth or isinstance(thing, torch.optim.Optimizer | Tensor):
+        return []
+    inner = thing.values() if isinstance(thing, dict) else thing if isinstance(thing, list | tuple) else ()
+    inner = [*inner, *(vars(thing).values() if hasattr(thing, "__dict__") else ())]
+    return [module for value in inner for module in _modules_in(value, depth - 1)]
+
+
+class _Grad:
+    """Lets a parameter's gradient be written like an entry of a dict."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        self.parameter = parameter
+
+    def __setitem__(self, _: str, value: Tensor | None) -> None:
+        self.parameter.grad = value
+
+
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    return {k: v.clone() if isinstance(v, Tensor) else copy.copy(v) for k, v in group.items() if k != "params"}
+
+
+def _state_of(optimizer: torch.optim.Optimizer) -> dict[Any, dict[str, Any]]:
+    """Tensors by reference (the layout has their numbers), everything else copied."""
+    return {
+        p: {k: v if v is None or isinstance(v, Tensor) else copy.deepcopy(v) for k, v in state.items()}
+        for p, state in optimizer.state.items()
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]], state: dict[Any, Any]) -> None:
+    for group, saved in zip(optimizer.param_groups, groups, strict=True):
+        for name in [n for n in group if n != "params" and n not in saved]:
+            del group[name]
+        for name, value in saved.items():
+            if isinstance(value, Tensor) and isinstance(group.get(name), Tensor):
+                group[name].copy_(value)
+            else:
+                group[name] = value.clone() if isinstance(value, Tensor) else copy.copy(value)
+    for parameter in [p for p in optimizer.state if p not in state]:
+        del optimizer.state[parameter]
+    for parameter, saved in state.items():
+        inner = optimizer.state[parameter]
+        for name in [n for n in inner if n not in saved]:
+            del inner[name]
+        for name, value in saved.items():
+            inner[name] = value if value is None or isinstance(value, Tensor) else copy.deepcopy(value)
