@@ -80,6 +80,14 @@ class ArenaConfig:
 
 
 @dataclass(frozen=True)
+class HealthConfig:
+    """What is done about numbers that go bad (docs/health.md)."""
+
+    on_incident: str = key("recover", "put the state back and go on, or stop there", one_of=("recover", "stop"))
+    preflight: str = key("stop", "when a look at one step finds something left out", one_of=("stop", "warn", "off"))
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One training run, resolved. (game, config, seed) in deterministic mode give the same weights."""
 
@@ -102,6 +110,7 @@ class RunConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     selfplay: SelfplayConfig = field(default_factory=SelfplayConfig)
     arena: ArenaConfig = field(default_factory=ArenaConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -110,6 +119,7 @@ SECTIONS: dict[str, type[Any]] = {
     "replay": ReplayConfig,
     "selfplay": SelfplayConfig,
     "arena": ArenaConfig,
+    "health": HealthConfig,
 }
 
 
@@ -125,7 +135,7 @@ def all_keys() -> dict[str, type[Any]]:
 
 def to_toml(config: RunConfig) -> str:
     """The whole configuration as TOML, each key with its meaning; `from_toml` gives the same record back."""
-    config = config if config.az_version else replace(config, az_version=_installed_version())
+    config = config if config.az_version else replace(config, az_version=installed_version())
     lines = _toml_lines(config)
     for name in SECTIONS:
         lines += ["", f"[{name}]", *_toml_lines(getattr(config, name))]
@@ -186,7 +196,7 @@ def _checked_build(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def _installed_version() -> str:
+def installed_version() -> str:
     try:
         return version("az-engine")
     except PackageNotFoundError:  # run from a bare checkout

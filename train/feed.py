@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from az.engine.errors import Refused
 from az.engine.game import Game
-from az.engine.records import check_records, read_records
+from az.engine.records import Records, check_records, read_records
 from az.train.folder import RunFolder
 from az.train.replay import Replay
 
@@ -22,6 +25,7 @@ class Feed:
         self.files: deque[tuple[str, int]] = deque()  # names and rows of the files on the disk, oldest first
         self.forgotten_rows = 0  # rows of files that have been deleted
         self.quarantined = 0
+        self.refused_by_writer: Counter[str] = Counter()  # files put aside, by the worker that wrote them
         self.last_game = -1  # highest number of a game seen
 
     @property
@@ -40,19 +44,9 @@ class Feed:
     def take(self, path: Path) -> int:
         """Read, check and add one file; returns its rows, 0 when it was quarantined."""
         try:
-            records = read_records(path, self.game)
-            faults = check_records(self.game, records)
-            if faults:
-                first = faults[0]
-                raise Refused(
-                    f"{path}: row {first.row} (game {int(records.games[first.row])},"
-                    f" ply {int(records.plies[first.row])}), {first.field}: {first.reason};"
-                    f" {len(faults)} bad rows in all."
-                )
+            records = self._checked(path)
         except Refused as refusal:
-            self.quarantined += 1
-            self.folder.quarantine(path, str(refusal))
-            self.report(f"quarantined {path.name}: {refusal}")
+            self._put_aside(path, refusal)
             return 0
         if len(records):
             self.replay.add(records)
@@ -60,6 +54,46 @@ class Feed:
         self.last_game = max([self.last_game, *(game[0] for game in records.header["games"])])
         self.files.append((path.name, len(records)))
         return len(records)
+
+    def _checked(self, path: Path) -> Records:
+        """A file, read and every row judged. Raises Refused naming the first bad row."""
+        records = read_records(path, self.game)
+        faults = check_records(self.game, records)
+        if faults:
+            first = faults[0]
+            raise Refused(
+                f"{path}: row {first.row} (game {int(records.games[first.row])},"
+                f" ply {int(records.plies[first.row])}), {first.field}: {first.reason};"
+                f" {len(faults)} bad rows in all."
+            )
+        return records
+
+    def _put_aside(self, path: Path, refusal: Refused) -> None:
+        self.quarantined += 1
+        self.refused_by_writer[path.stem.rpartition("-")[2]] += 1
+        self.folder.quarantine(path, str(refusal))
+        self.report(f"quarantined {path.name}: {refusal}")
+
+    def reread(self, rows: NDArray[np.int64]) -> bool:
+        """Write these rows again from their files; False when a file itself is bad: then it is put aside.
+
+        Memory that differs from a good file is what went bad.
+        """
+        for name in dict.fromkeys(self.replay.origin(int(row))["file"] for row in rows):
+            path = self.folder.records / Path(name).name
+            try:
+                records = self._checked(path)
+            except Refused as refusal:
+                self._put_aside(path, refusal)
+                self.files = deque((n, count) for n, count in self.files if n != path.name)
+                again, self.files = list(self.files), deque()
+                self.replay = Replay(self.game, self.capacity, first_row=self.forgotten_rows)
+                for file, _ in again:
+                    self.take(self.folder.records / file)
+                return False
+            mine = next(int(row) for row in rows if self.replay.origin(int(row))["file"] == name)
+            self.replay.renew(mine, records)
+        return True
 
     def left_window(self) -> list[str]:
         """Names of the oldest files all of whose rows are older than the last `capacity`.

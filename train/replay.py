@@ -189,6 +189,28 @@ class Replay:
         place = {name: found[name] for name in ("row_in_file", "game", "ply")}
         return {"row": int(row), "file": path, **place, "model": models[found["model"]], "seed": seed}
 
+    def renew(self, row: int, records: Records) -> None:
+        """Write the rows of a file again that are in memory already: `row` is one of them, `records` the whole file."""
+        first = row - self.origin(row)["row_in_file"]
+        skip = max(0, self.first_row - first)  # rows of the file that have left the window
+        at = slice(self._rows["start"].head + first + skip - self.first_row,
+                   self._rows["start"].head + first + len(records) - self.first_row)  # fmt: skip
+        starts = self._rows["start"].data[at]
+        shift = self._planes.head - self._rows["start"].head
+        states = np.ascontiguousarray(records.states[skip:], self.game.dtype)
+        planes = np.empty((len(states), *self.game.planes_shape), np.float32)
+        encode_states[self.game.dtype](states, self.game.encode, planes)
+        self._planes.data[at.start + shift : at.stop + shift] = planes
+        for name, values in (("outcome", records.outcomes), ("root_value", records.root_values)):
+            column = self._rows[name]
+            move = column.head - self._rows["start"].head
+            column.data[at.start + move : at.stop + move] = values[skip:]
+        low = int(records.policy_offsets[skip])
+        place = int(starts[0]) - self._first_entry
+        for column, values in ((self._actions, records.policy_actions), (self._probs, records.policy_probs)):
+            begin = place + column.head
+            column.data[begin : begin + len(values) - low] = values[low:]
+
     def _gone(self, row: int) -> WrongRequest:
         return WrongRequest(f"row {row} is not in the window: it holds rows {self.first_row} to {self.total_rows - 1}.")
 

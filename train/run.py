@@ -30,8 +30,9 @@ from az.train.feed import Feed
 from az.train.folder import RunFolder, RunLog
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
+from az.train.pilot import Pilot
 from az.train.pool import WorkerPool
-from az.train.replay import window_rows
+from az.train.replay import Batch, window_rows
 from az.train.services import Services
 from az.train.turns import play_turn
 
@@ -67,6 +68,7 @@ class Run:
         self.rng = np.random.default_rng(config.seed)
         self.feed = Feed(folder, self.game, config.replay.window, self._say)
         self._resume()
+        self.pilot = Pilot(self.learner, self.game, config, folder.path, self.feed, self.rng, self._say)
         self.log = RunLog(folder.path / "log.jsonl")
         self.events = EventFile(folder.path, self.count.session)
         self.begun = time.monotonic() - self.count.elapsed
@@ -230,20 +232,25 @@ class Run:
         config, replay = self.config, self.feed.replay
         window = window_rows(config.replay, replay.total_rows)
         batch = replay.sample(config.learner.batch, self.rng, window, config.learner.q_mix, config.learner.symmetries)
-        metrics = self.learner.step(batch, self._progress())
-        if metrics.step % LOG_EVERY == 0 or metrics.step == 1:
-            self._log_step(metrics, window)
+        metrics = self.pilot.step(batch, self._progress())
+        if metrics is not None and (metrics.step % LOG_EVERY == 0 or metrics.step == 1):
+            self._log_step(metrics, window, batch)
 
-    def _log_step(self, metrics: StepMetrics, window: int) -> None:
-        values: dict[str, Any] = {**asdict(metrics), "window": window, **self._totals()}
+    def _log_step(self, metrics: StepMetrics, window: int, batch: Batch) -> None:
+        signs, warnings = self.pilot.look(metrics, batch)
+        for warning in warnings:
+            self._say(str(warning))
+            self.log.write("warning", warning.to_json())
+        values: dict[str, Any] = {**asdict(metrics), "window": window, **self._totals(), "signs": signs}
         wall = 0.0 if self.config.deterministic else time.time()
         if not self.config.deterministic:
             values |= {"time": wall, "elapsed": self._elapsed()}
         self.log.write("step", values)
         groups = {"loss": ("policy_loss", "value_loss", "l2", "total")}
         groups |= {"policy": ("entropy", "target_entropy", "max_logit"), "run": ("rows", "games", "lr", "window")}
-        groups |= {"health": ("grad_norm", "buffer_norm", "max_pre_tanh")}
+        groups |= {"health": ("grad_norm", "buffer_norm")}
         scalars = {f"{group}/{name}": values[name] for group, names in groups.items() for name in names}
+        scalars |= {f"health/{name}": value for name, value in signs.items()}
         self.events.scalars(scalars, metrics.step, wall)
         self._latest = metrics
 

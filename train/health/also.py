@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import deque
 from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from az.train.health.trees import leaves
+
+# What has a keeper of its own, and what holds no state.
+SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
 
 
 def batch_copy(batch: Any, old: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
@@ -68,8 +73,16 @@ def generators() -> Callable[[], None]:
     return back
 
 
-def keep(thing: Any) -> list[Callable[[], None]]:
-    """Functions that put a thing of `also` back: a generator, a scheduler, a scaler, an average, a dict, a list, …"""
+def keep(thing: Any, seen: set[int] | None = None, depth: int = 6) -> list[Callable[[], None]]:
+    """Functions that put a thing of `also` back: a generator, a scheduler, a scaler, an average, a dict, a list, …
+
+    Every object stays the one it is: a scheduler inside a scheduler is known to others by its identity, and a copy
+    of it would drive a copy of the optimizer.
+    """
+    seen = set() if seen is None else seen
+    if id(thing) in seen or depth == 0 or isinstance(thing, SHARED):
+        return []
+    seen.add(id(thing))
     if isinstance(thing, torch.Generator):
         state = thing.get_state()
         return [lambda: thing.set_state(state) and None]
@@ -82,40 +95,29 @@ def keep(thing: Any) -> list[Callable[[], None]]:
     if isinstance(thing, random.Random):
         python = thing.getstate()
         return [lambda: thing.setstate(python)]
+    if isinstance(thing, Tensor):
+        return [_tensor(thing)]
     if isinstance(thing, np.ndarray):
         kept = thing.copy()
         return [lambda: write(thing, kept)]
-    if isinstance(thing, dict | list):
-        return [_container(thing)]
-    if hasattr(thing, "__dict__"):
-        return [_container(vars(thing))]
-    return []
+    if isinstance(thing, tuple):
+        return [back for value in thing for back in keep(value, seen, depth - 1)]
+    if isinstance(thing, dict | list | set | deque):
+        return _container(thing, seen, depth)
+    return _container(vars(thing), seen, depth) if hasattr(thing, "__dict__") else []
 
 
-def _container(holder: dict[Any, Any] | list[Any]) -> Callable[[], None]:
-    """Puts a dict or list back, its tensors and generators in place, whatever else as a deep copy."""
-    items = list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder))
-    shared = (nn.Module, torch.optim.Optimizer)
-    parts: list[tuple[Any, Any, list[Callable[[], None]], Any]] = []
-    for name, value in items:
-        if isinstance(value, Tensor):
-            parts.append((name, value, [_tensor(value)], None))
-        elif isinstance(value, torch.Generator | np.random.Generator | dict | list):
-            parts.append((name, value, keep(value), None))
-        elif isinstance(value, shared) or callable(value):
-            parts.append((name, value, [], None))
-        else:
-            parts.append((name, None, [], _deep(value)))
+def _container(holder: Any, seen: set[int], depth: int) -> list[Callable[[], None]]:
+    """Puts a dict, list, set or deque back: the same things in it, and each of them as it was."""
+    items = dict(holder) if isinstance(holder, dict) else list(holder)
+    values = list(items.values()) if isinstance(items, dict) else items
+    parts = [back for value in values for back in keep(value, seen, depth - 1)]
 
     def back() -> None:
         holder.clear()
-        for name, same, backs, copied in parts:
-            value = _deep(copied) if same is None else same
-            holder.append(value) if isinstance(holder, list) else holder.__setitem__(name, value)
-            for one in backs:
-                one()
+        holder.update(items) if isinstance(holder, dict | set) else holder.extend(items)
 
-    return back
+    return [back, *parts]
 
 
 def _tensor(tensor: Tensor) -> Callable[[], None]:
@@ -126,10 +128,3 @@ def _tensor(tensor: Tensor) -> Callable[[], None]:
             tensor.detach().copy_(kept)
 
     return back
-
-
-def _deep(value: Any) -> Any:
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # a lock, a file, a compiled thing: it stays the one it is
-        return value

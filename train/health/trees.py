@@ -53,22 +53,53 @@ def mapped(tree: Any, change: Callable[[Leaf], Leaf]) -> Any:
 
 
 def rows_of(tree: Any) -> int:
-    """How many rows a batch has: the first dimension that most of its leaves share; 0 when it has none."""
-    sizes = Counter(int(leaf.shape[0]) for _, leaf in leaves(tree) if leaf.ndim)
-    return max(sizes, key=lambda size: (sizes[size], size)) if sizes else 0
+    """How many rows a batch has: the size that most leaves share as their first or second dimension.
+
+    The second, because sequences are often given time first; where both would do, it is the first. 0: no rows.
+    """
+    shared, first = Counter[int](), Counter[int]()
+    for _, leaf in leaves(tree):
+        shared.update(set(map(int, leaf.shape[:2])))
+        first.update(map(int, leaf.shape[:1]))
+    return max(shared, key=lambda size: (shared[size], first[size], size)) if shared else 0
+
+
+def row_axis(leaf: Leaf, count: int) -> int | None:
+    """The dimension in which a leaf holds the rows; None for a leaf that is not made of them."""
+    return next((axis for axis, size in enumerate(leaf.shape[:2]) if size == count), None) if count else None
+
+
+def is_time_first(tree: Any, count: int) -> bool:
+    """Whether the largest leaf that has rows has them in its second dimension."""
+    made = [(leaf, axis) for _, leaf in leaves(tree) if (axis := row_axis(leaf, count)) is not None]
+    return max(made, key=lambda one: (one[0].ndim, np.prod(one[0].shape)))[1] == 1 if made else False
 
 
 def without_rows(tree: Any, rows: list[int]) -> Any:
-    """The batch without these rows (of every leaf that has as many rows as the batch)."""
+    """The batch without these rows (of every leaf that is made of rows)."""
     count = rows_of(tree)
-    keep = np.setdiff1d(np.arange(count), rows)
+    return _taken(tree, np.setdiff1d(np.arange(count), rows), count)
 
-    def cut(leaf: Leaf) -> Leaf:
-        if not leaf.ndim or leaf.shape[0] != count:
+
+def replaced_rows(tree: Any, rows: list[int]) -> Any:
+    """The batch with these rows replaced by copies of its others, for steps that need the number of rows."""
+    count = rows_of(tree)
+    others = np.setdiff1d(np.arange(count), rows)
+    taken = np.arange(count)
+    taken[rows] = np.resize(others, len(rows))
+    return _taken(tree, taken, count)
+
+
+def _taken(tree: Any, rows: np.ndarray[Any, Any], count: int) -> Any:
+    def take(leaf: Leaf) -> Leaf:
+        axis = row_axis(leaf, count)
+        if axis is None:
             return leaf
-        return leaf[torch.from_numpy(keep).to(leaf.device)] if isinstance(leaf, Tensor) else leaf[keep]
+        if isinstance(leaf, Tensor):
+            return leaf.index_select(axis, torch.from_numpy(rows).to(leaf.device))
+        return leaf.take(rows, axis)
 
-    return mapped(tree, cut)
+    return mapped(tree, take)
 
 
 def as_tensor(leaf: Leaf) -> Tensor | None:
@@ -81,24 +112,65 @@ def as_tensor(leaf: Leaf) -> Tensor | None:
         return None
 
 
-def bad_rows(tensor: Tensor, count: int) -> list[int]:
+def bad_rows(tensor: Tensor, count: int, time_first: bool = False) -> list[int]:
     """Which of `count` rows hold a number that is none; [] where the tensor is not made of rows."""
     if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.ndim or not count:
         return []
-    return rows_where(~torch.isfinite(tensor), count)
+    return rows_where(~torch.isfinite(tensor), count, time_first)
 
 
-def rows_where(flags: Tensor, count: int) -> list[int]:
-    """Rows of a batch with any flag set: the first dimension, the second (time first), or rows cut in equal pieces."""
-    shape = flags.shape
-    if not flags.ndim or not count:
-        return []
-    if shape[0] == count:
-        per_row = flags.reshape(count, -1).any(1)
-    elif flags.ndim > 1 and shape[1] == count:
-        per_row = flags.transpose(0, 1).reshape(count, -1).any(1)
-    elif shape[0] and shape[0] % count == 0:
-        per_row = flags.reshape(count, -1).any(1)
+def rows_where(flags: Tensor, count: int, time_first: bool = False) -> list[int]:
+    """Rows of a batch with any flag set: the first dimension, the second (time first), or all rows of all times in one
+    dimension: row by row, or time by time where the batch is given time first."""
+    axis = row_axis(flags, count)
+    if axis is not None:
+        per_row = flags.movedim(axis, 0).reshape(count, -1).any(1)
+    elif flags.ndim and count and flags.shape[0] and flags.shape[0] % count == 0:
+        per_row = flags.reshape(-1, count, flags[0].numel()).any(2).any(0) if time_first else (
+            flags.reshape(count, -1).any(1)
+        )  # fmt: skip
     else:
         return []
     return [int(i) for i in per_row.nonzero().flatten()]
+
+
+class Rows:
+    """Which rows of a batch the tensors of a step hold, also where it takes the batch in parts (micro-batches)."""
+
+    def __init__(self, batch: Any, count: int | None = None) -> None:
+        self.count = rows_of(batch) if count is None else count
+        self.time_first = is_time_first(batch, self.count)
+        made = [(t, axis) for _, leaf in leaves(batch) if (t := as_tensor(leaf)) is not None and t.numel()
+                and (axis := row_axis(t, self.count)) is not None]  # fmt: skip
+        self._spans = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size(), t, axis) for t, axis in made]
+        self._marks: list[tuple[int, list[int]]] = [(-1, list(range(self.count)))]  # (operation, rows from there on)
+
+    def see(self, index: int, name: str, inputs: list[tuple[str, Tensor]]) -> None:
+        """An operation is about to read these: a part of the batch says which rows come next."""
+        part = next((rows for _, t in inputs if (rows := self._part(t))), None)
+        if part and name in ("index", "index_select") and len(inputs) == 2 and inputs[1][1].ndim == 1:
+            picked = inputs[1][1]
+            picked = picked.nonzero().flatten() if picked.dtype == torch.bool else picked
+            part = [part[int(i)] for i in picked] if len(picked) and int(picked.max()) < len(part) else part
+        if part and part != self._marks[-1][1]:
+            self._marks.append((index, part))
+
+    def bad(self, tensor: Tensor, index: int) -> list[int]:
+        """Rows in which a tensor of this operation holds a number that is none."""
+        part = self._part(tensor) or next(rows for first, rows in reversed(self._marks) if first <= index)
+        return [part[i] for i in bad_rows(tensor, len(part), self.time_first)]
+
+    def _part(self, tensor: Tensor) -> list[int] | None:
+        """The rows of a view of the batch, told by where it lies in memory."""
+        at = tensor.data_ptr() if self._spans and tensor.layout == torch.strided else 0
+        for low, high, leaf, axis in self._spans:
+            stride = leaf.stride(axis) * leaf.element_size()
+            if not low <= at < high or not stride:
+                continue
+            first = (at - low) // stride % self.count
+            for size, step in zip(tensor.shape[:2], tensor.stride(), strict=False):
+                step *= tensor.element_size()
+                fits = size > 1 and step % stride == 0 and first + (size - 1) * (step // stride) < self.count
+                if fits and 0 < step // stride < self.count:
+                    return [first + i * (step // stride) for i in range(size)]
+        return None

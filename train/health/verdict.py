@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from az.train.health.watch import Op, Operand, Watch
@@ -10,6 +11,12 @@ from az.train.health.watch import Op, Operand, Watch
 DELIBERATE = {
     "masked_fill", "where", "full", "full_like", "fill", "scalar_tensor", "index_put", "masked_scatter", "index_fill",
     "new_full",
+}  # fmt: skip
+# Operations that only hand their numbers on: whatever was wrong with them is met by the next one.
+PASSING = {
+    "lift_fresh", "_to_copy", "to", "clone", "detach", "alias", "view", "_unsafe_view", "reshape", "slice", "select",
+    "split", "split_with_sizes", "unbind", "narrow", "transpose", "t", "permute", "expand", "squeeze", "unsqueeze",
+    "contiguous", "copy", "as_strided", "index", "index_select", "gather", "cat", "stack", "unfold", "_pin_memory",
 }  # fmt: skip
 LOGS = {"log", "log2", "log10", "log1p", "logit", "xlogy", "special_xlog1py"}
 DIVISIONS = {"div", "reciprocal", "true_divide", "remainder", "fmod", "floor_divide", "addcdiv", "rsqrt"}
@@ -49,6 +56,7 @@ def find_birth(watch: Watch, ends: set[int], loss_bad: bool) -> Birth | None:
     led = _ancestors(watch, ends)
     hidden = not loss_bad and not any(watch.ops[i].phase in ("forward", "loss", "data") for i in ends)
     last_meant: Op | None = None
+    passed: dict[int, Birth] = {}  # what operations that only hand numbers on were given
     for index in sorted(led):
         op = watch.ops[index]
         if not op.bad_output:
@@ -56,22 +64,27 @@ def find_birth(watch: Watch, ends: set[int], loss_bad: bool) -> Birth | None:
         early = hidden and op.phase in ("data", "forward", "loss")
         fresh = "empty" in base(op.name) and not op.bad_inputs  # memory that is perhaps written before it is read
         if not (early or fresh or (base(op.name) in DELIBERATE and not op.output_nan)):
-            birth = _judge(watch, op, hidden)
-            if birth is not None:
+            birth = _judge(watch, op, hidden, passed)
+            if birth is not None and birth.origin in ("data", "state") and base(op.name) in PASSING:
+                passed[index] = birth
+            elif birth is not None:
                 return birth
         last_meant = op
-    return Birth(last_meant, "masked") if last_meant else None
+    return next(iter(passed.values()), Birth(last_meant, "masked") if last_meant else None)
 
 
-def _judge(watch: Watch, op: Op, hidden: bool) -> Birth | None:
+def _judge(watch: Watch, op: Op, hidden: bool, passed: dict[int, Birth]) -> Birth | None:
     """Whether this operation is the guilty one, all operations before it being innocent."""
     if not op.bad_inputs:
         return Birth(op, "op")
     unwritten = [writer for writer, _, _ in op.bad_inputs if writer >= 0 and "empty" in watch.ops[writer].name]
     if unwritten:
         return Birth(watch.ops[unwritten[0]], "op")
-    unknown = [(only_inf, tensor) for writer, only_inf, tensor in op.bad_inputs if writer < 0]
-    for only_inf, tensor in unknown:
+    for writer, only_inf, tensor in op.bad_inputs:
+        if writer in passed:
+            return Birth(op, passed[writer].origin)
+        if writer >= 0 or (only_inf and watch.is_meant(tensor)):
+            continue
         if watch.name_of(tensor):
             return Birth(op, "state")
         if watch.is_batch(tensor):
@@ -109,6 +122,8 @@ def classify(birth: Birth) -> str:
         return "masked-value-used"
     inputs = [o for o in op.operands if o.role != "result"]
     results = [o for o in op.operands if o.role == "result"]
+    if op.phase == "optimizer" and not all(map(math.isfinite, op.rates)) and " ".join(op.wrote).count("weights:"):
+        return "learning-rate-not-finite"
     if any(x != x or abs(x) == float("inf") for x in op.scalars) and not op.bad_inputs:
         return "constant-not-finite"
     if op.phase == "optimizer":
@@ -177,8 +192,6 @@ def _division(op: Op, inputs: list[Operand], results: list[Operand]) -> str:
 def _optimizer_fault(op: Op, inputs: list[Operand]) -> str:
     wrote = " ".join(op.wrote)
     second = "exp_avg_sq" in wrote or "square_avg" in wrote or "sum/" in wrote
-    if any(o.role in ("lr",) and (o.nans or o.infs) for o in inputs):
-        return "learning-rate-not-finite"
     if second:
         return "second-moment-overflow"
     if base(op.name) in ("addcdiv", "div", "fused_adam", "_fused_adam", "_fused_adamw") and any(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from az.train.health.trees import bad_rows
+from az.train.health.trees import Rows
 
 _autograd: Any = torch.autograd  # _get_sequence_nr is used by torch's own profiler, and missing from the stubs
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -72,6 +72,7 @@ class Op:
     outputs: list[Tensor] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     wrote: list[str] = field(default_factory=list)  # names of the state's tensors that it left bad
+    rates: list[float] = field(default_factory=list)  # learning rates, in the optimizer
 
 
 def measure(role: str, tensor: Tensor, name: str = "") -> Operand:
@@ -84,7 +85,7 @@ def measure(role: str, tensor: Tensor, name: str = "") -> Operand:
     numbers = (float(good.min()), float(good.max())) if good.numel() and good.dtype != torch.bool else (None, None)
     nans = int(torch.isnan(values).sum()) if values.is_floating_point() else 0
     infs = int(torch.isinf(values).sum()) if values.is_floating_point() else 0
-    zeros = int((values == 0).sum()) if values.is_floating_point() else 0
+    zeros = int((values == 0).sum()) if values.dtype != torch.bool else 0
     dtype = str(tensor.dtype).removeprefix("torch.")
     return Operand(role, tuple(tensor.shape), dtype, *numbers, nans, infs, zeros, name)
 
@@ -113,21 +114,25 @@ def user_line(skip: int = 1) -> tuple[str, bool]:
 class Watch(TorchDispatchMode):
     """`with Watch(model, optimizers, rows, state): step(batch)`, then look at `ops` (those that met bad numbers).
 
-    state: (kind, name) of the model's and optimizer's tensors by the address of their memory.
+    state: (kind, name) of the model's and optimizer's tensors by the address of their memory. meant: tensors whose
+    infinities are meant, such as a mask. renew: `state` anew, for what an optimizer makes in its first step.
     """
 
     def __init__(
         self,
         model: nn.Module,
         optimizers: Iterable[torch.optim.Optimizer],
-        rows: int,
+        rows: Rows | int,
         state: Mapping[int, tuple[str, str]],
         batch: Iterable[Tensor] = (),
+        meant: Iterable[Tensor] = (),
+        renew: Callable[[], Mapping[int, tuple[str, str]]] | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.optimizers, self.rows, self.state = model, list(optimizers), rows, state
-        spans = [(t.data_ptr(), t.data_ptr() + t.untyped_storage().nbytes()) for t in batch if t.numel()]
-        self._batch, self._batch_is_bad = spans, any(is_bad(t) for t in batch)
+        self.model, self.optimizers, self.state, self.renew = model, list(optimizers), state, renew
+        self.rows = Rows((), rows) if isinstance(rows, int) else rows
+        self._batch, self._batch_is_bad = _spans(batch), any(is_bad(t) for t in batch)
+        self._meant = _spans(meant)
         self.count = 0
         self.ops: dict[int, Op] = {}
         self.bad_root = False  # the number that backward began from was bad
@@ -138,6 +143,7 @@ class Watch(TorchDispatchMode):
         self._stack: list[str] = []
         self._phase = "data"
         self._in_optimizer = False
+        self._backward_ended = 0  # the first operation after backward, while no optimizer has stepped since
         self._last_ones: Tensor | None = None
         self._kept: list[Tensor] = []  # alive until the end, so that no address is used twice
         self._handles: list[Any] = []
@@ -161,6 +167,10 @@ class Watch(TorchDispatchMode):
 
     def _begin(self, module: nn.Module, *_: Any) -> None:
         self._stack.append(self._names.get(id(module), ""))
+        if self._backward_ended:  # gradients are accumulated: what came since was for the next part of the batch
+            for index in [i for i in self.ops if i >= self._backward_ended]:
+                self.ops[index].phase = "data"
+            self._backward_ended = 0
         self._phase = "forward"
 
     def _end(self, *_: Any) -> None:
@@ -169,15 +179,21 @@ class Watch(TorchDispatchMode):
         self._phase = "forward" if self._stack else "loss"
 
     def _optimizing(self, now: bool) -> None:
-        self._in_optimizer = now
+        self._in_optimizer, self._backward_ended = now, 0
         self._phase = "optimizer"
 
     # -- every operation ------------------------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        differentiated = torch.is_grad_enabled()
         with torch.no_grad():
+            if differentiated:
+                self.note("forward" if self._stack else self._phase, _named(func, args, kwargs))
             return self._run(func, args, kwargs)
+
+    def note(self, phase: str, inputs: list[tuple[str, Tensor]]) -> None:
+        """Called for every operation that autograd may differentiate; for subclasses."""
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         self.count += 1
@@ -187,6 +203,7 @@ class Watch(TorchDispatchMode):
         inputs = _named(func, args, kwargs)
         written = _written(func, args, kwargs)
         base = func.name().removeprefix("aten::").partition(".")[0]
+        self.rows.see(index, base, inputs)
         targets = {id(t) for t in written} if base in OVERWRITE or base.endswith("_out") else set()
         bad_in = [(name, t) for name, t in inputs if id(t) not in targets and is_bad(t)]
         before = [measure(name, t, self.name_of(t)) for name, t in inputs] if written or bad_in else None
@@ -209,7 +226,7 @@ class Watch(TorchDispatchMode):
         source, below = user_line(4)
         if node is None:
             if self._phase == "backward":  # backward is over: clipping, scaling, the optimizer
-                self._phase = "optimizer"
+                self._phase, self._backward_ended = "optimizer", index
             phase = "forward" if self._stack else self._phase
             module = self._stack[-1] if self._stack else ""
             if not self._in_optimizer:
@@ -244,12 +261,14 @@ class Watch(TorchDispatchMode):
                 share = float(tensor.detach().abs().max()) / 65504
                 self.half_peak = max(self.half_peak, (share, place[1]))
         results = [t for t in (*outputs, *touched) if is_bad(t)]
-        good = [t for t in (*outputs, *touched) if not any(t is b for b in results)]
-        for tensor in good:
-            self.writers.pop(_memory(tensor), None)
+        for tensor in touched:  # a good part (a view) says nothing of the rest of the memory
+            if not any(tensor is b for b in results) and tensor.nbytes == tensor.untyped_storage().nbytes():
+                self.writers.pop(_memory(tensor), None)
         if not results and not bad:
             return
         phase, module, source, node, forward = place
+        if phase == "optimizer" and self.renew is not None and any(not self.name_of(t) for t in results):
+            self.state = self.renew()
         op = Op(index, func.name().partition(".")[0], phase, module, source, node, forward)
         op.bad_inputs, op.bad_output = bad, bool(results)
         op.output_nan = any(bool(torch.isnan(t).any()) for t in results)
@@ -257,19 +276,21 @@ class Watch(TorchDispatchMode):
         op.operands += [measure("result", t, self.name_of(t)) for t in results]
         op.scalars = scalars
         op.outputs = results
-        op.rows = self._rows(results, [t for _, t in inputs])
+        op.rows = self._rows(op, results, [t for _, t in inputs])
+        op.rates = [float(g["lr"]) for o in self.optimizers for g in o.param_groups] if phase == "optimizer" else []
         op.wrote = [self.name_of(t) for t in results if self.name_of(t)]
         for tensor in results:
             self.writers[_memory(tensor)] = index
         self._kept += results
         self.ops[index] = op
 
-    def _rows(self, results: list[Tensor], inputs: list[Tensor]) -> list[int]:
-        for tensor in (*results, *inputs):
-            rows = bad_rows(tensor, self.rows)
-            if rows:
-                return rows
-        return []
+    def _rows(self, op: Op, results: list[Tensor], inputs: list[Tensor]) -> list[int]:
+        """Rows of the batch in what came out, or else went in; an optimizer's numbers are of no row, nor is the state."""
+        if op.phase == "optimizer":
+            return []
+        at = op.forward if op.forward >= 0 else op.index
+        found = (self.rows.bad(t, at) for t in (*results, *inputs) if not self.name_of(t))
+        return next((rows for rows in found if rows), [])
 
     def name_of(self, tensor: Tensor) -> str:
         """`weights: stem.conv.weight` where the tensor is of the state, else nothing."""
@@ -303,11 +324,20 @@ class Watch(TorchDispatchMode):
         at = tensor.data_ptr()
         return any(low <= at < high for low, high in self._batch) or (self._batch_is_bad and tensor.ndim > 0)
 
+    def is_meant(self, tensor: Tensor) -> bool:
+        """Whether infinities in this tensor were there before and are meant."""
+        at = tensor.data_ptr()
+        return any(low <= at < high for low, high in self._meant)
+
     def _averages(self, base: str, inputs: list[tuple[str, Tensor]]) -> list[Tensor]:
         """The running averages that a batch norm writes without saying so in its schema."""
         if "batch_norm" not in base or "backward" in base:
             return []
         return [t for name, t in inputs if name.startswith("running_")]
+
+
+def _spans(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+    return [(t.data_ptr(), t.data_ptr() + t.untyped_storage().nbytes()) for t in tensors if t.numel()]
 
 
 def _memory(tensor: Tensor) -> int:

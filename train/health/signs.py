@@ -1,0 +1,112 @@
+"""Early signs: numbers that leave their usual range long before anything stops being finite.
+
+Each sign has a threshold that clean runs never reached (docs/health.md has the runs and their largest values) and,
+where there is one, the limit at which arithmetic gives out. A sign warns once, when it has stood above its threshold
+at three looks running, and again only after it has been well below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+LOOKS = 3  # looks running before a sign warns
+TREND = 24  # looks that the trend is taken over
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One number that is watched."""
+
+    name: str
+    warn: float
+    limit: float | None  # where arithmetic gives out
+    words: str
+    looks: int = LOOKS
+
+
+SIGNS = (
+    Sign("max_logit", 30.0, 88.0, "the logits grow: exp() of a float32 overflows beyond 88"),
+    Sign("max_pre_tanh", 8.0, None, "the value head is saturated: tanh is 1 in float32 beyond 9, its gradient 0"),
+    Sign("grad_norm_ratio", 20.0, None, "the gradient is many times its usual size", looks=1),
+    Sign("activation_share", 0.05, 1.0, "the largest activation nears the end of float16 (65504)"),
+    Sign("weight_drift", 0.7, None, "the weights grow: this much of log|W| in a thousand steps"),
+    Sign("moment_ratio", 12.0, None, "gradients dwarf the optimizer's second moment: RMS of g/sqrt(v)", looks=1),
+    Sign("moment_decay", 6.0, None, "the optimizer's second moment has decayed by so many powers of ten"),
+    Sign("variance_ratio", 1e6, None, "running variances of one layer differ by such a factor"),
+    Sign("average_gap", 0.5, None, "in evaluation mode the loss is higher by this than the averages' age explains"),
+    Sign("averages_still", 0.5, None, "the batch-norm averages do not move"),
+    Sign("bad_files", 0.5, None, "one writer's record files are refused again and again", looks=1),
+)
+BY_NAME = {sign.name: sign for sign in SIGNS}
+
+
+@dataclass
+class EarlyWarning:
+    """A sign that has gone beyond its threshold."""
+
+    sign: str
+    step: int
+    value: float
+    since: int
+    expected: int | None  # the step at which its limit is reached if the trend goes on
+
+    def __str__(self) -> str:
+        sign = BY_NAME[self.sign]
+        text = f"early sign {self.sign}: {sign.words}: {self.value:.4g}, above {sign.warn:g} since step {self.since}"
+        return text + (f"; on this trend {sign.limit:g} is reached at step {self.expected}" if self.expected else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "text": str(self)}
+
+
+@dataclass
+class _Watch:
+    above: int = 0
+    since: int = 0
+    raised: bool = False
+    past: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=TREND))
+
+
+class Signs:
+    """Takes a look's numbers, gives the warnings that are due. A number that is none is not taken in."""
+
+    def __init__(self) -> None:
+        self._watches = {sign.name: _Watch() for sign in SIGNS}
+
+    def look(self, step: int, values: Mapping[str, float]) -> list[EarlyWarning]:
+        """values: signs by name (those that were measured)."""
+        warnings = []
+        for sign in SIGNS:
+            value = values.get(sign.name)
+            if value is None or not math.isfinite(value):
+                continue
+            watch = self._watches[sign.name]
+            watch.past.append((step, value))
+            if value > sign.warn:
+                watch.since = step if watch.above == 0 else watch.since
+                watch.above += 1
+            else:
+                watch.above = 0
+                watch.raised = watch.raised and value > 0.7 * sign.warn
+            if watch.above >= sign.looks and not watch.raised:
+                watch.raised = True
+                warnings.append(EarlyWarning(sign.name, step, value, watch.since, self._expected(sign, watch)))
+        return warnings
+
+    def _expected(self, sign: Sign, watch: _Watch) -> int | None:
+        """Where an exponential through the last looks meets the limit."""
+        if sign.limit is None or len(watch.past) < 3 or min(v for _, v in watch.past) <= 0:
+            return None
+        steps = np.array([s for s, _ in watch.past], float)
+        logs = np.log([v for _, v in watch.past])
+        slope, _ = np.polyfit(steps - steps[-1], logs, 1)
+        if slope <= 0:
+            return None
+        return int(steps[-1] + max(0.0, (math.log(sign.limit) - logs[-1]) / slope))

@@ -1,0 +1,127 @@
+"""The numbers behind the early signs, read off a network and its optimizer between two steps."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Norm = nn.modules.batchnorm._BatchNorm
+
+
+class Vitals:
+    """Look at it every few steps; what is costly is measured less often."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, costly_every: int = 10) -> None:
+        self.model, self.optimizer, self.costly_every = model, optimizer, costly_every
+        self.norms = {name: m for name, m in model.named_modules() if isinstance(m, Norm)}
+        self._kernels = [p for p in model.parameters() if p.ndim > 1]
+        self._grad_norms: deque[float] = deque(maxlen=200)
+        self._weights: deque[tuple[int, float]] = deque(maxlen=200)
+        self._largest_moment: dict[int, float] = {}
+        self._means: Tensor | None = None
+        self._looks = 0
+
+    @torch.no_grad()
+    def look(self, step: int, grad_norm: float, loss: Callable[[], float] | None = None) -> dict[str, float]:
+        """The signs of now. loss: the loss of a fixed small batch in the mode that the network is in."""
+        values = {"grad_norm_ratio": self._grad_ratio(grad_norm), "weight_drift": self._drift(step)}
+        values |= self._moments()
+        if self.norms:
+            values |= self._averages()
+        if loss is not None and self._looks % self.costly_every == 0:
+            values |= self._modes(step, loss)
+        self._looks += 1
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _grad_ratio(self, norm: float) -> float | None:
+        past = sorted(self._grad_norms)
+        if math.isfinite(norm):  # the history takes in nothing that is none, or it would be blind from then on
+            self._grad_norms.append(norm)
+        return norm / past[len(past) // 2] if len(past) >= 20 and past[len(past) // 2] > 0 else None
+
+    def _drift(self, step: int) -> float | None:
+        """Growth of log|W| in a thousand steps, over the looks remembered; early on too short to tell."""
+        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._kernels))))  # pyright: ignore
+        if math.isfinite(norm) and norm > 0:
+            self._weights.append((step, math.log(norm)))
+        first = self._weights[max(0, len(self._weights) - 100)] if self._weights else (step, 0.0)
+        span = step - first[0]
+        return (self._weights[-1][1] - first[1]) / span * 1000 if span >= 200 else None
+
+    def _moments(self) -> dict[str, float]:
+        """Gradients against Adam's second moment, and how far that has decayed from its largest value."""
+        pairs = [
+            (i, p.grad, state["exp_avg_sq"])
+            for i, (p, state) in enumerate(self.optimizer.state.items())
+            if p.grad is not None and "exp_avg_sq" in state
+        ]
+        if not pairs:
+            return {}
+        count = torch.tensor([math.sqrt(g.numel()) for _, g, _ in pairs])
+        grads = torch.stack(torch._foreach_norm([g for _, g, _ in pairs])).cpu() / count  # pyright: ignore
+        roots = torch.stack(torch._foreach_norm([v for _, _, v in pairs], 1)).cpu().sqrt() / count  # pyright: ignore
+        steps = max(float(s.get("step", 1)) for s in self.optimizer.state.values())
+        beta = self.optimizer.param_groups[0].get("betas", (0.9, 0.999))[1]
+        roots = roots / math.sqrt(1 - beta**steps) if steps >= 1 else roots
+        decays = [0.0]
+        for (i, _, _), root in zip(pairs, roots.tolist(), strict=True):
+            largest = self._largest_moment[i] = max(self._largest_moment.get(i, 0.0), root)
+            if largest > 0:
+                decays.append(math.log10(largest / max(root, 1e-30)))
+        ratio = (grads / roots.clamp_min(1e-30))[roots > 0]
+        return {"moment_ratio": float(ratio.max()) if len(ratio) else 0.0, "moment_decay": max(decays)}
+
+    def _averages(self) -> dict[str, float]:
+        variances = [m.running_var for m in self.norms.values() if m.running_var is not None]
+        means = [m.running_mean for m in self.norms.values() if m.running_mean is not None]
+        if not variances:
+            return {}
+        values = {"variance_ratio": max(float(v.max() / v.min().clamp_min(1e-12)) for v in variances)}
+        now = torch.cat(means).clone()
+        if self._means is not None:
+            values["averages_still"] = float(torch.equal(now, self._means))
+        self._means = now
+        return values
+
+    def _modes(self, step: int, loss: Callable[[], float]) -> dict[str, float]:
+        """One small batch in training and in evaluation mode, and the largest activation on the way."""
+        was, peak = self.model.training, [torch.zeros(())]
+
+        def see(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
+                peak.append(output.detach().abs().max().float().cpu())
+
+        with standing_averages(self.norms.values()):
+            self.model.train()
+            training = loss()
+            handles = [m.register_forward_hook(see) for m in self.model.modules()]
+            try:
+                self.model.eval()
+                evaluation = loss()
+            finally:
+                for handle in handles:
+                    handle.remove()
+                self.model.train(was)
+        values = {"activation_share": float(torch.stack(peak).max()) / 65504}
+        momenta = [m.momentum for m in self.norms.values() if m.momentum]
+        if momenta:
+            start = (1 - min(momenta)) ** step  # what the averages still hold of where they began
+            values["average_gap"] = max(0.0, evaluation - training) * (1 - start) if start < 0.2 else 0.0
+        return values
+
+
+@contextmanager
+def standing_averages(norms: Iterable[Norm]) -> Iterator[None]:
+    """Batch norms that use the batch's statistics in training mode, and end with the averages that they began with."""
+    kept = [(buffer, buffer.clone()) for module in norms for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, before in kept:
+            buffer.copy_(before)

@@ -1,0 +1,232 @@
+"""Every training step of a run under the flight recorder: checked before, watched after, undone on a fault."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from az.engine.errors import Refused
+from az.engine.game import Game
+from az.train import checkpoint
+from az.train.batch_check import check_batch
+from az.train.config import RunConfig
+from az.train.feed import Feed
+from az.train.health import FlightRecorder, Incident, bundle
+from az.train.health.causes import CAUSES
+from az.train.health.preflight import Finding, preflight
+from az.train.health.signs import EarlyWarning, Signs
+from az.train.health.vitals import Vitals
+from az.train.learner import Learner, StepMetrics, data_losses
+from az.train.model import l2_parameters
+from az.train.replay import Batch
+
+SAME_CAUSE = 3  # times that one cause is met before the run stops
+SMALL_BATCH = 256  # rows of the batch on which training and evaluation mode are compared
+
+
+class Pilot:
+    """Flies the learner of a run. `step` returns None when the batch was given up."""
+
+    def __init__(
+        self, learner: Learner, game: Game, config: RunConfig, folder: Path, feed: Feed, random: Any,
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.learner, self.game, self.config, self.folder, self.feed = learner, game, config, folder, feed
+        self.say = say
+        also = [random] if learner.average is None else [random, learner.average]
+        self.recorder = FlightRecorder(learner.model, learner.optimizer, also=also)
+        self.signs, self.vitals = Signs(), Vitals(learner.model, learner.optimizer)
+        self.met: Counter[str] = Counter()
+        self.incidents: list[Path] = []
+        self._checked = config.health.preflight == "off"
+
+    # -- one step ---------------------------------------------------------------------------------------------------
+
+    def step(self, batch: Batch, progress: float) -> StepMetrics | None:
+        """One step of the learner, or None. Raises Refused when the run must stop."""
+        if not self._checked:
+            self._preflight(batch, progress)
+        begun = self.learner.steps
+        for attempt in range(SAME_CAUSE):
+            found = self._try(batch, progress)
+            if not isinstance(found, Incident):
+                return found
+            self.learner.steps = begun
+            self._report(found, batch, progress)
+            if attempt == 1:
+                self.say(f"step {begun} failed twice: its batch is given up")
+                return None
+            if found.plane == "data":
+                fresh = self._mended(batch, found.rows)
+                if fresh is None:
+                    return None
+                batch = fresh
+            elif found.plane == "loader":
+                batch = self.feed.replay.gather(batch.rows, batch.turns, self.config.learner.q_mix)
+        return None
+
+    def _try(self, batch: Batch, progress: float) -> StepMetrics | Incident:
+        bad = check_batch(batch)
+        if bad:
+            return self._bad_rows(bad)
+        number = self.learner.steps
+
+        def fly(rows: Batch) -> StepMetrics:
+            self.learner.steps = number  # a replay is the same step, with the same learning rate
+            return self.learner.step(rows, progress)
+
+        self.recorder.step = number
+        incident = self.recorder.run(fly, batch)
+        if incident is None:
+            metrics = self.recorder.value
+            return self._too_far(metrics, fly, batch) or metrics
+        return incident
+
+    def _bad_rows(self, bad: list[tuple[int, str, str]]) -> Incident:
+        row, cause, field = bad[0]
+        rows = [r for r, c, _ in bad if c == cause]
+        step = self.learner.steps
+        evidence = {"fields": [field], "text": [f"field {field}, row {row} of the batch"]}
+        return Incident(
+            "data", cause, "data", None, None, None, rows, step, step, "bit-exact", evidence, CAUSES[cause].fix, None,
+            notes=["found before the step: nothing was computed from it"],
+        )  # fmt: skip
+
+    def _too_far(self, metrics: StepMetrics, fly: Callable[[Batch], StepMetrics], batch: Batch) -> Incident | None:
+        """A step that moved the weights farther than its optimizer can at the highest rate configured.
+
+        Adam moves no weight by more than rate * max(1, (1 - beta1) / sqrt(1 - beta2)) a step (Kingma & Ba 2015, §2.1).
+        """
+        config, steps = self.config.learner, self.recorder.flight.history.steps
+        if config.optimizer != "adam" or not steps:
+            return None
+        beta1, beta2 = self.learner.optimizer.param_groups[0]["betas"]
+        reach = max(1.0, (1 - beta1) / math.sqrt(1 - beta2)) * 1.1
+        count = sum(p.numel() for p in self.learner.parameters)
+        moved, most = steps[-1].update, config.learning_rate * reach * math.sqrt(count)
+        if moved <= most:
+            return None
+        return self._undone(metrics, fly, batch, moved, most)
+
+    def _undone(
+        self, metrics: StepMetrics, fly: Callable[[Batch], StepMetrics], batch: Batch, moved: float, most: float
+    ) -> Incident:
+        number, rate = metrics.step - 1, self.config.learner.learning_rate
+        keeper = self.recorder.flight.keeper
+        ended = [p.detach().clone() for p in self.learner.parameters]
+        self.recorder.rewind(number)
+        before = keeper.take(batch)
+        fly(batch)
+        exact = all(torch.equal(a, b) for a, b in zip(ended, self.learner.parameters, strict=True))
+        keeper.put_back(before)
+        with _at_most(self.learner.optimizer, rate):
+            fly(batch)
+        finite = all(bool(torch.isfinite(p).all()) for p in self.learner.parameters)
+        keeper.put_back(before)
+        used = float(metrics.lr)
+        cause = "learning-rate-spike" if used > rate * 1.001 else "update-too-large"
+        text = f"the weights moved by {moved:.4g}; at the highest rate configured ({rate:g}) they can by {most:.4g}"
+        fixed = {"repair": f"the step at a learning rate of at most {rate:g}", "finite": finite}
+        return Incident(
+            CAUSES[cause].plane, cause, "optimizer", "aten::_fused_adam_", None, None, [], number, number,
+            "bit-exact" if exact else "not reproducible",
+            {"text": [text, f"learning rate of the step: {used:g}"], "moved": moved, "most": most, "rate": used},
+            CAUSES[cause].fix, fixed,
+        )  # fmt: skip
+
+    # -- after a fault ----------------------------------------------------------------------------------------------
+
+    def _mended(self, batch: Batch, rows: list[int]) -> Batch | None:
+        """The same batch, its bad rows read from their files again; None when a file itself is bad."""
+        if not self.feed.reread(batch.rows[rows]):
+            return None
+        fresh = self.feed.replay.gather(batch.rows, batch.turns, self.config.learner.q_mix)
+        return None if check_batch(fresh) else fresh
+
+    def _report(self, incident: Incident, batch: Batch, progress: float) -> None:
+        origins = [self.feed.replay.origin(int(batch.rows[r])) | {"batch_row": r} for r in incident.rows[:16]]
+        about = {"game": self.game.name, "run": self.folder.name, "progress": progress, "seed": self.config.seed}
+        folder = bundle.next_folder(self.folder / "health")
+        learner = self.learner
+        checkpoint.save(folder, learner.steps, learner.model, learner.optimizer, learner.average, {},
+                        game=self.game, config=self.config)  # fmt: skip
+        bundle.write(folder, incident, origins, about, batch, self.folder / "log.jsonl")
+        self.incidents.append(folder)
+        self.met[incident.cause] += 1
+        self.say(f"{incident}\n  the whole story: az doctor {folder}")
+        if self.config.health.on_incident == "stop":
+            raise Refused(f"stopped at an incident, as asked: see az doctor {folder}.")
+        if self.met[incident.cause] >= SAME_CAUSE:
+            raise Refused(f"stopped: {incident.cause} was met {SAME_CAUSE} times: see az doctor {folder}.")
+
+    # -- before the first step, and between steps --------------------------------------------------------------------
+
+    def _preflight(self, batch: Batch, progress: float) -> None:
+        self._checked = True
+        findings = self.findings(batch, progress)
+        for finding in findings:
+            self.say(f"before training: {finding}")
+        if findings and self.config.health.preflight == "stop":
+            names = ", ".join(f.cause for f in findings)
+            raise Refused(
+                f"the step does not do what it should ({names}): mend it, or train all the same with"
+                " --set health.preflight=warn."
+            )
+
+    def findings(self, batch: Batch, progress: float) -> list[Finding]:
+        """What one step on this batch leaves out; nothing is changed."""
+        learner, kernels = self.learner, {id(p) for p in l2_parameters(self.learner.model)}
+        decayed = (
+            [n for n, p in learner.model.named_parameters() if id(p) in kernels] if self.config.learner.l2 else None
+        )
+        steps = learner.steps
+
+        def fly(rows: Batch) -> StepMetrics:
+            learner.steps = steps
+            return learner.step(rows, progress)
+
+        also = [learner.average] if learner.average is not None else []
+        try:
+            return preflight(learner.model, learner.optimizer, fly, batch, also=also, decayed=decayed)
+        except Refused:
+            return []  # a step that is not finite: the recorder will say why
+        finally:
+            learner.steps = steps
+
+    def look(self, metrics: StepMetrics, batch: Batch) -> tuple[dict[str, float], list[EarlyWarning]]:
+        """The early signs of now, and the warnings that are due."""
+        rows = min(SMALL_BATCH, len(batch.value))
+        values = self.vitals.look(metrics.step, metrics.grad_norm, lambda: self._loss(batch, rows))
+        values |= {"max_logit": metrics.max_logit, "max_pre_tanh": metrics.max_pre_tanh}
+        values["bad_files"] = float(max(self.feed.refused_by_writer.values(), default=0) >= SAME_CAUSE)
+        return values, self.signs.look(metrics.step, values)
+
+    def _loss(self, batch: Batch, rows: int) -> float:
+        device = self.learner.device
+        planes, policy, mask, value = (
+            torch.from_numpy(a[:rows]).to(device) for a in (batch.planes, batch.policy, batch.mask, batch.value)
+        )
+        logits, guess = self.learner.model(planes)
+        losses = data_losses(logits, guess, policy, mask, value, self.config.learner.masked_loss)
+        return float(losses[0] + losses[1])
+
+
+@contextmanager
+def _at_most(optimizer: torch.optim.Optimizer, rate: float) -> Any:
+    """Optimizer steps with a learning rate of at most `rate`."""
+
+    def lower(*_: Any) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = min(float(group["lr"]), rate)
+
+    handle = optimizer.register_step_pre_hook(lower)
+    try:
+        yield
+    finally:
+        handle.remove()
