@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from az.engine.errors import Refused, WrongRequest
+from az.engine.jit import Kernel
 
 State = NDArray[Any]  # [state_size], integers of the game's dtype
 Mask = NDArray[np.bool_]  # [num_actions], True = legal
@@ -123,7 +124,15 @@ def load_game(name: str) -> Game:
         if point.name == name:
             try:
                 loaded = point.load()
-                return loaded if isinstance(loaded, Game) else loaded.GAME
+                return _compiled(loaded if isinstance(loaded, Game) else loaded.GAME)
             except Exception as error:  # another package's code can fail in any way
                 raise Refused(f"the game '{name}' cannot be loaded from '{point.value}' ({error}).") from error
     return import_module(f"az.engine.games.{name}").GAME
+
+
+def _compiled(game: Game) -> Game:
+    """A rule of another package's that cannot be compiled must say so while that package is named."""
+    for rule in (game.start, game.apply, game.legal, game.outcome, game.encode):
+        if isinstance(rule, Kernel):
+            rule.compile()
+    return game

@@ -1,8 +1,11 @@
-"""How az compiles: explicit signatures, a cache folder keyed by the sources, rules by pointer.
+"""How az compiles: explicit signatures, a cache folder keyed by the sources, everything at the first need.
 
 numba's own cache keeps running an old helper after that helper was edited (foundations: measured), and a kernel
 cached without bounds checks is loaded unchecked. So the cache folder carries a hash of every source that a kernel can
-reach and of the flags; game rules reach kernels as typed function pointers, never as globals.
+reach and of the flags; game rules reach kernels as function pointers (`pointers.py`), never as globals.
+
+Nothing here imports numba before something is compiled or loaded: that takes a second and a half, and who asks for the
+start position or makes a mistake in a name should not wait for it.
 """
 
 from __future__ import annotations
@@ -11,20 +14,18 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import entry_points
+from functools import partial, update_wrapper
+from importlib.metadata import entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
-from numba import types
-from numba.core import cgutils, config
-from numba.experimental.function_type import _get_jit_address
-from numba.extending import intrinsic
-from numba.np.numpy_support import as_dtype
 
-JIT_OFF = bool(config.DISABLE_JIT)  # pyright: ignore[reportAttributeAccessIssue]
+if TYPE_CHECKING:
+    from az.engine.pointers import RuleTypes
+
+JIT_OFF = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
 def _sources() -> list[Path]:
@@ -43,7 +44,7 @@ def _cache_dir() -> Path:
     for path in _sources():
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
-    flags = (numba.__version__, np.__version__, os.environ.get("NUMBA_BOUNDSCHECK"), os.environ.get("NUMBA_OPT"))
+    flags = (version("numba"), np.__version__, os.environ.get("NUMBA_BOUNDSCHECK"), os.environ.get("NUMBA_OPT"))
     digest.update(repr(flags).encode())
     base = os.environ.get("AZ_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "az" / "numba" / digest.hexdigest()[:20]
@@ -51,40 +52,83 @@ def _cache_dir() -> Path:
 
 CACHE_DIR = _cache_dir()
 CACHE_IS_COLD = not JIT_OFF and not CACHE_DIR.exists()
-config.CACHE_DIR = str(CACHE_DIR)  # pyright: ignore[reportAttributeAccessIssue]
 
-
-_njit: Any = numba.njit
 # No reference counts: numba's are atomic, for every array that a helper is handed (perf: a fifth of self-play's time).
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+# No wrapper for C, which is compiled and optimised like the rest: only rules handed over as function objects need it.
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+
+_python_first = False
 
 
-def kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile for one explicit signature: cached, the GIL released, no fastmath, nothing allocated inside."""
-    return _njit(signature, **_OPTIONS)
+def python_first() -> None:
+    """From now on a rule runs as plain Python until a kernel needs it compiled: for a process that must answer at once.
+
+    The answers are the same: the suite runs without the compiler too.
+    """
+    global _python_first
+    _python_first = True
+
+
+class Kernel:
+    """A function that is compiled, or loaded from the cache, at its first call: a process pays for what it uses."""
+
+    def __init__(self, function: Callable[..., Any], signature: Callable[[], Any], **options: bool) -> None:
+        self.function, self.signature, self.options = function, signature, options
+        self.compiled: Any = function if JIT_OFF else None
+        update_wrapper(self, function)
+
+    def compile(self) -> Any:
+        """What numba makes of it."""
+        if self.compiled is None:
+            import numba
+            from numba.core import config
+            from numba.core.compiler_lock import global_compiler_lock
+
+            config.CACHE_DIR = str(CACHE_DIR)  # pyright: ignore[reportAttributeAccessIssue]
+            with global_compiler_lock:  # a lock of our own and numba's could wait for one another
+                if self.compiled is None:
+                    njit: Any = numba.njit
+                    self.compiled = njit(self.signature(), **{**_OPTIONS, **self.options})(self.function)
+        return self.compiled
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Where numba looks when another kernel's source names this function."""
+        return self.compile()._numba_type_
+
+    def __call__(self, *arguments: Any) -> Any:
+        return (self.compiled or self.compile())(*arguments)
+
+
+class _Rule(Kernel):
+    """A kernel that Python may run as it stands: see `python_first`."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.compiled is None and _python_first:
+            return self.function(*arguments)
+        return (self.compiled or self.compile())(*arguments)
+
+
+class _Helper(Kernel):
+    """Only kernels call it compiled. Ways into every helper from Python and C were a fifth of all compiling (measured)."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+
+def kernel(signature: Any) -> Callable[[Callable[..., Any]], Kernel]:
+    """`@kernel(types.void(…))`: one explicit signature, cached, the GIL released, no fastmath, nothing allocated."""
+    return partial(Kernel, signature=lambda: signature)
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Compile a small function that kernels call; its types come from the caller."""
-    return _njit(**_OPTIONS)(function)
+    """A small function that kernels call; its types come from the caller. Called from Python it runs as Python."""
+    return function if JIT_OFF else _Helper(function, lambda: None, no_cpython_wrapper=True)
 
 
-class RuleTypes:
-    """The numba types of the five rules for one state dtype."""
-
-    def __init__(self, dtype: Any) -> None:
-        state = types.Array(numba.from_dtype(np.dtype(dtype)), 1, "C")
-        self.state = state
-        self.states = types.Array(state.dtype, 2, "C")
-        self.start = types.void(state)
-        self.apply = types.void(state, types.int64)
-        self.legal = types.void(state, types.boolean[::1])
-        self.outcome = types.int64(state)
-        self.encode = types.void(state, types.float32[:, :, ::1])
-
-    def pointer(self, rule: str) -> Any:
-        """The function-pointer type of a rule, for kernel signatures."""
-        return types.FunctionType(getattr(self, rule))
+def open_helper(function: Callable[..., Any]) -> Any:
+    """A helper that Python calls too, compiled."""
+    return function if JIT_OFF else _Rule(function, lambda: None)
 
 
 class Rules:
@@ -92,42 +136,13 @@ class Rules:
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
-        kinds = RuleTypes(self.dtype)
-        self.start = kernel(kinds.start)
-        self.apply = kernel(kinds.apply)
-        self.legal = kernel(kinds.legal)
-        self.outcome = kernel(kinds.outcome)
-        self.encode = kernel(kinds.encode)
+        self.start, self.apply, self.legal, self.outcome, self.encode = (
+            partial(_Rule, signature=partial(self._signature, rule), no_cfunc_wrapper=False)
+            for rule in ("start", "apply", "legal", "outcome", "encode")
+        )
 
-
-def address(rule: Any) -> Any:
-    """What the search's kernels are handed for a rule: its address, or the rule itself without the compiler.
-
-    Four function objects as arguments took most of an empty call's 124 µs (measured), which is many simulations.
-    """
-    return rule if JIT_OFF else _get_jit_address(rule, rule.nopython_signatures[0])
-
-
-def _rule_at(rule: str) -> Any:
-    """`rule_at(address, state)` in a kernel: the rule that stands at this address, for states like this one."""
-    if JIT_OFF:
-        return lambda address, state: address  # noqa: ARG005
-
-    def typed(_: Any, address: Any, state: Any) -> Any:
-        kind = RuleTypes(as_dtype(state.dtype)).pointer(rule)
-
-        def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
-            found = cgutils.create_struct_proxy(kind)(context, builder)
-            found.c_addr = found.py_addr = cgutils.get_null_value(cgutils.voidptr_t)
-            found.jit_addr = builder.inttoptr(arguments[0], cgutils.voidptr_t)
-            return found._getvalue()
-
-        return kind(address, state), generate
-
-    return intrinsic(typed)
-
-
-apply_at, legal_at, outcome_at, encode_at = (_rule_at(rule) for rule in ("apply", "legal", "outcome", "encode"))
+    def _signature(self, rule: str) -> Any:
+        return getattr(_types_of(self.dtype), rule)
 
 
 @helper
@@ -137,30 +152,8 @@ def copy_into(target, source):
         target[i] = source[i]
 
 
-class LazyKernel:
-    """A kernel that is compiled (or loaded) at its first call: a process pays for what it uses."""
-
-    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
-        self.function, self.signature = function, signature
-        self.compiled: Any = None
-
-    def compile(self) -> Any:
-        """The compiled kernel."""
-        if self.compiled is None:
-            self.compiled = kernel(self.signature)(self.function)
-        return self.compiled
-
-    def __call__(self, *arguments: Any) -> Any:
-        return (self.compiled or self.compile())(*arguments)
-
-
-def lazy_kernel(signature: Any) -> Callable[[Callable[..., Any]], LazyKernel]:
-    """`@lazy_kernel(types.void(…))`: called from Python alone, never from another kernel."""
-    return lambda function: LazyKernel(function, signature)
-
-
 class StateKernel:
-    """A kernel that takes states: compiled (or loaded) once per state dtype, at the first `kernel_name[dtype]`."""
+    """A kernel that takes states: one for each state dtype, `kernel_name[dtype]`."""
 
     def __init__(self, function: Callable[..., Any], signature: Callable[[RuleTypes], Any]) -> None:
         self.function = function
@@ -168,11 +161,28 @@ class StateKernel:
         self.compiled: dict[np.dtype[Any], Any] = {}
 
     def __getitem__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+        """Compiled (or loaded) at the first question."""
         if dtype not in self.compiled:
-            self.compiled[dtype] = kernel(self.signature(RuleTypes(dtype)))(self.function)
+            made = Kernel(self.function, lambda: self.signature(_types_of(dtype))).compile()
+            self.compiled[dtype] = made if JIT_OFF else _handing_over_rules(made)
         return self.compiled[dtype]
 
 
 def state_kernel(signature: Callable[[RuleTypes], Any]) -> Callable[[Callable[..., Any]], StateKernel]:
     """`@state_kernel(lambda t: types.void(t.states, t.pointer("apply"), …))`"""
     return lambda function: StateKernel(function, signature)
+
+
+def _handing_over_rules(compiled: Any) -> Callable[..., Any]:
+    """A kernel whose arguments are rules takes what numba made of them."""
+    from numba import types
+
+    if not any(isinstance(kind, types.FunctionType) for kind in compiled.nopython_signatures[0].args):
+        return compiled
+    return lambda *given: compiled(*(each.compile() if isinstance(each, Kernel) else each for each in given))
+
+
+def _types_of(dtype: np.dtype[Any]) -> RuleTypes:
+    from az.engine.pointers import RuleTypes  # imports numba
+
+    return RuleTypes(dtype)

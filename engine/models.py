@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from az.engine.errors import WrongRequest
+from az.engine.model_file import ModelFile
 from az.engine.precision import TWIN
 
 if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for those who evaluate
+    from az.engine.evaluator import Float32
     from az.engine.game import Game
     from az.engine.onnx_evaluator import OnnxEvaluator
 
@@ -50,6 +52,29 @@ def load_evaluator(text: str, game: Game | None = None, threads: int = 1) -> Onn
     evaluator = OnnxEvaluator(path, game, threads)
     evaluator.name = short_name(path)
     return evaluator
+
+
+class LateEvaluator:
+    """A model whose file has been read and checked already, and whose network is loaded at the first question."""
+
+    def __init__(self, text: str, game: Game) -> None:
+        path = resolve_model(text)
+        self._file = ModelFile(path)
+        self.game = self._file.game(game)
+        self.name, self.model_id = short_name(path), self._file.model_id
+        self._network: OnnxEvaluator | None = None
+
+    def load(self) -> OnnxEvaluator:
+        """The network. Raises Refused when onnxruntime cannot use the model."""
+        if self._network is None:
+            from az.engine.onnx_evaluator import OnnxEvaluator
+
+            self._network = OnnxEvaluator(self._file.path, self.game, data=self._file.data)
+            self._network.name = self.name
+        return self._network
+
+    def evaluate(self, planes: Float32, logits: Float32, values: Float32) -> None:
+        self.load().evaluate(planes, logits, values)
 
 
 def short_name(path: Path) -> str:

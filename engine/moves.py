@@ -12,7 +12,8 @@ from numba import types
 from numpy.typing import NDArray
 
 from az.engine.game import ONGOING, Game
-from az.engine.jit import RuleTypes, apply_at, copy_into, helper, legal_at, outcome_at, state_kernel
+from az.engine.jit import copy_into, helper, state_kernel
+from az.engine.pointers import RuleTypes, apply_at, legal_at, outcome_at
 from az.engine.rng import uniform
 from az.engine.search.answer import choose, write_policy
 from az.engine.search.params import UNKNOWN

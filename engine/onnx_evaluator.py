@@ -8,26 +8,24 @@ and kept as a test). CUDA picks its kernels by batch size, so there every call r
 from __future__ import annotations
 
 import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from az.engine import onnx_bytes
-from az.engine.errors import Refused, WrongRequest
+from az.engine.errors import Refused
 from az.engine.evaluator import Float32
-from az.engine.game import Game, load_game
+from az.engine.game import Game
+from az.engine.model_file import AGAIN, ModelFile
+from az.engine.model_file import FORMAT as FORMAT  # for exporters
 from az.engine.providers import CUDA, choose
 
-FORMAT = "1"  # of the metadata; raise it when an older engine could not read a newer file
 # Of softmax and value, between the answers stored in the file and those given here. In int8 another CPU's rounding
 # can move an activation by a whole step.
 TOLERANCE = {"fp32": 1e-3, "int8": 5e-2}
 CUDA_BATCH = 256
 _BINDINGS_KEPT = 64
-_AGAIN = "export it again or choose another model"
 
 
 class OnnxEvaluator:
@@ -52,15 +50,13 @@ class OnnxEvaluator:
 
         Raises WrongRequest when there is no such file, Refused when the model fails a check.
         """
-        self.name = str(path)
-        data = _read(Path(path)) if data is None else data
-        self.model_id = hashlib.sha256(data).hexdigest()[:16]
-        self.metadata = self._checked_metadata(data)
-        self.precision = self.metadata.get("precision", "fp32")
-        self.game = self._checked_game(game)
+        file = ModelFile(path, data)
+        self.name, self.model_id, self.metadata = file.path, file.model_id, file.metadata
+        self.precision = file.precision
+        self.game = file.game(game)
         self.threads = threads
         providers, self._why = choose(provider)
-        self._session = self._open(data, providers)
+        self._session = self._open(file.data, providers)
         self.provider = str(self._session.get_providers()[0])
         if self.provider != CUDA and self._why.startswith("the CUDA"):
             self._why = "CUDA was there but the session could not use it"
@@ -120,50 +116,11 @@ class OnnxEvaluator:
         part = "value" if not np.isfinite(values[bad[0]]) else "logits"
         raise Refused(
             f"model {self.name} answered with a {part} that is not finite in row {bad[0]} of {len(values)}"
-            f" ({len(bad)} such rows); {_AGAIN}."
+            f" ({len(bad)} such rows); {AGAIN}."
         )
 
     def _refuse(self, reason: str) -> Refused:
-        return Refused(f"model {self.name} is refused: {reason}; {_AGAIN}.")
-
-    def _checked_metadata(self, data: bytes) -> dict[str, str]:
-        try:
-            content = onnx_bytes.read(data)
-        except onnx_bytes.BrokenFileError:
-            raise self._refuse("it is damaged or not an ONNX file") from None
-        metadata = content.metadata
-        needed = ("format", "game", "game_version", "planes_shape", "num_actions", "check_planes", "check_logits")
-        missing = [key for key in (*needed, "check_values", onnx_bytes.SEAL) if key not in metadata]
-        if missing:
-            raise self._refuse(f"it carries no az metadata ({missing[0]} is missing)")
-        if metadata["format"] != FORMAT:
-            raise self._refuse(f"its format is {metadata['format']} and this az reads format {FORMAT}")
-        seal = metadata[onnx_bytes.SEAL]
-        if len(seal) != 64 or onnx_bytes.seal_digest(data, seal) != seal:
-            raise self._refuse("its checksum does not fit its contents, so the file has been damaged or altered")
-        for name, weights in content.weights.items():
-            if not np.isfinite(weights).all():
-                raise self._refuse(f"its weight '{name}' holds numbers that are not finite")
-        return metadata
-
-    def _checked_game(self, wanted: Game | None) -> Game:
-        """The game to play. Its name, version and sizes must be those that the model was trained for."""
-        name = self.metadata["game"]
-        if wanted is not None and wanted.name != name:
-            raise Refused(f"model {self.name} plays {name}, not {wanted.name}: choose a model of {wanted.name}.")
-        try:
-            game = wanted or load_game(name)
-        except WrongRequest:
-            raise self._refuse(f"it plays '{name}', a game that is not installed here") from None
-        facts = {
-            "game_version": str(game.version),
-            "planes_shape": ",".join(map(str, game.planes_shape)),
-            "num_actions": str(game.num_actions),
-        }
-        for key, here in facts.items():
-            if self.metadata[key] != here:
-                raise self._refuse(f"its {key} of {name} is {self.metadata[key]} and here it is {here}")
-        return game
+        return Refused(f"model {self.name} is refused: {reason}; {AGAIN}.")
 
     def _open(self, data: bytes, providers: list[Any]) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
@@ -232,13 +189,6 @@ def softmax(logits: Float32) -> Float32:
 
 def _plain(array: Float32) -> bool:
     return array.flags.carray and array.dtype == np.float32
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        raise WrongRequest(f"there is no readable model file '{path}': give the path of an ONNX file.") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from az.engine.jit import helper
+from az.engine.jit import helper, open_helper
 
 WORD = 0xFFFFFFFF
 BELOW_ONE = 1.0 - 2.0**-53  # what 2^53 - 1/2 over 2^53 would be, if it did not round to 1
@@ -39,7 +39,7 @@ def _mix(x):
     return x ^ (x >> 15)
 
 
-@helper
+@open_helper
 def next_u32(words):
     """The next 32 random bits, as a non-negative int64; advances the stream."""
     s0, s1, s2, s3 = words[0], words[1], words[2], words[3]
@@ -56,7 +56,7 @@ def next_u32(words):
     return result
 
 
-@helper
+@open_helper
 def seed_words(key, words):
     """Fill [4] words from a non-negative 63-bit key."""
     low = np.int64(key) & WORD
@@ -69,7 +69,7 @@ def seed_words(key, words):
         next_u32(words)
 
 
-@helper
+@open_helper
 def uniform(words):
     """In the open interval (0, 1), 53 bits."""
     high = next_u32(words) >> 5
@@ -77,20 +77,20 @@ def uniform(words):
     return min((high * 67108864.0 + low + 0.5) / 9007199254740992.0, BELOW_ONE)
 
 
-@helper
+@open_helper
 def below(words, n):
     """An integer in [0, n), n < 2^20; the bias is under n / 2^52."""
     return min(np.int64(uniform(words) * n), n - 1)
 
 
-@helper
+@open_helper
 def normal(words):
     """Standard normal, Box and Muller 1958."""
     radius = math.sqrt(-2.0 * math.log(uniform(words)))
     return radius * math.cos(2.0 * math.pi * uniform(words))
 
 
-@helper
+@open_helper
 def log_gamma_sample(words, shape):
     """log of a Gamma(shape, 1) sample, Marsaglia and Tsang 2000; in logs, so that a tiny shape cannot underflow."""
     boost = 0.0
@@ -110,7 +110,7 @@ def log_gamma_sample(words, shape):
             return math.log(d) + math.log(v) + boost
 
 
-@helper
+@open_helper
 def gumbel(words):
     """Standard Gumbel."""
     return -math.log(-math.log(uniform(words)))

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from az.engine.evaluator import UniformEvaluator
 from az.engine.game import Game
 from az.engine.jit import CACHE_DIR, CACHE_IS_COLD, JIT_OFF
-from az.engine.search.answer import best_index, root_policy
-from az.engine.search.many import search_many
-from az.engine.search.params import SearchParams
-from az.engine.search.reuse import reroot
-from az.engine.search.walk import expand
+
+
+def search_is_cold(game: Game) -> bool:
+    """Whether the search must still be compiled for this game's state dtype: half a minute in place of a second."""
+    return not JIT_OFF and not (CACHE_DIR / f"search-{game.dtype}").exists()
+
+
+def compile_search(game: Game) -> None:
+    """Compile (or load) what a first search runs.
+
+    In this process alone: a second one for the walk, which takes longest, loads numba and compiles what both need once
+    more, and two threads of one core gained nothing from it (measured: 20 – 25 s in place of 14 – 17).
+    """
+    if JIT_OFF:
+        return
+    from az.engine.pointers import address
+    from az.engine.search.answer import best_index, root_policy
+    from az.engine.search.walk import expand, gather
+
+    for rule in (game.apply, game.legal, game.outcome, game.encode):
+        address(rule)
+    for kernel in (expand, root_policy):
+        kernel.compile()
+    for states in (gather, best_index):
+        states[game.dtype]
+    CACHE_DIR.mkdir(parents=True, exist_ok=True)
+    (CACHE_DIR / f"search-{game.dtype}").touch()
 
 
 def warm_up(game: Game, say: Callable[[str], None] | None = None) -> None:
-    """Run every search kernel once for this game's state dtype, so that later processes load them from the cache."""
+    """Run every kernel of search and self-play once for this game's state dtype: later processes load them."""
     marker = CACHE_DIR / f"warm-{game.dtype}"
     if marker.exists():
         return
     if say is not None:
         say(f"compiling the search (once, about half a minute{'' if CACHE_IS_COLD else '; partly done'}) …")
-    _compile_side_by_side(game)
+    compile_search(game)
+    from az.engine.evaluator import UniformEvaluator
+    from az.engine.search.many import search_many
+    from az.engine.search.params import SearchParams
     from az.engine.selfplay import SelfplayBatch, SelfplayConfig  # records and the rest of self-play's kernels
 
     evaluator = UniformEvaluator(game)
@@ -38,17 +59,3 @@ def warm_up(game: Game, say: Callable[[str], None] | None = None) -> None:
         pass
     CACHE_DIR.mkdir(parents=True, exist_ok=True)
     marker.touch()
-
-
-def _compile_side_by_side(game: Game) -> None:
-    """The walk takes as long as all other kernels together: another process compiles it into the shared cache."""
-    if JIT_OFF or (os.cpu_count() or 1) < 2:
-        return
-    code = f"import numpy; from az.engine.search.walk import gather; gather[numpy.dtype('{game.dtype}')]"
-    helper = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for kernel in (expand, root_policy, reroot):
-            kernel.compile()
-        best_index[game.dtype]
-    finally:
-        helper.wait()  # should it fail, this process compiles the walk itself

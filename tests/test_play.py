@@ -36,6 +36,9 @@ class FirstMove:
         self.game = game
         self.asked = 0
 
+    def begin(self) -> None:
+        pass
+
     def prepare(self) -> None:
         pass
 
@@ -252,3 +255,85 @@ def test_ascii_output_does_not_crash():
     )
     assert done.returncode == 0
     assert b"---+---+---" in done.stdout
+
+
+# At a terminal: the board comes first, and what is slow to load is loaded behind it.
+
+FIRST_SCREEN = """
+import sys
+from az.engine.terminal import session, start
+def leave(self):
+    print(sorted({"numba", "onnxruntime", "torch"} & set(sys.modules)))
+    raise EOFError
+session.Session.read = leave
+sys.stdin.isatty = sys.stdout.isatty = lambda: True
+start.play_command(sys.argv[1], None, None, None, 0)
+"""
+
+
+@pytest.mark.parametrize("name", ["tictactoe", "connect4", "othello6", "othello", "checkers"])
+def test_the_first_prompt_waits_neither_for_the_compiler_nor_for_the_network(name):
+    done = subprocess.run([sys.executable, "-c", FIRST_SCREEN, name], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "\n[]\n" in done.stdout
+
+
+def at_terminal(*words: str, lines: tuple[str, ...], code: str = "from az.cli import main; main()") -> tuple[int, str]:
+    """(exit code, everything shown) of `az WORDS` at a terminal where each line is typed as soon as a prompt stands."""
+    pty = pytest.importorskip("pty")
+    above, below = pty.openpty()
+    command = [sys.executable, "-c", code, *words]
+    az = subprocess.Popen(command, stdin=below, stdout=below, stderr=below, env={**os.environ, "TERM": "xterm"})
+    os.close(below)
+    shown, waiting = b"", list(lines)
+    while True:
+        try:
+            shown += (data := os.read(above, 65536))
+        except OSError:  # Linux's way to say that nobody is there any more
+            break
+        if not data:
+            break
+        while waiting and shown.count(b" to move> ") > len(lines) - len(waiting):
+            os.write(above, waiting.pop(0).encode() + b"\n")
+    os.close(above)
+    return az.wait(300), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+def test_what_is_typed_at_once_is_answered_properly():
+    code, text = at_terminal("play", "tictactoe", "--sims", "20", lines=("moves", "x", "5", "quit"))
+    assert code == 0
+    assert "Legal: 1 2 3 4 5 6 7 8 9" in text
+    assert "'x' is not a legal move here" in text
+    assert "getting ready" in text
+    assert "O (engine) plays" in text
+    assert text.rstrip().endswith("Goodbye.")
+
+
+def test_leaving_does_not_wait_for_what_is_being_loaded():
+    code, text = at_terminal("play", "tictactoe", lines=("quit",))
+    assert (code, text.rstrip().rpartition("\n")[2]) == (0, "Goodbye.")
+    assert "Traceback" not in text
+
+
+REFUSED_LATE = """
+from az.engine import onnx_evaluator
+from az.engine.errors import Refused
+def refuse(self):
+    raise Refused("model tictactoe is refused.")
+onnx_evaluator.OnnxEvaluator._check_answers = refuse
+from az.cli import main
+main()
+"""
+
+
+def test_a_model_that_only_its_network_betrays_is_refused_at_the_first_move():
+    code, text = at_terminal("play", "tictactoe", lines=("5",), code=REFUSED_LATE)
+    assert code == 1
+    assert text.rstrip().endswith("az: model tictactoe is refused.")
+    assert "Traceback" not in text
+
+
+def test_a_wrong_name_is_refused_before_a_board_is_shown():
+    code, text = at_terminal("play", "tictactoe", "--model", "nosuch", lines=())
+    assert code == 2
+    assert re.fullmatch(r"az: there is no model 'nosuch'[^\n]*\n", text.replace("\r", ""))

@@ -6,7 +6,7 @@ import math
 
 from numba import types
 
-from az.engine.jit import helper, lazy_kernel, state_kernel
+from az.engine.jit import helper, kernel, state_kernel
 from az.engine.rng import uniform
 from az.engine.search.params import UNKNOWN
 from az.engine.search.select import ROOT, edge_q, gumbel_score, mixed_value, sigma_scale
@@ -87,7 +87,7 @@ def write_policy(trees, settings, b, policy):
     return trees.node[b, 0].num_edges
 
 
-@lazy_kernel(types.int64(TREES, SETTINGS, types.int64, types.float64[::1]))
+@kernel(types.int64(TREES, SETTINGS, types.int64, types.float64[::1]))
 def root_policy(trees, settings, b, policy):
     """`write_policy` for Python."""
     return write_policy(trees, settings, b, policy)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game, State
-from az.engine.jit import address
+from az.engine.pointers import address
 from az.engine.search.answer import best_index, root_policy
 from az.engine.search.cache import make_cache
 from az.engine.search.params import SearchParams

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import types
 
-from az.engine.jit import helper, lazy_kernel
+from az.engine.jit import helper, kernel
 from az.engine.search.tree import TREES, UNVISITED
 
 
@@ -50,7 +50,7 @@ def make_root(trees, scratch, b, edge, keep_most):
     return nodes
 
 
-@lazy_kernel(types.int64(TREES, TREES, types.int64, types.int64, types.int64))
+@kernel(types.int64(TREES, TREES, types.int64, types.int64, types.int64))
 def reroot(trees, scratch, b, edge, keep_most):
     """`make_root` for Python."""
     return make_root(trees, scratch, b, edge, keep_most)

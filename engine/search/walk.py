@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numba import types
 
-from az.engine.jit import apply_at, copy_into, encode_at, helper, lazy_kernel, legal_at, outcome_at, state_kernel
+from az.engine.jit import copy_into, helper, kernel, state_kernel
+from az.engine.pointers import apply_at, encode_at, legal_at, outcome_at
 from az.engine.rng import gumbel, log_gamma_sample
 from az.engine.search.cache import CACHE, find, remember
 from az.engine.search.params import UNKNOWN
@@ -284,7 +285,7 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
     return rows
 
 
-@lazy_kernel(types.void(TREES, SETTINGS, LEAVES, CACHE, types.int64))
+@kernel(types.void(TREES, SETTINGS, LEAVES, CACHE, types.int64))
 def expand(trees, settings, leaves, cache, rows):
     """Give each judged leaf its edges and back its value up; remember the answers."""
     for row in range(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from contextlib import suppress
 from difflib import get_close_matches
 from io import TextIOWrapper
@@ -14,17 +15,22 @@ from rich.console import Console
 from az.engine.errors import WrongRequest
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game, State
+from az.engine.models import LateEvaluator
 from az.engine.search.params import SearchParams
 from az.engine.terminal.commands import COMMANDS, find_command
 from az.engine.terminal.session import SHOWN, Session, Thinker, printable
+from az.engine.warm import compile_search
 from az.engine.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
 
 if TYPE_CHECKING:
     from az.engine.search.single import TreeSearch
 
 
+HEAD_START = 0.1  # seconds from the board to the first thing that happens behind it: the prompt needs some of them
+
+
 class Engine:
-    """The search behind the engine's moves and hints; nothing is compiled or searched before the first question."""
+    """The search behind the engine's moves and hints; nothing is compiled or loaded before `begin` or `prepare`."""
 
     def __init__(
         self, game: Game, evaluator: Evaluator, params: SearchParams, simulations: int | None, seconds: float | None
@@ -44,6 +50,33 @@ class Engine:
         self.effort += f" a move, {self.params.leaves} leaves in flight" if self.params.leaves > 1 else " a move"
         self.after_hops: SearchStates = searcher(game, evaluator, self.params)
         self._tree: TreeSearch | None = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def begin(self) -> None:
+        if self._tree is not None:
+            return
+        self._thread = threading.Timer(HEAD_START, self._get_ready)
+        self._thread.daemon = True
+        self._thread.start()
+
+    @property
+    def loading(self) -> bool:
+        """Whether the background is still at it."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def _get_ready(self) -> None:
+        """In the background: whatever goes wrong is said where the engine is needed."""
+        try:
+            self._load()
+        except BaseException as error:
+            self._error = error
+
+    def _load(self) -> None:
+        if isinstance(self.evaluator, LateEvaluator):
+            self.evaluator.load()  # first: what may be refused
+        compile_search(self.game)
+        self._prepared()
 
     def _prepared(self) -> TreeSearch:
         if self._tree is None:
@@ -53,7 +86,12 @@ class Engine:
         return self._tree
 
     def prepare(self) -> None:
-        self._prepared()
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(0.2)  # in pieces: Ctrl-C gets through on every system
+        if self._error is not None:
+            raise self._error
+        if self._tree is None:
+            self._load()
 
     def think(self, state: State) -> WholeResult:
         tree = self._prepared()
@@ -68,6 +106,8 @@ def converse(session: Session) -> None:
     """Talk until the person leaves."""
     session.greet()
     session.turn(show=True)
+    if session.interactive:
+        session.engine.begin()
     while not session.leaving:
         line = session.read().strip()
         if not line:

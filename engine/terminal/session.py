@@ -15,6 +15,7 @@ from rich.text import Text
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, State
 from az.engine.search.params import UNKNOWN
 from az.engine.terminal.board import Look, draw, player_name, verdict
+from az.engine.warm import search_is_cold
 from az.engine.whole_moves import Hops, WholeResult
 
 PROVEN = {WIN: "a proven win", DRAW: "a proven draw", LOSS: "a proven loss"}
@@ -26,6 +27,10 @@ class Thinker(Protocol):
 
     name: str
     effort: str  # how hard it thinks about a move, for people
+
+    def begin(self) -> None:
+        """Get ready for the first thought while the person looks at the board."""
+        ...
 
     def prepare(self) -> None:
         """Whatever is needed once before the first thought."""
@@ -144,10 +149,15 @@ class Session:
             return "Game over> "
         return f"{self.name(self.mover)} to move> "
 
+    @property
+    def interactive(self) -> bool:
+        """A person sits at a terminal."""
+        return self.stdin is sys.stdin and self.stdin.isatty() and self.console.is_terminal
+
     def read(self) -> str:
         """One line from the person. Raises EOFError at the end."""
         prompt = self.prompt()
-        if self.stdin is sys.stdin and self.stdin.isatty() and self.console.is_terminal:
+        if self.interactive:
             with suppress(ImportError):
                 import readline  # noqa: F401  # line editing and history; it must know the prompt to redraw it
             return input(prompt)
@@ -183,12 +193,16 @@ class Session:
 
     def think(self) -> tuple[WholeResult, float]:
         """Ask the engine; seconds taken."""
-        with self._busy("thinking …" if self.warm else "getting ready: the first time takes about half a minute …"):
+        with self._busy("thinking …" if self.warm else self._first_words()):
             self.engine.prepare()
             begin = time.perf_counter()
             result = self.engine.think(self.state)
         self.warm = True
         return result, time.perf_counter() - begin
+
+    def _first_words(self) -> str:
+        cold = "the search is being compiled, once, which takes about half a minute"
+        return f"getting ready: {cold} …" if search_is_cold(self.game) else "getting ready …"
 
     def _busy(self, words: str) -> AbstractContextManager[object]:
         """A sign of life where a cursor can move, nothing in a pipe."""
