@@ -110,7 +110,7 @@ class _Rule(Kernel):
 
 
 class _Helper(Kernel):
-    """Only kernels call it compiled. Ways into every helper from Python and C were a fifth of all compiling (measured)."""
+    """Only kernels call it compiled: ways into helpers from Python and C were a fifth of all compiling (measured)."""
 
     def __call__(self, *arguments: Any) -> Any:
         return self.function(*arguments)
