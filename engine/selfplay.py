@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from az.engine.errors import Refused
 from az.engine.evaluator import Evaluator
 from az.engine.game import ONGOING, Game
 from az.engine.moves import Play, begin_game, grow_slots, make_slots, play_moves
@@ -18,6 +19,7 @@ from az.engine.rng import below, stream
 from az.engine.search.batch import BatchSearch
 from az.engine.search.cache import Cache, make_cache
 from az.engine.search.params import SearchParams
+from az.engine.search_fault import SearchFault, answer_cause, bad_answers, judge_game
 from az.engine.settings import key
 
 
@@ -81,6 +83,10 @@ class SelfplayBatch:
         self.search = BatchSearch(game, config.search_params(), slots, budgets)
         self.jobs: list[tuple[int, Evaluator] | None] = [None] * slots  # the number and the model of each game
         self.simulations = 0  # made so far, for the bench and the display
+        self.faults: list[SearchFault] = []  # games stopped before a row was written; each is played once more
+        self._again: list[tuple[int, Evaluator]] = []
+        self._stopped: set[int] = set()
+        self._freed = False
         # Several leaves in flight see a known one at once and not later: the games would not be the same.
         self.use_cache = config.cache and config.leaves == 1
         self.no_cache = self.search.cache
@@ -108,7 +114,7 @@ class SelfplayBatch:
             if changed:
                 for b, job in enumerate(self.jobs):
                     if job is None and more:
-                        more = self._fill(b, next_game())
+                        more = self._fill(b, self._again.pop() if self._again else next_game())
                 groups = self._groups()
                 if self.use_cache:
                     self.caches = {id(e): self.caches.get(id(e)) or make_cache(self.game) for e, _ in groups}
@@ -120,7 +126,8 @@ class SelfplayBatch:
             for evaluator, active in groups:
                 self.search.cache = self.caches.get(id(evaluator), self.no_cache)
                 finished = self._step(evaluator, active)
-                changed = changed or bool(finished)
+                changed, self._freed = changed or self._freed, False
+                more = more or bool(self._again)
                 yield finished
 
     def _groups(self) -> list[tuple[Evaluator, np.ndarray]]:
@@ -160,7 +167,8 @@ class SelfplayBatch:
         search = self.search
         rows = search.gather(active)
         if rows:
-            search.evaluate_and_expand(evaluator, rows)
+            self._evaluate(evaluator, rows)
+            active = np.array([b for b in active.tolist() if self.jobs[b] is not None], np.int64)
         while True:
             ended = self._play_moves(
                 search.trees, search.scratch, search.roots, search.settings, self._slots, self._play,
@@ -169,19 +177,79 @@ class SelfplayBatch:
             if ended >= 0:
                 break
             self._slots = grow_slots(self._slots, self.game.num_actions)
-        return [self._finish(b) for b in self._finished[:ended].tolist()]
+        games = [self._finish(b) for b in self._finished[:ended].tolist()]
+        return [game for game, evaluator in games if self._is_sound(game, evaluator)]
+
+    def _evaluate(self, evaluator: Evaluator, rows: int) -> None:
+        """One evaluation; a game whose answer holds a number that is none is stopped, the others never notice."""
+        leaves = self.search.leaves
+        logits, values = leaves.logits[:rows], leaves.values[:rows]
+        evaluator.evaluate(leaves.planes[:rows], logits, values)
+        bad = bad_answers(logits, values, leaves.mask[:rows])
+        for row in bad:
+            b = int(leaves.tree[row])
+            job = self.jobs[b]
+            if job is not None:
+                cause, text = answer_cause(
+                    logits[row], leaves.mask[row], self._asked_again(evaluator, leaves.planes[row])
+                )
+                state = self.search.roots.state[b]
+                self._stop(
+                    SearchFault(cause, job[0], int(self._slots.ply[b]), job[1].model_id, state.tolist(), text), job
+                )
+                self._free(b)
+            logits[row], values[row] = 0.0, 0.0  # the tree is given up; what it takes in does not matter
+        self.search.expand(rows)
+        if bad:
+            self.caches = {}  # what was taken in for them must not answer anyone else
+
+    def _asked_again(self, evaluator: Evaluator, planes: np.ndarray) -> np.ndarray | None:
+        """What the model itself says to one position, without whatever stands before it."""
+        inner = getattr(evaluator, "inner", evaluator)
+        logits, values = np.empty((1, self.game.num_actions), np.float32), np.empty(1, np.float32)
+        try:
+            inner.evaluate(np.ascontiguousarray(planes[None]), logits, values)
+        except Refused:
+            return None
+        return logits[0]
+
+    def lost(self) -> list[SearchFault]:
+        """The last faults of games that failed a second time: they will not come."""
+        numbers = [fault.k for fault in self.faults]
+        return [fault for fault in self.faults if numbers.count(fault.k) > 1]
+
+    def _is_sound(self, game: FinishedGame, evaluator: Evaluator) -> bool:
+        found = judge_game(game, self.config.simulations, self.config.temperature)
+        if found is None:
+            return True
+        row, cause, text = found
+        bad = game.rows[row]
+        fault = SearchFault(cause, game.k, bad.ply, game.model_id, bad.state.tolist(), text)
+        self._stop(fault, (game.k, evaluator))
+        return False
+
+    def _stop(self, fault: SearchFault, job: tuple[int, Evaluator]) -> None:
+        """Remember the fault; the game, a pure function of its number, is played once more."""
+        self.faults.append(fault)
+        if job[0] not in self._stopped:
+            self._stopped.add(job[0])
+            self._again.append(job)
 
     def walks(self) -> int:
         """Simulations begun so far, those of moves and games not finished yet included."""
         return self.simulations + int(self._slots.simulations.sum()) + int(self.search.roots.started.sum())
 
-    def _finish(self, b: int) -> FinishedGame:
+    def _free(self, b: int) -> None:
+        slots = self._slots
+        self.jobs[b], self._freed = None, True
+        self.simulations += int(slots.simulations[b])
+        slots.simulations[b] = self.search.roots.started[b] = self.search.roots.target[b] = 0
+
+    def _finish(self, b: int) -> tuple[FinishedGame, Evaluator]:
         """Free the slot of a game that is over."""
         slots, job = self._slots, self.jobs[b]
         assert job is not None
-        self.jobs[b] = None
-        self.simulations += int(slots.simulations[b])
-        slots.simulations[b] = self.search.roots.started[b] = self.search.roots.target[b] = 0
+        self._free(b)
         last, result = int(self.search.roots.state[b, 0]), int(slots.result[b])
         count = int(slots.rows[b])
         ends = [0, *slots.end[b, :count].tolist()]
@@ -189,7 +257,7 @@ class SelfplayBatch:
         actions, policy = slots.action[b, : ends[-1]].copy(), slots.prob[b, : ends[-1]].copy()
         values, plies = slots.value[b, :count].tolist(), slots.row_ply[b, :count].tolist()
         parts = [slice(first, end) for first, end in pairwise(ends)]
-        return FinishedGame(
+        game = FinishedGame(
             k=job[0],
             model_id=job[1].model_id,
             plies=int(slots.ply[b]),
@@ -197,6 +265,7 @@ class SelfplayBatch:
             rows=[Row(states[i], actions[part], policy[part], values[i], plies[i]) for i, part in enumerate(parts)],
             outcomes=[result if player == last else -result for player in states[:, 0].tolist()],
         )
+        return game, job[1]
 
 
 def play_of(config: SelfplayConfig, search: BatchSearch) -> Play:

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from az.engine.errors import WrongRequest
+from az.engine.errors import Refused, WrongRequest
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game
 from az.engine.records import FinishedGame, write_records
@@ -112,6 +112,8 @@ def selfplay_to_files(
             files.add(finished)
             if stop.is_set():
                 return
+        for fault in batch.lost()[-1:]:
+            raise Refused(f"game {fault.k} cannot be written: ply {fault.ply}: {fault.cause}: {fault.text}.")
         with lock:
             files.progress.simulations += batch.simulations
 

@@ -134,6 +134,8 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any) -> None:
             if os.getppid() != parent:
                 return
             outbox.add(finished, batch.simulations, k)
+            while batch.faults:
+                pipe.send(("fault", batch.faults.pop(0).to_json(), {}))
     except (BrokenPipeError, EOFError):
         return
     except AzError as error:

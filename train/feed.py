@@ -13,6 +13,7 @@ from az.engine.errors import Refused
 from az.engine.game import Game
 from az.engine.records import Records, check_records, read_records
 from az.train.folder import RunFolder
+from az.train.outside import BadFile
 from az.train.replay import Replay
 
 
@@ -27,6 +28,7 @@ class Feed:
         self.quarantined = 0
         self.refused_by_writer: Counter[str] = Counter()  # files put aside, by the worker that wrote them
         self.last_game = -1  # highest number of a game seen
+        self.on_refusal: Callable[[Path, Refused], None] | None = None  # the run's, once it is there
 
     @property
     def total_rows(self) -> int:
@@ -61,10 +63,12 @@ class Feed:
         faults = check_records(self.game, records)
         if faults:
             first = faults[0]
-            raise Refused(
+            raise BadFile(
                 f"{path}: row {first.row} (game {int(records.games[first.row])},"
                 f" ply {int(records.plies[first.row])}), {first.field}: {first.reason};"
-                f" {len(faults)} bad rows in all."
+                f" {len(faults)} bad rows in all.",
+                faults,
+                records.origin(first.row),
             )
         return records
 
@@ -73,6 +77,8 @@ class Feed:
         self.refused_by_writer[path.stem.rpartition("-")[2]] += 1
         self.folder.quarantine(path, str(refusal))
         self.report(f"quarantined {path.name}: {refusal}")
+        if self.on_refusal is not None:
+            self.on_refusal(path, refusal)
 
     def reread(self, rows: NDArray[np.int64]) -> bool:
         """Write these rows again from their files; False when a file itself is bad: then it is put aside.

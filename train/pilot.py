@@ -24,6 +24,7 @@ from az.train.health.signs import EarlyWarning, Signs
 from az.train.health.vitals import Vitals
 from az.train.learner import Learner, StepMetrics, data_losses
 from az.train.model import l2_parameters
+from az.train.outside import of_file, of_model, of_search
 from az.train.replay import Batch
 
 SAME_CAUSE = 3  # times that one cause is met before the run stops
@@ -150,12 +151,32 @@ class Pilot:
         return None if check_batch(fresh) else fresh
 
     def _report(self, incident: Incident, batch: Batch, progress: float) -> None:
+        """A fault of a step: the bundle holds the state before it and the batch."""
         origins = [self.feed.replay.origin(int(batch.rows[r])) | {"batch_row": r} for r in incident.rows[:16]]
-        about = {"game": self.game.name, "run": self.folder.name, "progress": progress, "seed": self.config.seed}
-        folder = bundle.next_folder(self.folder / "health")
-        learner = self.learner
+        folder, learner = bundle.next_folder(self.folder / "health"), self.learner
         checkpoint.save(folder, learner.steps, learner.model, learner.optimizer, learner.average, {},
                         game=self.game, config=self.config)  # fmt: skip
+        self._write(folder, incident, origins, progress, batch)
+
+    def file_refused(self, path: Path, refusal: Refused) -> None:
+        """A record file was put aside."""
+        self._write(bundle.next_folder(self.folder / "health"), *of_file(path, refusal, self.learner.steps))
+
+    def search_failed(self, fault: dict[str, Any]) -> None:
+        """A game was stopped before a row of it was written."""
+        found = of_search(fault, self.config.seed, self.learner.steps)
+        self._write(bundle.next_folder(self.folder / "health"), *found)
+
+    def model_refused(self, refusal: Refused, number: int) -> None:
+        """A gate refused a model."""
+        self._write(bundle.next_folder(self.folder / "health"), of_model(refusal, number, self.learner.steps), [])
+
+    def _write(
+        self, folder: Path, incident: Incident, origins: list[dict[str, Any]], progress: float = 0.0,
+        batch: Batch | None = None,
+    ) -> None:  # fmt: skip
+        """Write the bundle, say it, and stop where policy says so."""
+        about = {"game": self.game.name, "run": self.folder.name, "progress": progress, "seed": self.config.seed}
         bundle.write(folder, incident, origins, about, batch, self.folder / "log.jsonl")
         self.incidents.append(folder)
         self.met[incident.cause] += 1

@@ -46,7 +46,12 @@ class WorkerPool:
         """Let the workers rest, or go on."""
         self._paused.value = int(paused)
 
-    def listen(self, timeout: float, on_file: Callable[[str, dict[str, Any]], None]) -> None:
+    def listen(
+        self,
+        timeout: float,
+        on_file: Callable[[str, dict[str, Any]], None],
+        on_fault: Callable[[dict[str, Any]], None],
+    ) -> None:
         """Take in what the workers have written, waiting at most `timeout` seconds for the first word."""
         for pipe in multiprocessing.connection.wait(self._pipes, timeout):
             worker = self._pipes.index(pipe)  # pyright: ignore
@@ -57,6 +62,9 @@ class WorkerPool:
                 continue
             if kind == "error":
                 raise Refused(f"self-play stopped: {rest[0]}")
+            if kind == "fault":
+                on_fault(rest[0])
+                continue
             name, stats = rest
             self._next_number[worker] = max(self._next_number[worker], stats["next_game"])
             on_file(name, stats)

@@ -6,10 +6,8 @@ The run is handed publishing and scoring as callables (`Services`), so that trai
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.pilot import Pilot
 from az.train.pool import WorkerPool
+from az.train.process import device_of, interruptible
 from az.train.replay import Batch, window_rows
 from az.train.services import Services
 from az.train.turns import play_turn
@@ -69,6 +68,7 @@ class Run:
         self.feed = Feed(folder, self.game, config.replay.window, self._say)
         self._resume()
         self.pilot = Pilot(self.learner, self.game, config, folder.path, self.feed, self.rng, self._say)
+        self.feed.on_refusal = self.pilot.file_refused
         self.log = RunLog(folder.path / "log.jsonl")
         self.events = EventFile(folder.path, self.count.session)
         self.begun = time.monotonic() - self.count.elapsed
@@ -128,7 +128,7 @@ class Run:
                 f"the run '{self.folder.path.name}' is finished: train longer with --minutes or --steps."
             )
         self.count.finished = False
-        with self._interruptible():
+        with interruptible(self._stop_when_done):
             try:
                 if not any(self.folder.models.glob("[0-9]*.json")):
                     self._publish()
@@ -162,7 +162,7 @@ class Run:
         try:
             while not self._over():
                 ready = self._may_train()
-                pool.listen(0.0 if ready else 0.05, self._take)
+                pool.listen(0.0 if ready else 0.05, self._take, self.pilot.search_failed)
                 pool.pause(self._backlog() > BACKLOG_STEPS * self.config.learner.batch)
                 if ready:
                     self._step()
@@ -177,6 +177,8 @@ class Run:
         while not self._over():
             model = self.folder.models / f"{self.count.model:06d}.onnx"
             name, stats = play_turn(self.folder, self.game, self.config, model, self.count.turns)
+            for fault in stats["faults"]:
+                self.pilot.search_failed(fault)
             self._take(name, stats)
             self.count.turns += 1
             wanted = self.config.steps_per_turn or 1 << 60
@@ -278,16 +280,20 @@ class Run:
     def _publish(self) -> None:
         first = not any(self.folder.models.glob("[0-9]*.json"))
         number = 0 if first else self.count.model + 1
-        try:
-            self.services.publish(self.learner, self.feed.replay, self.folder.models, number)
-        except Refused as refusal:
-            self._refusals += 1
-            self._say(f"model {number:06d} was refused: {refusal}")
-            if first or self._refusals >= MOST_REFUSALS:
-                raise
-            return
-        finally:
-            self._clock["publish"] = time.monotonic()
+        for attempt in range(2):  # the second time for a fault that does not come back
+            try:
+                self.services.publish(self.learner, self.feed.replay, self.folder.models, number)
+                break
+            except Refused as refusal:
+                self._refusals += 1
+                self._say(f"model {number:06d} was refused: {refusal}")
+                if first or self._refusals >= MOST_REFUSALS:
+                    raise
+                self.pilot.model_refused(refusal, number)
+                if attempt:
+                    return
+            finally:
+                self._clock["publish"] = time.monotonic()
         self._refusals = 0
         self.count.model = number
         self._published_step = self.learner.steps
@@ -381,26 +387,6 @@ class Run:
             stats["learning_rate"] = metrics.lr
         self.report(stats)
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run cleanly; a second Ctrl-C is Python's own."""
-
-        def ask(*_: Any) -> None:
-            self.stop_asked = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self._say("stopping: writing a checkpoint")
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def device_of(config: RunConfig) -> torch.device:
-    """Where the network trains. Raises WrongRequest for a device that is not there."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise WrongRequest("device is cuda and this torch finds no CUDA device: use device=cpu or device=auto.")
-    cuda = config.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if cuda else "cpu")
+    def _stop_when_done(self) -> None:
+        self.stop_asked = True
+        self._say("stopping: writing a checkpoint")

@@ -13,6 +13,7 @@ from az.engine.evaluator import Evaluator
 from az.engine.game import Game
 from az.engine.precision import load_precision, usable
 from az.engine.records import FinishedGame, write_records
+from az.engine.search_fault import SearchFault
 from az.engine.selfplay import SelfplayBatch
 from az.engine.worker import record_name
 from az.train.config import RunConfig
@@ -27,7 +28,7 @@ def play_turn(folder: RunFolder, game: Game, config: RunConfig, model: Path, tur
     lock = threading.Lock()
     threads = min(config.workers or os.cpu_count() or 1, count)
 
-    def play(_: int) -> tuple[list[FinishedGame], int]:
+    def play(_: int) -> tuple[list[FinishedGame], int, list[SearchFault]]:
         evaluator = load_precision(model, game, usable(model, config.selfplay.precision), "cpu")[0]
         batch = SelfplayBatch(game, config.selfplay, config.seed, min(config.selfplay.slots, -(-count // threads)))
 
@@ -36,11 +37,11 @@ def play_turn(folder: RunFolder, game: Game, config: RunConfig, model: Path, tur
                 k = next(numbers)
             return (k, evaluator) if k < first + count else None
 
-        return list(batch.play(next_game)), batch.simulations
+        return list(batch.play(next_game)), batch.simulations, batch.faults
 
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(play, range(threads)))
-    games = sorted((game for part, _ in parts for game in part), key=lambda game: game.k)
+    games = sorted((game for part, _, _ in parts for game in part), key=lambda game: game.k)
     name = record_name(0, 0, turn)
     write_records(folder.records / name, game, games, config.seed, config.selfplay.header())
     stats = {
@@ -48,6 +49,7 @@ def play_turn(folder: RunFolder, game: Game, config: RunConfig, model: Path, tur
         "plies": sum(game.plies for game in games),
         "first_wins": sum(game.outcome_first == 1 for game in games),
         "draws": sum(game.outcome_first == 0 for game in games),
-        "simulations": sum(simulations for _, simulations in parts),
+        "simulations": sum(simulations for _, simulations, _ in parts),
+        "faults": [fault.to_json() for _, _, faults in parts for fault in faults],
     }
     return name, stats

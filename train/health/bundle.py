@@ -10,11 +10,11 @@ import hashlib
 import json
 import platform
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load as arrays_from
@@ -51,12 +51,22 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": _runtime(),
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "flush_denormal": True,
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def _runtime() -> str:
+    """The version of onnxruntime, in whichever package it comes."""
+    for name in ("onnxruntime-gpu", "onnxruntime"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "none"
 
 
 def processor() -> str:

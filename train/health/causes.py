@@ -70,6 +70,9 @@ CAUSES = {
     "network-output-not-finite": Cause(
         "engine", "the network answered with NaN or an infinity", "Go back to the last good model."
     ),
+    "gate-refused": Cause(
+        "export", "a model was refused before anyone saw it", "Self-play goes on with the last good model."
+    ),
     # operations: the plane is the phase
     "log-of-zero": Cause("", "the logarithm of 0", "Take log_softmax of the logits, or clamp the argument from below."),
     "log-of-negative": Cause("", "the logarithm of a negative number", "Clamp the argument from below."),
