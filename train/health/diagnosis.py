@@ -15,15 +15,25 @@ from az.train.health.causes import CAUSES
 from az.train.health.flight import Flight
 from az.train.health.incident import Incident
 from az.train.health.state import Snapshot
-from az.train.health.trees import as_tensor, bad_rows, leaves, mapped, rows_of, rows_where, without_rows
+from az.train.health.trees import (
+    Rows,
+    as_tensor,
+    bad_rows,
+    far_rows,
+    leaves,
+    replaced_rows,
+    rows_of,
+    rows_where,
+    scaled,
+    without_rows,
+)
 from az.train.health.verdict import Birth, classify, find_birth
-from az.train.health.watch import Watch, measure
+from az.train.health.watch import Watch, is_bad, measure
 
 # Faults of an operation that a state blown up earlier explains.
 OF_SIZE = {"overflow", "half-overflow", "exp-overflow", "log-of-zero", "inf-minus-inf", "inf-times-zero",
            "second-moment-overflow", "update-overflow", "gradient-at-singularity", "division-by-zero", "zero-over-zero",
            "softmax-of-nothing", "running-average-not-finite"}  # fmt: skip
-FAR = 1e4  # a row is suspicious when it is so many times larger than rows usually are
 
 
 class Diagnosis:
@@ -50,6 +60,11 @@ class Diagnosis:
         """Remember how the harmed step ended: the replay is compared with it."""
         self.end = self.flight.keeper.take(self.batch)
         self.end_batch = [(leaf, kept) for leaf, kept in self.end.batch]
+        if "batch" in self.harm and self.harm != {"batch"}:  # does the step itself write it? then that is no harm
+            self.again()
+            if all(same_bits(leaf, kept) for leaf, kept in zip_ends(self)):
+                self.flight.changes_batch = True
+                self.harm = self.harm - {"batch"}
 
     def restore_end(self) -> None:
         """Let the step have happened after all."""
@@ -69,13 +84,23 @@ class Diagnosis:
     def watched(self) -> tuple[Watch, Exception | None]:
         """The step once more with every operation watched."""
         flight = self.flight
-        state = {
-            one.tensor.data_ptr(): (one.kind, one.name) for one in flight.keeper.layout().held if one.tensor.numel()
-        }
+        flight.keeper.put_back(self.before)
         tensors = [t for _, leaf in leaves(self.batch) if (t := as_tensor(leaf)) is not None]
-        self.flight.keeper.put_back(self.before)
-        watch = Watch(flight.model, flight.optimizers, rows_of(self.batch), state, tensors)
+        declared = [t for (name, _), t in zip(leaves(self.batch), tensors, strict=False) if name in self.declared()]
+        meant = [*flight.masks(), *declared]
+        watch = Watch(
+            flight.model, flight.optimizers, Rows(self.batch), flight.names(), tensors, meant, renew=flight.names
+        )
         return watch, self.again(context=watch)
+
+    def declared(self) -> set[str]:
+        """Fields of the batch that held NaN or infinities in earlier steps, which ended well: they are meant."""
+        found: set[str] = set()
+        for one in self.flight.history.steps:
+            if one.snapshot is not None and len(one.snapshot.batch) == len(self.before.batch):
+                pairs = zip(leaves(self.batch), one.snapshot.batch, strict=True)
+                found |= {name for (name, _), (_, kept) in pairs if (t := as_tensor(kept)) is not None and is_bad(t)}
+        return found
 
     def replay_is_exact(self) -> bool:
         """Whether the watched step ended in the same bits as the step that failed."""
@@ -97,9 +122,8 @@ class Diagnosis:
 
 
 def legal_overflow(found: Diagnosis) -> bool:
-    """Whether bad gradients under a gradient scaler were born in backward: an overflow that the scaler is made for."""
-    watch, _ = found.watched()
-    return not watch.bad_root
+    """Whether gradients would have been finite at a small scale: an overflow that the gradient scaler is made for."""
+    return found.stays_finite(context=repair.lowered(found.flight.scalers))
 
 
 def diagnose(found: Diagnosis) -> Incident | None:
@@ -109,7 +133,9 @@ def diagnose(found: Diagnosis) -> Incident | None:
     changed = any(not same_bits(leaf, kept) for leaf, kept in zip_ends(found))
     again = found.harmed_now()
     bad_ops = {i for i, op in watch.ops.items() if op.bad_output}
-    recurred = bool(again - {"batch"}) or (error is not None and found.error is not None)
+    recurred = bool(again) or (error is not None and found.error is not None)
+    if error is not None and found.error is None:
+        return _unwatched(found, error)
     if found.error is not None and not (bad_ops or found.harm - {"error"}):
         return None
     if changed and (not recurred or not exact):
@@ -142,6 +168,7 @@ def _ends(found: Diagnosis, watch: Watch, harm: set[str]) -> set[int]:
     tensors += [t for t in (loss if isinstance(loss, tuple | list) else [loss]) if isinstance(t, Tensor)]
     tensors += [one.tensor for one in keeper.layout().held if one.tensor.is_floating_point()]
     tensors += [one.tensor for one in keeper.gradients().held]
+    tensors += [tensor for _, tensor in keeper.loose()]
     ends = {watch.writer(t) for t in tensors if not bool(torch.isfinite(t.detach()).all())} - {-1}
     if "loss" in harm and not any(watch.ops[i].phase in ("forward", "loss", "data") for i in ends):
         early = [i for i, op in watch.ops.items() if op.bad_output and op.phase in ("forward", "loss", "data")]
@@ -222,6 +249,19 @@ def _transient(found: Diagnosis) -> Incident:
     )  # fmt: skip
 
 
+def _unwatched(found: Diagnosis, error: Exception) -> Incident:
+    """The step could not be watched: run again as it is, it tells at least whether the fault comes back."""
+    found.again()
+    exact, back = found.replay_is_exact(), bool(found.harmed_now())
+    incident = _transient(found)
+    incident.notes.append(f"run under watch, the step raised {type(error).__name__}: {error}")
+    if back:
+        cause = "not-a-number"
+        incident.cause, incident.plane, incident.fix = cause, incident.phase, CAUSES[cause].fix
+        incident.replay, incident.counterfactual = "bit-exact" if exact else "not reproducible", None
+    return incident
+
+
 # -- causes that lie before the operation ------------------------------------------------------------------------
 
 
@@ -240,14 +280,15 @@ def _from_data(found: Diagnosis, incident: Incident, birth: Birth) -> None:
         incident.evidence |= {"fields": [f.role for f in fields], "text": [f"field {f}" for f in fields]}
         _try_without(found, incident)
     elif incident.cause in OF_SIZE or incident.cause == "domain-error":
-        suspects = _far_rows(found, count)
-        for name, rows, size, usual in suspects:
-            if len(rows) < count and found.stays_finite(without_rows(found.batch, rows)):
-                incident.counterfactual = {"repair": f"without rows {rows[:8]}", "finite": True}
-            elif len(rows) == count and found.stays_finite(_scaled(found.batch, name, usual / size)):
-                incident.counterfactual = {"repair": f"{name} scaled down to its usual size", "finite": True}
-            else:
+        found.flight.keeper.put_back(found.before)
+        earlier = [s.snapshot.batch for s in found.flight.history.steps if s.snapshot is not None]
+        for name, rows, size, usual in far_rows(found.batch, [[kept for _, kept in batch] for batch in earlier]):
+            tried = _without(found, rows) if len(rows) < count else None
+            if tried is None and found.stays_finite(scaled(found.batch, name, usual / size)):
+                tried = {"repair": f"{name} scaled down to its usual size", "finite": True}
+            if tried is None or not tried["finite"]:
                 continue
+            incident.counterfactual = tried
             incident.cause, incident.plane, incident.phase = "batch-value-out-of-range", "data", "data"
             incident.fix, incident.rows = CAUSES[incident.cause].fix, rows
             text = f"{name}: up to {size:.4g} in these rows, usually up to {usual:.4g}"
@@ -255,38 +296,20 @@ def _from_data(found: Diagnosis, incident: Incident, birth: Birth) -> None:
             return
 
 
-def _far_rows(found: Diagnosis, count: int) -> list[tuple[str, list[int], float, float]]:
-    """(field, rows, their size, the usual size) of rows far larger than rows of this field are."""
-    found.flight.keeper.put_back(found.before)
-    earlier = [s.snapshot.batch for s in found.flight.history.steps if s.snapshot is not None]
-    result = []
-    for i, (name, leaf) in enumerate(leaves(found.batch)):
-        tensor = as_tensor(leaf)
-        if tensor is None or not tensor.is_floating_point() or not tensor.ndim or tensor.shape[0] != count:
-            continue
-        size = _row_sizes(tensor, count)
-        past = [_row_sizes(t, t.shape[0]) for batch in earlier if i < len(batch)
-                and (t := as_tensor(batch[i][1])) is not None and t.ndim and t.shape[0]]  # fmt: skip
-        usual = float(torch.cat([size, *past]).median()) or 1.0
-        far = (size > FAR * max(usual, 1e-6)).nonzero().flatten().tolist()
-        if far:
-            result.append((name, [int(r) for r in far], float(size.max()), usual))
-    return result
-
-
-def _row_sizes(tensor: Tensor, count: int) -> Tensor:
-    return tensor.detach().reshape(count, -1).abs().amax(1).double().cpu()
-
-
-def _scaled(batch: Any, name: str, factor: float) -> Any:
-    wanted = {id(leaf) for path, leaf in leaves(batch) if path == name}
-    return mapped(batch, lambda leaf: leaf * factor if id(leaf) in wanted else leaf)
+def _without(found: Diagnosis, rows: list[int]) -> dict[str, Any] | None:
+    """The step without these rows; with others in their place where it raises because rows are missing."""
+    if not 0 < len(rows) < rows_of(found.batch):
+        return None
+    error = found.again(without_rows(found.batch, rows))
+    words = f"without rows {rows[:8]}"
+    if error is not None:
+        error = found.again(replaced_rows(found.batch, rows))
+        words = f"with other rows in place of rows {rows[:8]}"
+    return {"repair": words, "finite": error is None and not found.harmed_now()}
 
 
 def _try_without(found: Diagnosis, incident: Incident) -> None:
-    if 0 < len(incident.rows) < rows_of(found.batch):
-        finite = found.stays_finite(without_rows(found.batch, incident.rows))
-        incident.counterfactual = {"repair": f"without rows {incident.rows[:8]}", "finite": finite}
+    incident.counterfactual = _without(found, incident.rows)
 
 
 def _from_earlier(found: Diagnosis, incident: Incident) -> None:
@@ -296,6 +319,11 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
     flight = found.flight
     found.flight.keeper.put_back(found.before)
     rates = [float(g.get("lr", 0.0)) for o in flight.optimizers for g in o.param_groups]
+    if incident.cause == "learning-rate-not-finite":
+        usual = flight.history.usual_rates()
+        if usual and (finite := _redo_from(found, found.number, usual)) is not None:
+            incident.counterfactual = {"repair": "the step at the usual learning rate", "finite": finite}
+        return
     spike = flight.history.rate_spike(rates, found.number)
     if spike is not None:
         step, usual = spike
@@ -352,7 +380,7 @@ def _redo_from(found: Diagnosis, step: int, rates: list[float]) -> bool | None:
 
 def _set_rates(groups: list[dict[str, Any]], rates: list[float]) -> None:
     for group, rate in zip(groups, rates, strict=True):
-        if rate > 0 and float(group["lr"]) > 100 * rate:
+        if rate > 0 and not float(group["lr"]) <= 100 * rate:  # NaN too
             group["lr"] = rate
 
 
@@ -364,5 +392,5 @@ def _try_repair(found: Diagnosis, incident: Incident) -> None:
     if tried is not None:
         words, context = tried
         incident.counterfactual = {"repair": words, "finite": found.stays_finite(context=context)}
-    elif incident.rows and incident.cause in ("softmax-of-nothing", "domain-error", "inf-minus-inf", "overflow"):
+    else:
         _try_without(found, incident)

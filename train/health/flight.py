@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from az.train.health.also import same_bits
 from az.train.health.history import History, norms
-from az.train.health.state import Keeper, Snapshot
+from az.train.health.state import Held, Keeper, Snapshot
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Flight:
         self.scalers = [item for item in also if hasattr(item, "_check_inf_per_device")]
         self.keeper = Keeper(model, self.optimizers, list(also))
         self.history = History(depth)
+        self.meant: set[int] | None = None  # tensors of the state with infinities before the first step: masks
+        self._loosely_meant = {name for name, tensor in self.keeper.loose() if _bad(tensor)}
         self.changes_batch = False  # the step writes its own batch: a change of it says nothing
         self._after: dict[Any, Tensor] | None = None
         self._spans: tuple[Any, list[tuple[Any, int, int]]] | None = None
@@ -49,9 +51,34 @@ class Flight:
         """The learning rate of every parameter group."""
         return [float(group.get("lr", 0.0)) for o in self.optimizers for group in o.param_groups]
 
+    def names(self) -> dict[int, tuple[str, str]]:
+        """(kind, name) of every tensor of the state of now, by its address."""
+        held = [(one.tensor, one.kind, one.name) for one in self.keeper.layout().held]
+        held += [(tensor, "also", name) for name, tensor in self.keeper.loose()]
+        return {tensor.data_ptr(): (kind, name) for tensor, kind, name in held if tensor.numel()}
+
+    def masks(self) -> list[Tensor]:
+        """Tensors of the state whose infinities are meant."""
+        held = [one.tensor for one in self.keeper.layout().held if id(one.tensor) in (self.meant or ())]
+        return held + [tensor for name, tensor in self.keeper.loose() if name in self._loosely_meant]
+
+    def _harmed(self, one: Held, piece: Tensor) -> bool:
+        if not _bad(piece):
+            return False
+        return id(one.tensor) not in (self.meant or ()) or bool(torch.isnan(piece).any())
+
+    def _harmed_loosely(self, name: str, tensor: Tensor) -> bool:
+        """Infinities are harm in an array; a single one is how people begin to look for a least number."""
+        values = tensor.detach()
+        meant = not values.ndim or name in self._loosely_meant
+        return bool(torch.isnan(values).any()) if meant else _bad(values)
+
     def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
         """One reduction over all that the step may have written; exact only where that is not finite."""
         with torch.no_grad():
+            if self.meant is None:
+                self.meant = {id(one.tensor) for one, piece in before.layout.pieces(before.copies)
+                              if one.fixed and _bad(piece) and not bool(torch.isnan(piece).any())}  # fmt: skip
             layout = self.keeper.layout()
             after = layout.copied(self._after if layout is before.layout else None)
             self._after = after
@@ -60,6 +87,8 @@ class Flight:
             grad_views = grads.views()
             if grad_views:
                 sums.append(torch.stack(torch._foreach_norm(grad_views)).sum().double())  # pyright: ignore
+            loose = self.keeper.loose()
+            sums += [tensor.detach().sum().double() for _, tensor in loose]
             loss = find_loss(value)
             moved = norms(before.copies, after, self._weights(layout)) if layout is before.layout else None
             device = sums[0].device if sums else torch.device("cpu")
@@ -79,7 +108,8 @@ class Flight:
             if loss_number is not None and not math.isfinite(loss_number):
                 harm.add("loss")
             if not all(math.isfinite(x) for x in told[: len(sums)]):
-                harm |= {one.kind for one, piece in layout.pieces(after) if _bad(piece)}
+                harm |= {one.kind for one, piece in layout.pieces(after) if self._harmed(one, piece)}
+                harm |= {"also" for name, tensor in loose if self._harmed_loosely(name, tensor)}
                 harm |= {"gradients" for view in grad_views if _bad(view)}
             if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
                 harm.add("batch")

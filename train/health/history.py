@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,11 @@ class History:
                 return one.step, usual
         return None
 
+    def usual_rates(self, within: int = 64) -> list[float]:
+        """The learning rate of every parameter group as it has been in the last steps; [] before the first."""
+        recent = [s.rates for s in list(self.steps)[-within:]]
+        return [_median(list(rates)) for rates in zip(*recent, strict=False)]
+
     def update_spike(self, within: int = 16) -> int | None:
         """The step whose update stood out a hundredfold from those before it; the first of the last few."""
         steps = list(self.steps)
@@ -75,7 +81,7 @@ class History:
 
 
 def _median(values: list[float]) -> float:
-    good = sorted(v for v in values if v == v)
+    good = sorted(v for v in values if math.isfinite(v))
     return good[len(good) // 2] if good else 0.0
 
 

@@ -10,12 +10,14 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 LOG = {"log", "log2", "log10", "log1p"}
 DIVIDE = {"div", "true_divide", "__truediv__", "divide"}
 ROOT = {"sqrt", "rsqrt"}
 NORM = {"norm", "vector_norm"}
 EXPONENTIAL = {"exp", "expm1", "exp2", "sinh", "cosh"}
+SMALL_SCALE = 2.0**-16
 MULTIPLY = {"mul", "__mul__", "__rmul__", "multiply"}
 
 
@@ -38,6 +40,27 @@ class _Guarded(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class _GuardedBackward(TorchDispatchMode):
+    """The same for what runs in backward, such as a custom function's own, where no call of a function is seen."""
+
+    def __init__(self, names: set[str], guard: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        super().__init__()
+        self.names, self.guard = names, guard
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.name().partition("::")[2].partition(".")[0].rstrip("_")
+        if name in self.names and torch._C._current_autograd_node() is not None and isinstance(args[0], Tensor):
+            args, kwargs = self.guard(args, kwargs)
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _guarded(names: set[str], guard: Callable[[Any, Any], tuple[Any, Any]]) -> Iterator[None]:
+    with _GuardedBackward(names, guard), _Guarded(names, guard):
+        yield
+
+
 def _tiny(tensor: Tensor) -> float:
     return max(1e-12, float(torch.finfo(tensor.dtype).tiny)) if tensor.is_floating_point() else 1e-12
 
@@ -56,8 +79,10 @@ def _divisor(args: Any, kwargs: Any) -> tuple[Any, Any]:
         return args, kwargs
     divisor = args[1]
     if isinstance(divisor, Tensor):
-        small = divisor.abs() < 1e-12
-        divisor = torch.where(small, torch.full_like(divisor, 1e-12), divisor)
+        kind = torch.result_type(args[0], divisor)  # a divisor of integers is not the place for a small number
+        divisor = divisor.to(kind if kind.is_floating_point else torch.get_default_dtype())
+        tiny = torch.full_like(divisor, _tiny(divisor))
+        divisor = torch.where(divisor.abs() < tiny, tiny, divisor)
     elif divisor == 0:
         divisor = 1e-12
     return (args[0], divisor, *args[2:]), kwargs
@@ -90,6 +115,17 @@ def _full_precision() -> Iterator[None]:
 
 
 @contextmanager
+def lowered(scalers: list[Any]) -> Iterator[None]:
+    """Gradient scalers begin at so small a scale that no honest gradient overflows. Whoever uses it puts them back."""
+    for scaler in scalers:
+        if scaler._scale is None:  # made in the first step
+            scaler._init_scale = SMALL_SCALE
+        else:
+            scaler._scale.fill_(SMALL_SCALE)
+    yield
+
+
+@contextmanager
 def _clipped(optimizers: list[torch.optim.Optimizer]) -> Iterator[None]:
     """Gradients are clipped to a norm of 1 before every optimizer step, without overflow on the way."""
 
@@ -114,21 +150,21 @@ def for_operation(cause: str, op: str, optimizers: list[torch.optim.Optimizer]) 
     """(what is tried, the context to run the step in) for a fault of an operation; None where nothing can be tried."""
     name = op.lower()
     if cause in ("log-of-zero", "log-of-negative") or (cause == "gradient-at-singularity" and name.startswith("log")):
-        return "the logarithm's argument is at least 1e-12", _Guarded(LOG, _low)
+        return "the logarithm's argument is at least 1e-12", _guarded(LOG, _low)
     if cause in ("division-by-zero", "zero-over-zero"):
-        return "a divisor of 0 becomes 1e-12", _Guarded(DIVIDE, _divisor)
+        return "a divisor of 0 becomes 1e-12", _guarded(DIVIDE, _divisor)
     if cause == "root-of-negative" or (cause == "gradient-at-singularity" and ("sqrt" in name)):
-        return "the root's argument is at least 1e-12", _Guarded(ROOT, _low)
+        return "the root's argument is at least 1e-12", _guarded(ROOT, _low)
     if cause == "gradient-at-singularity" and "div" in name:
-        return "a divisor of 0 becomes 1e-12", _Guarded(DIVIDE, _divisor)
+        return "a divisor of 0 becomes 1e-12", _guarded(DIVIDE, _divisor)
     if cause == "gradient-at-singularity" and "norm" in name:
-        return "the norm's argument is kept away from 0", _Guarded(NORM, _nonzero)
+        return "the norm's argument is kept away from 0", _guarded(NORM, _nonzero)
     if cause == "gradient-at-singularity" and "pow" in name:
-        return "the base of the power is kept away from 0", _Guarded({"pow", "__pow__"}, _nonzero)
+        return "the base of the power is kept away from 0", _guarded({"pow", "__pow__"}, _nonzero)
     if cause == "exp-overflow":
-        return "the exponent stays below the overflow", _Guarded(EXPONENTIAL, _high)
+        return "the exponent stays below the overflow", _guarded(EXPONENTIAL, _high)
     if cause == "inf-times-zero":
-        return "an infinite factor becomes 0", _Guarded(MULTIPLY, _factors)
+        return "an infinite factor becomes 0", _guarded(MULTIPLY, _factors)
     if cause == "half-overflow":
         return "the step runs without autocast", _full_precision()
     if cause in ("second-moment-overflow", "second-moment-vanished", "update-overflow", "update-too-large"):

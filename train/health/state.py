@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from az.train.health.also import batch_copy, generators, keep, write
+from az.train.health.also import SHARED, batch_copy, generators, keep, write
 
 _torch: Any = torch  # its _foreach functions are documented but missing from the stubs
 
@@ -25,6 +25,11 @@ class Held:
     kind: str  # weights, buffers, optimizer, gradients, also
     name: str
     tensor: Tensor
+
+    @property
+    def fixed(self) -> bool:
+        """Whether no optimizer moves it: infinities in it may be meant, as in a mask."""
+        return self.kind == "buffers" or (self.kind in ("weights", "also") and not self.tensor.requires_grad)
 
 
 def flat_view(tensor: Tensor) -> Tensor:
@@ -147,6 +152,11 @@ class Keeper:
             self._layout, self._key = Layout(held()), key
         return self._layout
 
+    def loose(self) -> list[tuple[str, Tensor]]:
+        """(name, tensor) of numbers that steps carry on in dicts, lists and objects: now these, after a step others."""
+        found = [one for i, other in enumerate(self.others) for one in _tensors_in(other, f"also{i}")]
+        return [(name, t) for name, t in found if t.is_floating_point() and t.numel() and t.layout == torch.strided]
+
     def _held(self) -> tuple[Callable[[], list[Held]], list[int]]:
         key = [id(t) for _, m in self.modules for t in self._parameters_and_buffers(m)]
         key += [id(value) for o in self.optimizers for state in o.state.values() for value in state.values()]
@@ -208,6 +218,7 @@ class Keeper:
         found: list[tuple[Any, str, Any]] = []
         for _, module in self.modules:
             for part in module.modules():
+                found.append((vars(part), "training", part.training))
                 found += [(part._parameters, name, p) for name, p in part._parameters.items()]
                 found += [(part._buffers, name, b) for name, b in part._buffers.items()]
         return found
@@ -245,6 +256,17 @@ def _modules_in(thing: Any, depth: int = 2) -> list[nn.Module]:
     inner = thing.values() if isinstance(thing, dict) else thing if isinstance(thing, list | tuple) else ()
     inner = [*inner, *(vars(thing).values() if hasattr(thing, "__dict__") else ())]
     return [module for value in inner for module in _modules_in(value, depth - 1)]
+
+
+def _tensors_in(thing: Any, path: str, depth: int = 3) -> Iterable[tuple[str, Tensor]]:
+    """Tensors inside a thing of `also`. A gradient scaler's are its own affair: it looks for infinities itself."""
+    if isinstance(thing, Tensor):
+        yield path, thing
+    elif depth and not isinstance(thing, SHARED) and not hasattr(thing, "_check_inf_per_device"):
+        inner = thing if isinstance(thing, dict) else vars(thing) if hasattr(thing, "__dict__") else {}
+        inner = dict(enumerate(thing)) if isinstance(thing, list | tuple) else inner
+        for name, value in list(inner.items()):
+            yield from _tensors_in(value, f"{path}.{name}", depth - 1)
 
 
 class _Grad:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 Leaf = Tensor | np.ndarray[Any, Any]
+FAR = 1e4  # a row is suspicious when it is so many times larger than rows usually are
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Leaf]]:
@@ -132,6 +133,35 @@ def rows_where(flags: Tensor, count: int, time_first: bool = False) -> list[int]
     else:
         return []
     return [int(i) for i in per_row.nonzero().flatten()]
+
+
+def far_rows(tree: Any, earlier: list[list[Leaf]]) -> list[tuple[str, list[int], float, float]]:
+    """(field, rows, their size, the usual size) of rows far larger than rows of this field are, here and earlier."""
+    count, result = rows_of(tree), []
+    for i, (name, leaf) in enumerate(leaves(tree)):
+        tensor = as_tensor(leaf)
+        if tensor is None or not tensor.is_floating_point() or row_axis(tensor, count) is None:
+            continue
+        size = _row_sizes(tensor, count)
+        past = [_row_sizes(t, rows_of([t])) for kept in earlier if i < len(kept)
+                and (t := as_tensor(kept[i])) is not None and t.ndim and t.numel()]  # fmt: skip
+        usual = float(torch.cat([size, *past]).median()) or 1.0
+        far = (size > FAR * max(usual, 1e-6)).nonzero().flatten().tolist()
+        if far:
+            result.append((name, [int(r) for r in far], float(size.max()), usual))
+    return result
+
+
+def _row_sizes(tensor: Tensor, count: int) -> Tensor:
+    """The largest finite number of every row."""
+    rows = tensor.detach().movedim(row_axis(tensor, count) or 0, 0).reshape(count, -1)
+    return torch.where(torch.isfinite(rows), rows.abs(), 0.0).amax(1).double().cpu()
+
+
+def scaled(tree: Any, name: str, factor: float) -> Any:
+    """The batch with one field multiplied."""
+    wanted = {id(leaf) for path, leaf in leaves(tree) if path == name}
+    return mapped(tree, lambda leaf: leaf * factor if id(leaf) in wanted else leaf)
 
 
 class Rows:

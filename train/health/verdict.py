@@ -61,13 +61,15 @@ def find_birth(watch: Watch, ends: set[int], loss_bad: bool) -> Birth | None:
         op = watch.ops[index]
         if not op.bad_output:
             continue
-        early = hidden and op.phase in ("data", "forward", "loss")
-        fresh = "empty" in base(op.name) and not op.bad_inputs  # memory that is perhaps written before it is read
-        if not (early or fresh or (base(op.name) in DELIBERATE and not op.output_nan)):
+        name = base(op.name)
+        passing = name in PASSING
+        early = hidden and op.phase in ("data", "forward", "loss") and not passing
+        fresh = "empty" in name and not op.bad_inputs  # memory that is perhaps written before it is read
+        if not (early or fresh or (name in DELIBERATE and not op.output_nan)):
             birth = _judge(watch, op, hidden, passed)
-            if birth is not None and birth.origin in ("data", "state") and base(op.name) in PASSING:
+            if birth is not None and birth.origin in ("data", "state") and passing:
                 passed[index] = birth
-            elif birth is not None:
+            elif birth is not None and not (hidden and passing and op.phase != "backward"):
                 return birth
         last_meant = op
     return next(iter(passed.values()), Birth(last_meant, "masked") if last_meant else None)

@@ -190,12 +190,12 @@ class Watch(TorchDispatchMode):
         with torch.no_grad():
             if differentiated:
                 self.note("forward" if self._stack else self._phase, _named(func, args, kwargs))
-            return self._run(func, args, kwargs)
+            return self._run(func, args, kwargs, differentiated)
 
     def note(self, phase: str, inputs: list[tuple[str, Tensor]]) -> None:
         """Called for every operation that autograd may differentiate; for subclasses."""
 
-    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def _run(self, func: Any, args: Any, kwargs: Any, differentiated: bool) -> Any:
         self.count += 1
         index = self.count
         node = torch._C._current_autograd_node()
@@ -210,7 +210,8 @@ class Watch(TorchDispatchMode):
         bad_tensors = [(self.writers.get(_memory(t), -1), not bool(torch.isnan(t).any()), t) for _, t in bad_in]
         if node is not None and self._phase != "backward":
             self._begin_backward()
-        out = func(*args, **kwargs)
+        with torch.set_grad_enabled(differentiated):  # some kernels (an LSTM's) ask and do something else
+            out = func(*args, **kwargs)
         outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         if base == "ones_like" and node is None:
             self._last_ones = inputs[0][1] if inputs else None
@@ -279,13 +280,15 @@ class Watch(TorchDispatchMode):
         op.rows = self._rows(op, results, [t for _, t in inputs])
         op.rates = [float(g["lr"]) for o in self.optimizers for g in o.param_groups] if phase == "optimizer" else []
         op.wrote = [self.name_of(t) for t in results if self.name_of(t)]
+        seen = {_memory(t) for _, t in inputs} - {_memory(t) for t in touched}
         for tensor in results:
-            self.writers[_memory(tensor)] = index
+            if _memory(tensor) not in seen:  # a view writes nothing
+                self.writers[_memory(tensor)] = index
         self._kept += results
         self.ops[index] = op
 
     def _rows(self, op: Op, results: list[Tensor], inputs: list[Tensor]) -> list[int]:
-        """Rows of the batch in what came out, or else went in; an optimizer's numbers are of no row, nor is the state."""
+        """Rows of the batch in what came out, or else went in; the state and an optimizer's numbers are of no row."""
         if op.phase == "optimizer":
             return []
         at = op.forward if op.forward >= 0 else op.index
