@@ -153,7 +153,7 @@ class AttentionLoop(Loop):
         hidden = self.model(batch["x"], batch["pad"])
         keep = (~batch["pad"]).float()
         pooled = (hidden * keep[..., None]).sum(1) / keep.sum(1, keepdim=True)  # at: pool
-        logits = self.model.head(pooled)
+        logits = self.model.head(pooled)  # at: head
         probability = torch.softmax(logits / batch["temperature"][:, None], 1)
         chosen = torch.log(probability)  # at: log
         loss = -chosen[torch.arange(ROWS), batch["label"]].mean()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from foreign_loops import AttentionLoop, ConvLoop, Loop, RecurrentLoop, line, same
+from torch import nn
 
 from az.train.health import FlightRecorder, Incident
 
@@ -315,3 +318,304 @@ def test_a_fault_is_named_and_leaves_no_trace(name, fault):
     for number in (*range(at), *range(at + 1, at + 5)):
         twin.step(twin.batch(number))
     assert same(ended, twin.everything()), "it does not go on as if nothing had happened"
+
+
+# -- faults that show later, and faults of the first step --------------------------------------------------------------
+
+
+def test_a_spike_of_the_learning_rate_is_found_where_it_was():
+    """The weights are blown up at one step and the loss overflows at a later one."""
+    loop = RecurrentLoop(optimizer=torch.optim.SGD, lr=0.3)
+    recorder = recorder_of(loop)
+    for number in range(10):
+        assert recorder.run(loop.step, loop.batch(number)) is None
+    clean = loop.everything()
+    loop.optimizer.param_groups[0]["lr"] = 1e18
+    incident, number = None, 10
+    while incident is None and number < 20:
+        before = loop.everything()
+        incident = recorder.run(loop.step, loop.batch(number))
+        loop.optimizer.param_groups[0]["lr"] = 0.3
+        before[1]["param_groups"][0]["lr"] = 0.3
+        number += 1
+    assert incident is not None
+    told = str(incident)
+    assert number > 11, told
+    assert same(before, loop.everything())
+    assert (incident.plane, incident.cause) == ("schedule", "learning-rate-spike"), told
+    assert (incident.causal_step, incident.first_bad_step, incident.replay) == (10, number - 1, "bit-exact"), told
+    assert incident.counterfactual == {"repair": "step 10 at the usual learning rate", "finite": True}, told
+    assert recorder.rewind(incident.causal_step)
+    loop.optimizer.param_groups[0]["lr"] = 0.3
+    assert same(clean, loop.everything())
+    assert recorder.step == 10
+    assert recorder.run(loop.step, loop.batch(10)) is None
+
+
+def test_a_flipped_bit_that_shows_a_step_later_is_found_where_it_was():
+    """The weight is finite, only 1e37: the step after it overflows, and the one before cannot be reproduced."""
+    loop = RecurrentLoop()
+
+    def flip(loop: Any, _: Any) -> None:
+        loop.model.head.weight.data.view(torch.int32)[0, 3].bitwise_xor_(1 << 30)
+
+    recorder = recorder_of(loop)
+    for number in range(12):
+        assert recorder.run(loop.step, loop.batch(number)) is None
+    clean = loop.everything()
+    undo = once(flip)(loop, None)
+    assert recorder.run(loop.step, loop.batch(12)) is None
+    before = loop.everything()
+    incident = recorder.run(loop.step, loop.batch(13))
+    assert incident is not None
+    told = str(incident)
+    assert same(before, loop.everything())
+    assert (incident.plane, incident.cause, incident.causal_step) == ("hardware", "not-reproducible", 12), told
+    assert (incident.first_bad_step, incident.replay) == (13, "not reproducible"), told
+    undo()
+    assert recorder.rewind(12)
+    assert same(clean, loop.everything())
+
+
+@pytest.mark.parametrize("first", [AttentionLoop, ConvLoop, RecurrentLoop])
+def test_the_first_step_of_all_may_be_the_bad_one(first):
+    """The optimizer has no state yet, the scaler no scale: there must be none afterwards."""
+    loop = first()
+    bad = loop.batch(0)
+    put("x" if first is not ConvLoop else "0", NAN, 1, 1, 1)(loop, bad)
+    before = loop.everything()
+    incident = recorder_of(loop).run(loop.step, bad)
+    assert incident is not None
+    assert same(before, loop.everything())
+    assert (incident.cause, incident.rows, incident.first_bad_step) == ("batch-not-finite", [1], 0), str(incident)
+
+
+@pytest.mark.parametrize("make", [RecurrentLoop, lambda: RecurrentLoop(optimizer=torch.optim.RMSprop)])
+def test_a_burst_in_the_first_step_is_named_too(make):
+    loop = make()
+    factor(1e25)(loop, None)
+    before = loop.everything()
+    incident = recorder_of(loop).run(loop.step, loop.batch(0))
+    assert incident is not None
+    assert same(before, loop.everything())
+    assert (incident.plane, incident.cause) == ("optimizer", "second-moment-overflow"), str(incident)
+    assert incident.counterfactual == {"repair": "gradients are clipped to a norm of 1", "finite": True}
+
+
+def test_weights_spoiled_between_two_steps_are_not_blamed_on_the_step():
+    loop = AttentionLoop()
+    recorder = recorder_of(loop)
+    for number in range(3):
+        assert recorder.run(loop.step, loop.batch(number)) is None
+    with torch.no_grad():
+        loop.model.head.weight[2, 3] = NAN
+    before = loop.everything()
+    incident = recorder.run(loop.step, loop.batch(3))
+    assert incident is not None
+    told = str(incident)
+    assert same(before, loop.everything())
+    assert (incident.plane, incident.cause, incident.module) == ("hardware", "changed-outside-the-step", "head"), told
+    assert incident.source == line("head"), told
+
+
+def test_averages_spoiled_between_two_steps_are_seen_although_training_does_not_read_them():
+    loop = ConvLoop()
+    recorder = recorder_of(loop)
+    for number in range(3):
+        assert recorder.run(loop.step, loop.batch(number)) is None
+    assert loop.model.bn2.running_var is not None
+    loop.model.bn2.running_var[1] = INF
+    incident = recorder.run(loop.step, loop.batch(3))
+    assert incident is not None
+    told = str(incident)
+    assert (incident.plane, incident.cause, incident.module) == ("hardware", "changed-outside-the-step", "bn2"), told
+
+
+def test_an_error_that_no_number_explains_is_raised_and_everything_is_back():
+    loop = ConvLoop()
+    recorder = recorder_of(loop)
+    assert recorder.run(loop.step, loop.batch(0)) is None
+
+    def step(batch: Any) -> None:
+        loop.step(batch)
+        random.random()
+        raise KeyError("of the user's own")
+
+    before = loop.everything()
+    with pytest.raises(KeyError):
+        recorder.run(step, loop.batch(1))
+    assert same(before, loop.everything())
+
+
+def test_batch_norm_over_one_value_is_named():
+    """nn.BatchNorm2d refuses by itself; the function underneath does not."""
+    model = nn.BatchNorm1d(3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        out = torch.batch_norm(
+            x, model.weight, model.bias, model.running_mean, model.running_var, True, 0.1, 1e-5, False
+        )
+        optimizer.zero_grad()
+        out.square().sum().backward()
+        optimizer.step()
+        return out.sum()
+
+    recorder = FlightRecorder(model, optimizer)
+    assert recorder.run(step, torch.randn(4, 3)) is None
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    incident = recorder.run(step, torch.randn(1, 3))
+    assert incident is not None
+    told = str(incident)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert (incident.plane, incident.cause, incident.phase) == ("buffers", "variance-of-one-value", "buffers"), told
+    assert incident.op in ("aten::native_batch_norm", "aten::_native_batch_norm_legit"), told
+
+
+# -- what must stay silent ---------------------------------------------------------------------------------------------
+
+
+def silent(loop: Loop, steps: int = 120, change: Callable[[int, Any], None] = lambda *_: None) -> FlightRecorder:
+    """No incident in so many steps, and the same bits as without a recorder."""
+    recorder = recorder_of(loop)
+    for number in range(steps):
+        batch = loop.batch(number)
+        change(number, batch)
+        incident = recorder.run(loop.step, batch)
+        assert incident is None, f"step {number}: {incident}"
+    return recorder
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: AttentionLoop("clip"),
+        lambda: ConvLoop(half=torch.float16, scale=2.0**40),
+        lambda: ConvLoop("in place", half=torch.float16, scale=2.0**60),
+        lambda: RecurrentLoop("lstm", optimizer=torch.optim.RMSprop),
+    ],
+    ids=["masks of -inf", "calibration", "calibration and a batch written in place", "truncated through time"],
+)
+def test_honest_loops_stay_silent_and_end_in_the_same_bits(make):
+    loop, twin = make(), make()
+    silent(loop, 60)
+    recorded = loop.everything()
+    torch.manual_seed(7), np.random.seed(7), random.seed(7)
+    twin = make()
+    for number in range(60):
+        twin.step(twin.batch(number))
+    assert same(recorded, twin.everything())
+
+
+def test_missing_values_that_are_chosen_away_stay_silent_and_are_not_blamed():
+    """NaN stands for "not measured"; when something else breaks, it is not the cause."""
+    loop = AttentionLoop()
+    honest = loop.step
+
+    def step(batch: Any) -> Any:
+        return honest({**batch, "x": torch.where(batch["x"].isnan(), 0.0, batch["x"])})
+
+    def change(_: int, batch: Any) -> None:
+        batch["x"][2, 0] = NAN
+
+    loop.step = step
+    recorder = silent(loop, 12, change)
+    bad = loop.batch(12)
+    change(12, bad)
+    bad["temperature"][5] = 1e-5
+    incident = recorder.run(loop.step, bad)
+    assert incident is not None
+    assert (incident.cause, incident.rows) == ("log-of-zero", [5]), str(incident)
+
+
+def test_a_jump_of_the_learning_rate_as_in_a_schedule_and_a_jump_of_the_loss_stay_silent():
+    loop = RecurrentLoop(lr=1e-4)
+
+    def change(number: int, batch: Any) -> None:
+        if number == 30:
+            loop.optimizer.param_groups[0]["lr"] *= 10
+        if number > 50:
+            batch.y *= 1e3
+
+    silent(loop, 100, change)
+
+
+class Odd(nn.Module):
+    """Tied and frozen weights, a weight without gradient, one that is not contiguous, a buffer of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.out = nn.Embedding(10, 6), nn.Linear(6, 10, bias=False)
+        self.out.weight = self.embedding.weight
+        self.frozen, self.unused = nn.Linear(6, 6).requires_grad_(False), nn.Parameter(torch.ones(3))
+        self.turned = nn.Parameter(torch.randn(6, 6).t())
+        self.scattered = nn.Parameter(torch.randn(6, 12)[:, ::2])
+        self.register_buffer("seen", torch.zeros(10, dtype=torch.int64))
+        self.calls = 0
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.seen += torch.bincount(tokens.reshape(-1), minlength=10)
+        x = torch.tanh(self.frozen(self.embedding(tokens)) @ self.turned + self.scattered.sum(0))
+        return self.out(x)
+
+
+@dataclass
+class Text:
+    tokens: np.ndarray
+    weight: np.ndarray
+    names: list[str]
+
+
+class OddLoop(Loop):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Odd()
+        given = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adagrad(given, lr=0.05)
+        self.best = {"loss": torch.tensor(INF), "history": deque(maxlen=5), "seen": {"steps": 0}}
+        self.also = [self.best, np.random.default_rng(3)]
+
+    def batch(self, number: int) -> Text:
+        rng = np.random.default_rng(number)
+        return Text(rng.integers(0, 10, (6, 5)), np.ones(6, np.float32), ["a"] * 6)
+
+    def step(self, batch: Text) -> dict[str, Any]:
+        self.optimizer.zero_grad()
+        tokens = torch.from_numpy(batch.tokens)
+        logits = self.model(tokens[:, :-1])
+        each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").mean(1)
+        loss = (each * torch.from_numpy(batch.weight)).mean() + self.also[1].normal() * 0
+        loss.backward()
+        self.optimizer.step()
+        self.best["loss"] = torch.minimum(self.best["loss"], loss.detach())
+        self.best["history"].append(float(loss.detach()))
+        self.best["seen"]["steps"] += 1
+        return {"total": loss.detach()}
+
+
+def test_odd_models_and_batches_stay_silent_and_come_back_to_the_bit():
+    loop = OddLoop()
+    recorder = silent(loop, 100)
+    inner = loop.best["seen"]
+    bad = loop.batch(100)
+    bad.weight[4] = NAN
+    before, drawn = loop.everything(), loop.also[1].bit_generator.state
+    incident = recorder.run(loop.step, bad)
+    assert incident is not None
+    assert same(before, loop.everything())
+    assert loop.also[1].bit_generator.state == drawn
+    assert loop.best["seen"] is inner
+    assert (incident.cause, incident.rows, incident.evidence["fields"]) == ("batch-not-finite", [4], ["weight"])
+
+
+def test_a_gradient_that_no_scale_would_save_is_an_incident_under_a_scaler():
+    """The scaler would skip the step again and again; the row that does it is named instead."""
+    loop = ConvLoop("even", half=torch.float16)
+    recorder = silent(loop, 20)
+    bad = loop.batch(20)
+    bad[2][6] = 0.0
+    scale = loop.scaler.get_scale()
+    incident = recorder.run(loop.step, bad)
+    assert incident is not None
+    assert (incident.cause, incident.rows, incident.source) == ("zero-over-zero", [6], line("even")), str(incident)
+    assert loop.scaler.get_scale() == scale

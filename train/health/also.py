@@ -21,7 +21,11 @@ SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, Meth
 
 def batch_copy(batch: Any, old: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """Copies of a batch's leaves, in the memory of an older copy where it fits: fresh memory costs more."""
-    found = [leaf for _, leaf in leaves(batch)]
+    return copies_of([leaf for _, leaf in leaves(batch)], old)
+
+
+def copies_of(found: list[Any], old: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """(leaf, its copy)"""
     reusable = [kept for _, kept in old] if len(old) == len(found) else [None] * len(found)
     return [(leaf, _copy_of(leaf, kept)) for leaf, kept in zip(found, reusable, strict=True)]
 
@@ -37,8 +41,10 @@ def _copy_of(leaf: Any, into: Any) -> Any:
 
 
 def write(leaf: Any, kept: Any) -> None:
+    """Numbers back into the leaf that they were copied from."""
     if isinstance(leaf, Tensor):
-        leaf.detach().copy_(kept)
+        with torch.no_grad():
+            leaf.copy_(kept)
     elif leaf.flags.writeable:
         leaf[...] = kept
 

@@ -196,6 +196,8 @@ def _verdict(found: Diagnosis, watch: Watch, birth: Birth, exact: bool) -> Incid
         "forward_op": watch.forward_name(op),
         "spread": watch.spread(op.index),
     }
+    if birth.origin == "op" and len(op.rows) == watch.rows.size_at(op.index):
+        op.rows = []  # every row alike: it is not the rows
     name = op.node if op.phase == "backward" and op.node else op.name
     causal = found.number
     return Incident(
@@ -347,41 +349,30 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
             incident.notes.append(
                 f"at step {burst} the weights moved by {at.update:.4g}, a hundred times as far as before"
             )
+        if _was_transient(found, burst):
+            cause = "not-reproducible"
+            incident.cause, incident.plane, incident.fix = cause, CAUSES[cause].plane, CAUSES[cause].fix
+            incident.rows, incident.replay = [], "not reproducible"
+            finite = _redo_from(found, burst, [])
+            incident.counterfactual = {"repair": f"the steps from {burst} on once more", "finite": finite}
+            incident.notes.append(f"step {burst} run again ended in other numbers; the fault as it shows is exact")
 
 
 def _redo_from(found: Diagnosis, step: int, rates: list[float]) -> bool | None:
     """Whether the steps from this one on end well at these learning rates; None when it is no longer kept."""
-    flight = found.flight
-    steps = [s for s in flight.history.steps if s.step >= step]
-    if any(s.snapshot is None for s in steps):
-        return None
-    groups = [g for o in flight.optimizers for g in o.param_groups]
-    first = steps[0].snapshot if steps else found.before
-    assert first is not None
-    flight.keeper.put_back(first)
-    handles = [o.register_step_pre_hook(lambda *_: _set_rates(groups, rates)) for o in flight.optimizers]
-    try:
-        for one in [*steps, None]:
-            snapshot, batch = (found.before, found.batch) if one is None else (one.snapshot, one.batch)
-            assert snapshot is not None
-            for leaf, kept in snapshot.batch:
-                leaf.detach().copy_(kept) if isinstance(leaf, Tensor) else leaf.__setitem__(..., kept)
-            try:
-                value = found.step(batch)
-            except Exception:
-                return False
-            if flight.look(snapshot, value, None).harm - {"batch"}:
-                return False
-        return True
-    finally:
-        for handle in handles:
-            handle.remove()
+    steps = [(s.snapshot, s.batch) for s in found.flight.history.steps if s.step >= step]
+    return found.flight.redo(found.step, [*steps, (found.before, found.batch)], rates)
 
 
-def _set_rates(groups: list[dict[str, Any]], rates: list[float]) -> None:
-    for group, rate in zip(groups, rates, strict=True):
-        if rate > 0 and not float(group["lr"]) <= 100 * rate:  # NaN too
-            group["lr"] = rate
+def _was_transient(found: Diagnosis, step: int) -> bool:
+    """Whether an earlier step, run again, ends in other numbers than it did then."""
+    kept = [s for s in found.flight.history.steps if s.step >= step]
+    after = kept[1].snapshot if len(kept) > 1 else found.before
+    if after is None or not found.flight.redo(found.step, [(kept[0].snapshot, kept[0].batch)], []):
+        return False
+    now = found.flight.keeper.layout()
+    copies = now.copied() if now is after.layout else None
+    return copies is not None and not all(same_bits(copies[key], after.copies[key]) for key in copies)
 
 
 def _try_repair(found: Diagnosis, incident: Incident) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from az.train.health.also import same_bits
+from az.train.health.also import copies_of, same_bits, write
 from az.train.health.history import History, norms
 from az.train.health.state import Held, Keeper, Snapshot
 
@@ -114,6 +114,41 @@ class Flight:
             if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
                 harm.add("batch")
             return Seen(harm, loss_number, update, weights)
+
+    def redo(
+        self, step: Callable[[Any], Any], steps: list[tuple[Snapshot | None, Any]], rates: list[float]
+    ) -> bool | None:
+        """Whether kept steps, run again in order, end well, the learning rates held near these; None: not kept.
+
+        What lies in the memory of the old batches now is put back: a loader may have filled it with later ones.
+        """
+        snapshots = [snapshot for snapshot, _ in steps if snapshot is not None]
+        if len(snapshots) < len(steps):
+            return None
+        now = [one for snapshot in snapshots for one in copies_of([leaf for leaf, _ in snapshot.batch], [])]
+        self.keeper.put_back(snapshots[0])
+        handles = [o.register_step_pre_hook(lambda *_: self._hold_rates(rates)) for o in self.optimizers]
+        try:
+            for snapshot, (_, batch) in zip(snapshots, steps, strict=True):
+                for leaf, kept in snapshot.batch:
+                    write(leaf, kept)
+                value = step(batch)
+                if self.look(snapshot, value, None).harm - {"batch"}:
+                    return False
+            return True
+        except Exception:
+            return False
+        finally:
+            for handle in handles:
+                handle.remove()
+            for leaf, kept in now:
+                write(leaf, kept)
+
+    def _hold_rates(self, rates: list[float]) -> None:
+        groups = [group for o in self.optimizers for group in o.param_groups]
+        for group, rate in zip(groups, rates, strict=False):
+            if rate > 0 and not float(group["lr"]) <= 100 * rate:  # NaN too
+                group["lr"] = rate
 
     def _weights(self, layout: Any) -> list[tuple[Any, int, int]]:
         """Where the weights lie in flat copies: (group, first, last); they stand together in each."""

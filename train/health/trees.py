@@ -187,8 +187,15 @@ class Rows:
 
     def bad(self, tensor: Tensor, index: int) -> list[int]:
         """Rows in which a tensor of this operation holds a number that is none."""
-        part = self._part(tensor) or next(rows for first, rows in reversed(self._marks) if first <= index)
+        part = self._part(tensor) or self._at(index)
         return [part[i] for i in bad_rows(tensor, len(part), self.time_first)]
+
+    def size_at(self, index: int) -> int:
+        """How many rows an operation works on."""
+        return len(self._at(index))
+
+    def _at(self, index: int) -> list[int]:
+        return next(rows for first, rows in reversed(self._marks) if first <= index)
 
     def _part(self, tensor: Tensor) -> list[int] | None:
         """The rows of a view of the batch, told by where it lies in memory."""
