@@ -222,6 +222,29 @@ def bench(
 
 
 @app.command()
+def doctor(
+    target: Annotated[str, typer.Argument(metavar="RUN|INCIDENT", help="A run, or RUN/health/incident-NNNN.")],
+    html: Annotated[Path | None, typer.Option(help="The page to write; of an incident: INCIDENT/page.html.")] = None,
+    no_replay: Annotated[bool, typer.Option("--no-replay", help="Only look: run nothing again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Explain an incident and run it again, or tell how a run is."""
+    from az.train.doctor import doctor as examine
+    from az.train.health.page_text import text_of
+
+    facts = examine(target, not no_replay, html, lambda text: print(text, file=sys.stderr))
+    _emit(as_json, facts, "" if as_json else text_of(facts, not _knows("▁█")))
+
+
+def _knows(text: str) -> bool:
+    """Whether stdout can show these characters."""
+    try:
+        return bool(text.encode(getattr(sys.stdout, "encoding", None) or "ascii"))
+    except UnicodeEncodeError:
+        return False
+
+
+@app.command()
 def play(
     game: Annotated[str, typer.Argument(help="See az games.")] = "connect4",
     model: Annotated[str | None, typer.Option(help="An ONNX file, a run, or a shipped model.")] = None,
