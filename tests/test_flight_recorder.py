@@ -242,9 +242,9 @@ RECURRENT = {
     "a length is 0": Fault(
         RecurrentLoop, put("length", 0, 6), "loss", "zero-over-zero", "loss", "aten::div", None, "error", [6]
     ),
-    "a root at 0 in the second half": Fault(
-        lambda: RecurrentLoop("root"), put("length", 0, 6), "loss", "zero-over-zero", "loss", "aten::div", None,
-        "error", [6],
+    "a length is 0 in the half whose loss is not returned": Fault(
+        lambda: RecurrentLoop("last"), put("length", 0, 1), "loss", "zero-over-zero", "loss", "aten::div", None,
+        "error", [1],
     ),
     "the learning rate is inf": Fault(
         lambda: RecurrentLoop(optimizer=torch.optim.SGD), rate(INF), "schedule", "learning-rate-not-finite",

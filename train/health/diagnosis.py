@@ -169,7 +169,8 @@ def _ends(found: Diagnosis, watch: Watch, harm: set[str]) -> set[int]:
     tensors += [one.tensor for one in keeper.layout().held if one.tensor.is_floating_point()]
     tensors += [one.tensor for one in keeper.gradients().held]
     tensors += [tensor for _, tensor in keeper.loose()]
-    ends = {watch.writer(t) for t in tensors if not bool(torch.isfinite(t.detach()).all())} - {-1}
+    ends = {watch.writer(t) for t in tensors if not bool(torch.isfinite(t.detach()).all())}
+    ends = (ends | watch.roots) - {-1}  # a loss that the step does not return, such as that of a part of the batch
     if "loss" in harm and not any(watch.ops[i].phase in ("forward", "loss", "data") for i in ends):
         early = [i for i, op in watch.ops.items() if op.bad_output and op.phase in ("forward", "loss", "data")]
         ends |= set(early[-1:])

@@ -151,7 +151,8 @@ def _by_operation(op: Op, inputs: list[Operand], results: list[Operand]) -> str:
     if name == "sqrt":
         return "root-of-negative"
     if name in DOMAIN:
-        big = name == "pow" and low > 0
+        huge = max((max(-o.low, o.high) for o in inputs if o.low is not None and o.high is not None), default=0.0)
+        big = name == "pow" and huge > 1 and not any(o.nans for o in results)  # a square of a negative number as well
         return "overflow" if big else "domain-error"
     if name in SOFTMAX:
         return (

@@ -136,6 +136,7 @@ class Watch(TorchDispatchMode):
         self.count = 0
         self.ops: dict[int, Op] = {}
         self.bad_root = False  # the number that backward began from was bad
+        self.roots: set[int] = set()  # the operations that wrote such numbers
         self.writers: dict[int, int] = {}  # memory → the operation that left something bad there
         self.half_peak = (0.0, "")  # largest share of the range of float16, and the module that reached it
         self._forward: dict[int, tuple[int, str, str, str]] = {}  # sequence number → operation
@@ -244,6 +245,7 @@ class Watch(TorchDispatchMode):
         self._phase = "backward"
         if self._last_ones is not None and is_bad(self._last_ones):
             self.bad_root = True
+            self.roots.add(self.writer(self._last_ones))
 
     def _judge(
         self,
