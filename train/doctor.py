@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +103,13 @@ def read_bundle(path: Path) -> Bundle:
         raise Refused(f"'{path}' is damaged: {error}.") from None
     incident, evidence = found.incident, found.incident.evidence
     lists = (incident.rows, incident.notes, evidence.get("text", []) if isinstance(evidence, dict) else None)
-    parts = [*evidence.get("operands", []), *evidence.get("spread", [])] if isinstance(evidence, dict) else [None]
+    parts: list[Any] = (
+        [evidence.get(name) or [] for name in ("operands", "spread")] if isinstance(evidence, dict) else []
+    )
     fine = (
-        all(isinstance(part, list) for part in lists)
-        and all(isinstance(part, dict) for part in (*parts, *found.origins, *found.timeline))
-        and all(isinstance(row, int) for row in incident.rows)
+        all(isinstance(part, list) for part in (*lists, *parts))
+        and all(isinstance(part, dict) for part in (*chain(*parts), *found.origins, *found.timeline))
+        and all(isinstance(row, int) for row in (*incident.rows, incident.first_bad_step, incident.causal_step))
         and isinstance(incident.counterfactual, dict | None)
         and all(isinstance(text, str) for text in (incident.cause, incident.phase, incident.plane, incident.fix))
     )

@@ -6,12 +6,11 @@ It opens with the answer. Whatever comes from a run is escaped; the page may loa
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from az.train.health.page_style import SCRIPT, STYLE
+from az.train.health.page_style import SCRIPT, STYLE, text
 from az.train.health.page_text import answer, file_line, incident_line, row_name, row_words
 from az.train.health.page_text import sentence as one_sentence
 from az.train.health.page_trends import svg_curve
@@ -19,7 +18,6 @@ from az.train.health.picture import Stop, picture, stops
 
 Facts = dict[str, Any]
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-UNPRINTABLE = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML cannot hold
 
 
 def section(head: str, body: str) -> str:
@@ -32,11 +30,6 @@ def table(heads: Iterable[Any], lines: Iterable[str]) -> str:
     top = "".join(f"<th>{text(head)}</th>" for head in heads)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="card wide"><table><tr>{top}</tr>{body}</table></div>'
-
-
-def text(value: Any) -> str:
-    """Anything as text of a page."""
-    return escape(UNPRINTABLE.sub("\ufffd", str(value)))
 
 
 def incident_page(facts: Facts) -> str:
@@ -96,7 +89,7 @@ def _way(facts: Facts, way: list[Stop]) -> str:
     """The picture, its buttons, and the same way in words."""
     items = []
     for stop in way:
-        words = f"{stop.phase}, {_name(stop.node)}"
+        words = stop.phase if stop.node == stop.phase else f"{stop.phase}, {_name(stop.node)}"
         ops = "; ".join(dict.fromkeys(filter(None, stop.ops)))
         items.append(
             f'<li data-node="{text(stop.node)}" data-words="{text(words)}">{text(words)}'

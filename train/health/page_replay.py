@@ -72,13 +72,15 @@ def _as_recorded(then: dict[str, Any], deterministic: bool) -> Iterator[None]:
     random, flushed = torch.get_rng_state(), float(torch.tensor(1e-40) * 1.0) == 0.0
     wanted = then.get("threads")
     torch.set_num_threads(wanted if isinstance(wanted, int) and 0 < wanted <= 1024 else threads)
-    torch.use_deterministic_algorithms(deterministic)
+    if exact != deterministic:  # only then: the call takes seconds, for it imports torch's compiler
+        torch.use_deterministic_algorithms(deterministic)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(exact)
+        if exact != deterministic:
+            torch.use_deterministic_algorithms(exact)
         torch.set_flush_denormal(flushed)
         torch.set_rng_state(random)
 

@@ -1,5 +1,19 @@
 """What every page of the doctor carries in itself: its looks, and the few lines that step through the picture."""
 
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import Any
+
+UNPRINTABLE = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML cannot hold
+
+
+def text(value: Any) -> str:
+    """Anything as text of a page."""
+    return escape(UNPRINTABLE.sub("\ufffd", str(value)))
+
+
 STYLE = """
 :root { color-scheme: light dark; --back: #fbfaf8; --card: #fff; --ink: #1d1d1f; --soft: #5d5d66; --rule: #d9d6d0;
   --bad: #b3261e; --bad-back: #fbe3e0; --good: #1a6b3c; --line: #2b5fa8; --warn: #a15c00; }
@@ -75,7 +89,7 @@ SCRIPT = """
     timer = window.setInterval(function () { if (at === stops.length - 1) { stop(); } else { show(at + 1); } }, 800);
   }
   const buttons = { first: function () { go(0); }, back: function () { go(at - 1); }, play: run,
-    next: function () { go(at + 1); }, last: function () { go(stops.length - 1); } };
+    next: function () { go(at === stops.length - 1 ? 0 : at + 1); }, last: function () { go(stops.length - 1); } };
   Object.keys(buttons).forEach(function (name) { document.getElementById(name).onclick = buttons[name]; });
   const keys = { ArrowLeft: 'back', ArrowRight: 'next', Home: 'first', End: 'last' };
   document.addEventListener('keydown', function (event) {
@@ -83,6 +97,6 @@ SCRIPT = """
     if (plain ? keys[event.key] : false) { event.preventDefault(); buttons[keys[event.key]](); }
   });
   document.getElementById('controls').hidden = false;
-  show(0);
+  show(at);
 }());
 """

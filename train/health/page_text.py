@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from az.train.health.page_trends import trend_lines
 
 Facts = dict[str, Any]
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey instead of showing it
 BOARDS = 3  # that are drawn
 INCIDENTS = 40  # that are listed
 
 
 def text_of(facts: Facts, plain: bool = False) -> str:
     """What `az doctor` prints. plain: the terminal knows no block elements."""
-    return "\n".join(run_lines(facts, plain) if facts["kind"] == "run" else incident_lines(facts, plain))
+    lines = run_lines(facts, plain) if facts["kind"] == "run" else incident_lines(facts, plain)
+    return CONTROL.sub("\ufffd", "\n".join(lines))
 
 
 # -- an incident -------------------------------------------------------------------------------------------------
@@ -153,7 +156,7 @@ def run_lines(facts: Facts, plain: bool) -> list[str]:
     if count:
         lines += [f"Look at one: az doctor {facts['incidents'][-1]['folder']}", ""]
     if facts["signs"]:
-        lines.append(f"  {'early sign':<17}{'last':>10}  {'range':<20}")
+        lines.append(f"  {'early sign':<17}{'last':>10}  least to greatest")
         lines += trend_lines(facts["signs"], plain)
     else:
         lines.append("The log has no early signs yet: they are written every 20 steps.")

@@ -139,6 +139,8 @@ def svg_curve(trend: dict[str, Any], width: int = 320, height: int = 92) -> str:
         y = place(first, threshold)[1]
         parts.append(f'<line class="threshold" x1="8" x2="{width - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="mark" x="{width - 8}" y="{max(9.0, y - 3):.1f}">warns above {threshold:g}</text>')
+    elif threshold is not None:
+        parts.append(f'<text class="mark" x="{width - 8}" y="9">warns above {threshold:g} ↑</text>')
     parts.append(f'<polyline class="line" points="{way}"/>')
     parts.append(f'<circle class="end" cx="{end[0]:.1f}" cy="{end[1]:.1f}" r="2.6"/>')
     parts.append(f'<text class="axis" x="8" y="{height - 4}">step {first}{" · log scale" if logs else ""}</text>')

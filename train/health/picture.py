@@ -6,8 +6,9 @@ Forward runs left to right in the upper lane, backward right to left in the lowe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
+
+from az.train.health.page_style import text
 
 COLUMN, BOX, TALL = 104, 84, 40  # width of a column, of a box, its height
 FORWARD, BACKWARD, BELOW = 74, 204, 306  # the middles of the lanes
@@ -53,8 +54,8 @@ def stops(facts: dict[str, Any]) -> list[Stop]:
         if before != node:
             made.append(Stop(node, phase))
         made[-1].ops.append(": ".join(filter(None, (module, str(part.get("op") or "")))))
-    if facts["phase"] == "buffers" and made[-1].node != "buffers":
-        made.append(Stop("buffers", "buffers", ["the running averages"]))
+    if facts["phase"] == "buffers" and made[0].node != "buffers":  # the same operation wrote them
+        made.insert(1, Stop("buffers", "buffers", ["the running averages"]))
     return made
 
 
@@ -96,7 +97,7 @@ def picture(facts: dict[str, Any], way: list[Stop]) -> str:
     label = f"The training step; the bad number went through {len(way)} places, from {way[0].node} to {way[-1].node}."
     parts = [
         f'<svg id="picture" viewBox="0 0 {width} 344" width="{width}" height="344" role="img"'
-        f' aria-label="{escape(label)}">',
+        f' aria-label="{text(label)}">',
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path class="tip" d="M0 0L8 4L0 8z"/></marker></defs>',
         '<text class="lane" x="12" y="20">forward →</text>',
@@ -137,7 +138,7 @@ def _edge(a: Node, b: Node) -> str:
         way = 1 if b.x > a.x else -1
         ends = (a.x + way * BOX / 2, a.y, b.x - way * (BOX / 2 + 2), b.y)
     x1, y1, x2, y2 = ends
-    names = f'data-from="{escape(a.name)}" data-to="{escape(b.name)}"'
+    names = f'data-from="{text(a.name)}" data-to="{text(b.name)}"'
     return f'<line class="edge" {names} x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
@@ -145,9 +146,9 @@ def _box(node: Node, number: int | None, born: bool) -> str:
     kind = "node" + (" reached" if number else "") + (" born" if born else "")
     x, y = node.x - BOX / 2, node.y - TALL / 2
     parts = [
-        f'<g class="{kind}" data-node="{escape(node.name)}"><title>{escape(node.name)}</title>',
+        f'<g class="{kind}" data-node="{text(node.name)}"><title>{text(node.name)}</title>',
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{BOX}" height="{TALL}" rx="6"/>',
-        f'<text x="{node.x:.1f}" y="{node.y + (9 if born else 4):.1f}">{escape(node.label)}</text>',
+        f'<text x="{node.x:.1f}" y="{node.y + (9 if born else 4):.1f}">{text(node.label)}</text>',
     ]
     if born:
         parts.append(f'<text class="birth" x="{node.x:.1f}" y="{node.y - 6:.1f}">born here</text>')
