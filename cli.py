@@ -245,6 +245,34 @@ def _knows(text: str) -> bool:
 
 
 @app.command()
+def drill(
+    seeds: Annotated[int, typer.Option(help="Seeds of every fault; each strikes somewhere else.")] = 2,
+    only: Annotated[str | None, typer.Option(help="Faults, such as D01,D21.")] = None,
+    controls: Annotated[bool, typer.Option(help="Fly the controls too, which must stay silent.")] = True,
+    clean_steps: Annotated[int, typer.Option(help="Steps of the run without a fault.")] = 300,
+    as_json: Json = False,
+) -> None:
+    """Put known faults into short runs and see whether each is stopped, named and undone."""
+    from az.export.drill_command import HEAD, answer, drill_command, summary
+
+    _within(seeds, 1, 10_000, "--seeds")
+    _within(clean_steps, 1, 10**7, "--clean-steps")
+    if not as_json:
+        print(HEAD)
+    names = [name.strip() for name in only.split(",")] if only is not None else []
+    values = drill_command(
+        seeds,
+        names,
+        controls,
+        clean_steps,
+        lambda text: print(text, flush=True, file=sys.stderr if as_json else sys.stdout),
+    )
+    _emit(as_json, values, "" if as_json else summary(values))
+    if not answer(values):
+        raise typer.Exit(1)
+
+
+@app.command()
 def play(
     game: Annotated[str, typer.Argument(help="See az games.")] = "connect4",
     model: Annotated[str | None, typer.Option(help="An ONNX file, a run, or a shipped model.")] = None,

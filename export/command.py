@@ -74,7 +74,7 @@ def _try_out(config: RunConfig) -> None:
     game = load_game(config.game)
     if config.arena.games:
         make_player(config.arena.opponent, game, config.arena.simulations)
-    from az.train.run import device_of  # torch, which takes seconds to import, only from here on
+    from az.train.process import device_of  # torch, which takes seconds to import, only from here on
 
     device_of(config)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -108,6 +109,8 @@ class Pilot:
         if config.optimizer != "adam" or not steps:
             return None
         beta1, beta2 = self.learner.optimizer.param_groups[0]["betas"]
+        if beta1 >= math.sqrt(beta2):
+            return None  # the bound does not hold
         reach = max(1.0, (1 - beta1) / math.sqrt(1 - beta2)) * 1.1
         count = sum(p.numel() for p in self.learner.parameters)
         moved, most = steps[-1].update, config.learning_rate * reach * math.sqrt(count)
@@ -118,7 +121,7 @@ class Pilot:
     def _undone(
         self, metrics: StepMetrics, fly: Callable[[Batch], StepMetrics], batch: Batch, moved: float, most: float
     ) -> Incident:
-        number, rate = metrics.step - 1, self.config.learner.learning_rate
+        begun, number, rate = time.perf_counter(), metrics.step - 1, self.config.learner.learning_rate
         keeper = self.recorder.flight.keeper
         ended = [p.detach().clone() for p in self.learner.parameters]
         self.recorder.rewind(number)
@@ -138,7 +141,7 @@ class Pilot:
             CAUSES[cause].plane, cause, "optimizer", "aten::_fused_adam_", None, None, [], number, number,
             "bit-exact" if exact else "not reproducible",
             {"text": [text, f"learning rate of the step: {used:g}"], "moved": moved, "most": most, "rate": used},
-            CAUSES[cause].fix, fixed,
+            CAUSES[cause].fix, fixed, time.perf_counter() - begun,
         )  # fmt: skip
 
     # -- after a fault ----------------------------------------------------------------------------------------------

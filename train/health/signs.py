@@ -34,7 +34,7 @@ SIGNS = (
     Sign("max_logit", 30.0, 88.0, "the logits grow: exp() of a float32 overflows beyond 88"),
     Sign("max_pre_tanh", 8.0, None, "the value head is saturated: tanh is 1 in float32 beyond 9, its gradient 0"),
     Sign("grad_norm_ratio", 20.0, None, "the gradient is many times its usual size", looks=1),
-    Sign("activation_share", 0.05, 1.0, "the largest activation nears the end of float16 (65504)"),
+    Sign("activation_share", 0.02, 1.0, "the largest activation nears the end of float16 (65504)"),
     Sign("weight_drift", 0.7, None, "the weights grow: this much of log|W| in a thousand steps"),
     Sign("moment_ratio", 12.0, None, "gradients dwarf the optimizer's second moment: RMS of g/sqrt(v)", looks=1),
     Sign("moment_decay", 6.0, None, "the optimizer's second moment has decayed by so many powers of ten"),

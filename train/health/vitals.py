@@ -34,7 +34,7 @@ class Vitals:
         values |= self._moments()
         if self.norms:
             values |= self._averages()
-        if loss is not None and self._looks % self.costly_every == 0:
+        if loss is not None and (self._looks < 3 or self._looks % self.costly_every == 0):
             values |= self._modes(step, loss)
         self._looks += 1
         return {name: value for name, value in values.items() if value is not None}
