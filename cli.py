@@ -26,6 +26,9 @@ TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "fil
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
 MAX_SEED = 2**63 - 1
 Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
+OnIncident = Annotated[
+    str | None, typer.Option(help="stop or recover (the default), when a number goes bad: docs/health.md.")
+]
 Precision = Annotated[
     str | None,
     typer.Option(help="fp32, int8, or auto: int8 for self-play where the CPU is made for it and the model has it."),
@@ -41,8 +44,10 @@ def _within(value: int, low: int, high: int, option: str) -> None:
         raise WrongRequest(f"{option} is {value}: it must lie between {low} and {high}.")
 
 
-def _with_precision(settings: list[str] | None, precision: str | None) -> list[str]:
-    return [*(settings or []), *([] if precision is None else [f"selfplay.precision={precision}"])]
+def _with(settings: list[str] | None, **options: str | None) -> list[str]:
+    """The settings, and those options that were given, under the names that they have there."""
+    names = {"precision": "selfplay.precision", "on_incident": "health.on_incident"}
+    return [*(settings or []), *(f"{names[name]}={value}" for name, value in options.items() if value is not None)]
 
 
 @app.command()
@@ -119,12 +124,14 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Minutes of training.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     precision: Precision = None,
+    on_incident: OnIncident = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as learner.batch=512.")] = None,
 ) -> None:
     """Train a network from zero."""
     from az.export.command import new_run
 
-    new_run(game, run, preset, seed, deterministic, minutes, steps, _with_precision(settings, precision))
+    settings = _with(settings, precision=precision, on_incident=on_incident)
+    new_run(game, run, preset, seed, deterministic, minutes, steps, settings)
 
 
 @app.command()
@@ -133,12 +140,13 @@ def resume(
     minutes: Annotated[float | None, typer.Option(help="Minutes of training in all, those before included.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps in all, those before included.")] = None,
     precision: Precision = None,
+    on_incident: OnIncident = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, from now on.")] = None,
 ) -> None:
     """Go on with a run from its last checkpoint."""
     from az.export.command import resume_run
 
-    resume_run(run, minutes, steps, _with_precision(settings, precision))
+    resume_run(run, minutes, steps, _with(settings, precision=precision, on_incident=on_incident))
 
 
 @app.command()
@@ -163,7 +171,7 @@ def selfplay(
         _within(value, 1, high, option)
     _within(seed, 0, MAX_SEED, "--seed")
     values = selfplay_command(
-        model, games, seed, out, threads, batch, sims, _with_precision(settings, precision), as_json
+        model, games, seed, out, threads, batch, sims, _with(settings, precision=precision), as_json
     )
     text = "{games} games, {rows} rows, {seconds:.1f} s, {simulations_per_s:,.0f} simulations a second → {out}"
     _emit(as_json, values, text.format(**values))

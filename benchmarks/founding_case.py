@@ -1,0 +1,72 @@
+"""The founding case from its end: its faults put back into a run of preset `seed` on checkers, and what az says.
+
+    python benchmarks/founding_case.py
+
+Two runs. In the first the training step is the one that was posted: policy and value loss alone, no L2, and
+batch-norm averages that are left out of the step. In the second the policy loss of one step is written by hand as the
+paper writes it, -sum pi log p, with logits as sharp as they become after millions of moves.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from az.export import drill_steps
+from az.export.drill import Flight, fly, temporary
+from az.train.config import RunConfig, with_settings
+from az.train.learner import Learner
+from az.train.presets import preset
+
+SETTINGS = (
+    "deterministic=true", "minutes=0", "steps=24", "games_per_turn=16", "steps_per_turn=8", "replay.min_rows=512",
+    "replay.window_start=512", "selfplay.simulations=16", "selfplay.fast_simulations=16", "arena.games=0",
+)  # fmt: skip
+
+
+def config(*more: str) -> RunConfig:
+    """Preset `seed` on checkers, with little self-play: the step is what this is about."""
+    return with_settings(preset("checkers", "seed"), [*SETTINGS, *more])
+
+
+def as_posted() -> Any:
+    """A learner whose step leaves out L2 and the averages."""
+    build = Learner.__init__
+
+    def made(self: Any, *arguments: Any, **more: Any) -> None:
+        build(self, *arguments, **more)
+        self.kernels = [torch.zeros(1)]
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.0
+
+    return patch.object(Learner, "__init__", made)
+
+
+def main() -> None:
+    """Fly both and print what was said, with seconds."""
+    with temporary() as root:
+        print("# the step as it was posted")
+        begun = time.perf_counter()
+        with as_posted():
+            flight = fly(Flight(0), config(), root / "posted", nullcontext())
+        print("\n".join(text for text in flight.said if text.startswith("before training")))
+        print(f"stopped: {flight.stopped}")
+        print(f"steps made: {flight.steps}; {time.perf_counter() - begun:.0f} s with self-play of the first rows")
+        print("\n# -sum pi log p by hand, sharp logits, batch 1024")
+        flight = Flight(0)
+        fault = next(fault for fault in drill_steps.FAULTS if fault.id == "D10")
+        fly(flight, config(), root / "by-hand", fault.inject(flight, random.Random(0)))
+        for _, incident in flight.incidents:
+            print(incident)
+            print(f"from detection to verdict: {incident.seconds:.1f} s; steps made in all: {flight.steps}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The drill in small: a bad file, a bad step and a refused model through the command; what the run does about it."""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from run_tools import run_az
+
+from az.export import drill_files, drill_steps
+from az.export.drill import Drill, Fault, Flight, config_of, fly
+from az.export.drill_command import NAMES
+from az.train import learner as learners
+from az.train.health import bundle
+
+FAULTS: dict[str, Fault] = {fault.id: fault for fault in (*drill_files.FAULTS, *drill_steps.FAULTS)}
+
+FIELDS = {"id", "seed", "detected", "before_damage", "cause_exact", "recovery_equal", "seconds"}
+
+
+def test_the_drill_has_every_fault_of_the_list() -> None:
+    listed = {f"D{n:02}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 18, 20, 21, 24, 27, 28)}
+    assert listed <= set(NAMES)
+
+
+def test_the_command_says_what_it_found_as_json(tmp_path: Path) -> None:
+    done = run_az(tmp_path, "drill", "--seeds", 1, "--only", "D01,D09,D27", "--no-controls", "--json")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert [row["id"] for row in values["faults"]] == ["D01", "D09", "D27"]
+    for row in values["faults"]:
+        assert row.keys() >= FIELDS
+        assert row["detected"]
+        assert row["before_damage"]
+        assert row["cause_exact"]
+        assert row["recovery_equal"]
+    assert values["controls"] == []
+
+
+def test_an_unknown_fault_is_refused(tmp_path: Path) -> None:
+    done = run_az(tmp_path, "drill", "--only", "D99")
+    assert done.returncode == 2
+    assert "there is no fault 'D99'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("seed", "name"), [(3, "D12"), (4, "D21"), (5, "D07")])
+def test_faults_at_other_places(tmp_path: Path, seed: int, name: str) -> None:
+    row = Drill(tmp_path).row(FAULTS[name], seed)
+    assert (row.detected, row.before_damage, row.cause_exact, row.recovery_equal) == (True, True, True, True)
+
+
+def test_policy_stop_stops_with_the_state_of_before(tmp_path: Path) -> None:
+    config = config_of(2, 24, ("health.on_incident=stop",))
+    flight = Flight(2)
+    fly(flight, config, tmp_path / "run", FAULTS["D10"].inject(flight, random.Random(1)))
+    assert "stopped at an incident, as asked" in flight.stopped
+    assert flight.steps == flight.truth["step"]
+    found = bundle.read(flight.incidents[0][0])
+    assert found.incident.cause == "log-of-zero"
+    assert found.state is not None
+    assert found.state.step == flight.truth["step"]
+    assert found.batch is not None
+
+
+def test_the_same_cause_three_times_stops_the_run(tmp_path: Path) -> None:
+    original = learners.data_losses
+
+    def losses(*arguments):
+        policy, value, logs = original(*arguments)
+        return policy / (policy - policy), value, logs  # for good: nobody mends it
+
+    flight = Flight(1)
+    with patch.object(learners, "data_losses", losses):
+        fly(flight, config_of(1, 24, ("health.preflight=off",)), tmp_path / "run", nullcontext())
+    assert "was met 3 times" in flight.stopped
+    assert flight.steps == 0
+    assert len(flight.incidents) == 3
+    assert {incident.cause for _, incident in flight.incidents} == {"division-by-zero"}
+
+
+def test_twins_are_shared_where_they_are_the_same_run(tmp_path: Path) -> None:
+    drill = Drill(tmp_path)
+    for name in ("D09", "D10"):
+        assert drill.row(FAULTS[name], 0).recovery_equal
+    assert len(drill._twins) == 1

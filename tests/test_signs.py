@@ -1,0 +1,74 @@
+"""Early signs warn once, in time, and only when a number stays beyond its threshold."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from az.train.health.signs import SIGNS, Signs
+from az.train.health.vitals import Vitals
+
+
+def test_a_growing_number_warns_once_and_says_when_it_will_overflow() -> None:
+    signs, warnings = Signs(), []
+    for look in range(40):
+        warnings += signs.look(look * 20, {"max_logit": 2.0 * 1.1**look})
+    assert [w.sign for w in warnings] == ["max_logit"]
+    # 2 · 1.1^k passes 30 at k = 29 (look 580), warns at the third look beyond, and reaches 88 at k = 39.7 (step 794)
+    assert (warnings[0].since, warnings[0].step) == (580, 620)
+    assert warnings[0].expected == pytest.approx(794, abs=4)
+    assert "step 79" in str(warnings[0])
+
+
+def test_one_look_beyond_the_threshold_is_no_warning() -> None:
+    signs = Signs()
+    values = [5.0, 45.0, 5.0, 45.0, 45.0, 5.0] * 20
+    assert not [w for step, v in enumerate(values) for w in signs.look(step, {"max_logit": v})]
+
+
+def test_it_warns_again_only_after_it_was_well_below() -> None:
+    def warned(values: list[float]) -> int:
+        signs = Signs()
+        return len([w for step, v in enumerate(values) for w in signs.look(step, {"max_logit": v})])
+
+    assert warned([45.0] * 5 + [29.0] * 5 + [45.0] * 5) == 1
+    assert warned([45.0] * 5 + [5.0] * 5 + [45.0] * 5) == 2
+
+
+def test_a_number_that_is_none_does_not_blind_the_history() -> None:
+    signs = Signs()
+    signs.look(0, {"max_logit": math.nan})
+    warnings = [w for step in range(1, 5) for w in signs.look(step, {"max_logit": 45.0})]
+    assert len(warnings) == 1
+    vitals = Vitals(nn.Linear(2, 2), torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1))
+    for step in range(30):
+        vitals.look(step, 1.0 if step != 10 else math.nan)
+    assert vitals.look(31, 50.0)["grad_norm_ratio"] == 50.0
+
+
+def test_every_sign_has_a_threshold_below_its_limit() -> None:
+    assert len({sign.name for sign in SIGNS}) == len(SIGNS)
+    for sign in SIGNS:
+        assert sign.warn > 0
+        assert sign.limit is None or sign.warn < sign.limit
+
+
+def test_averages_that_stand_still_are_seen_and_looking_moves_nothing() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    vitals, x = Vitals(model, optimizer, costly_every=1), torch.randn(16, 4)
+    seen = []
+    for step in range(4):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+        if step == 2:
+            model.eval()  # from here on nothing moves the averages
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        seen.append(vitals.look(step, 1.0, lambda: float(model(x).square().mean().detach())))
+        assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert [values.get("averages_still") for values in seen] == [None, 0.0, 0.0, 1.0]
+    assert 0 < seen[0]["activation_share"] < 0.01
