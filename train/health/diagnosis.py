@@ -196,6 +196,7 @@ def _verdict(found: Diagnosis, watch: Watch, birth: Birth, exact: bool) -> Incid
         "wrote": op.wrote,
         "forward_op": watch.forward_name(op),
         "spread": watch.spread(op.index),
+        "end_digest": found.end.digest() if found.end is not None else None,
     }
     if birth.origin == "op" and len(op.rows) == watch.rows.size_at(op.index):
         op.rows = []  # every row alike: it is not the rows

@@ -101,8 +101,9 @@ def _compared(then: Incident, now: Incident | None, differs: dict[str, list[Any]
         text = f"same verdict on another machine: {other}"
         return {"verdict": "same verdict on another machine", "text": text, **made}
     numbers = json.loads(json.dumps(now.evidence.get("operands"))) == then.evidence.get("operands")
+    numbers = numbers and now.evidence.get("end_digest") == then.evidence.get("end_digest")
     if then.replay == now.replay == "bit-exact" and numbers:
-        text = "bit-exact: versions, processor and threads are those of then, and so are the verdict and its numbers"
+        text = "bit-exact: versions, processor and threads are those of then, and so are the verdict and the end state"
         return {"verdict": "bit-exact", "text": text, **made}
     return {"verdict": "same verdict", "text": "run again, the step fails in the same way with other numbers", **made}
 

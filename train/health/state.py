@@ -6,6 +6,7 @@ A copy is one `torch.cat` a dtype: a few hundred small tensors cost one call ins
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +127,15 @@ class Snapshot:
     extras: list[Callable[[], None]]  # each puts one thing of `also` back
     generators: Callable[[], None]
     batch: list[tuple[Any, Any]] = field(default_factory=list)  # (leaf, its copy)
+
+    def digest(self) -> str:
+        """SHA-256 of every number of the state, gradients too."""
+        digest = hashlib.sha256()
+        named = {f"{one.kind} {one.name}": piece for one, piece in self.layout.pieces(self.copies)}
+        # By name: an optimizer that was loaded keeps its tensors in another order.
+        for piece in (*(named[name] for name in sorted(named)), *self.grad_copies.values()):
+            digest.update(piece.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def bytes(self) -> int:
         """Memory of the copies."""
