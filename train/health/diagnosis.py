@@ -20,6 +20,7 @@ from az.train.health.trees import (
     as_tensor,
     bad_rows,
     far_rows,
+    is_finite,
     leaves,
     replaced_rows,
     rows_of,
@@ -169,7 +170,7 @@ def _ends(found: Diagnosis, watch: Watch, harm: set[str]) -> set[int]:
     tensors += [one.tensor for one in keeper.layout().held if one.tensor.is_floating_point()]
     tensors += [one.tensor for one in keeper.gradients().held]
     tensors += [tensor for _, tensor in keeper.loose()]
-    ends = {watch.writer(t) for t in tensors if not bool(torch.isfinite(t.detach()).all())}
+    ends = {watch.writer(t) for t in tensors if not is_finite(t)}
     ends = (ends | watch.roots) - {-1}  # a loss that the step does not return, such as that of a part of the batch
     if "loss" in harm and not any(watch.ops[i].phase in ("forward", "loss", "data") for i in ends):
         early = [i for i, op in watch.ops.items() if op.bad_output and op.phase in ("forward", "loss", "data")]
@@ -244,7 +245,7 @@ def _transient(found: Diagnosis) -> Incident:
     )
     assert found.end is not None
     bad = [f"{one.kind}: {one.name}" for one, piece in found.end.layout.pieces(found.end.copies)
-           if piece.is_floating_point() and not bool(torch.isfinite(piece).all())]  # fmt: skip
+           if not is_finite(piece)]  # fmt: skip
     text = [f"not finite after the step: {', '.join(sorted(found.harm))}", *([", ".join(bad[:6])] if bad else [])]
     return Incident(
         CAUSES[cause].plane, cause, phase, None, None, None, [], found.number, found.number, "not reproducible",
@@ -277,7 +278,7 @@ def _from_data(found: Diagnosis, incident: Incident, birth: Birth) -> None:
         fields, rows = [], set()
         for name, leaf in leaves(found.batch):
             tensor = as_tensor(leaf)
-            if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            if tensor is not None and not is_finite(tensor):
                 fields.append(measure(name, tensor))
                 rows |= set(bad_rows(tensor, count))
         incident.rows = sorted(rows) or incident.rows

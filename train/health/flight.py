@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from az.train.health.also import copies_of, same_bits, write
 from az.train.health.history import History, norms
 from az.train.health.state import Held, Keeper, Snapshot
+from az.train.health.trees import is_finite
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Flight:
         self.keeper = Keeper(model, self.optimizers, list(also))
         self.history = History(depth)
         self.meant: set[int] | None = None  # tensors of the state with infinities before the first step: masks
-        self._loosely_meant = {name for name, tensor in self.keeper.loose() if _bad(tensor)}
+        self._loosely_meant = {name for name, tensor in self.keeper.loose() if not is_finite(tensor)}
         self.changes_batch = False  # the step writes its own batch: a change of it says nothing
         self._after: dict[Any, Tensor] | None = None
         self._spans: tuple[Any, list[tuple[Any, int, int]]] | None = None
@@ -63,7 +64,7 @@ class Flight:
         return held + [tensor for name, tensor in self.keeper.loose() if name in self._loosely_meant]
 
     def _harmed(self, one: Held, piece: Tensor) -> bool:
-        if not _bad(piece):
+        if is_finite(piece):
             return False
         return id(one.tensor) not in (self.meant or ()) or bool(torch.isnan(piece).any())
 
@@ -71,14 +72,14 @@ class Flight:
         """Infinities are harm in an array; a single one is how people begin to look for a least number."""
         values = tensor.detach()
         meant = not values.ndim or name in self._loosely_meant
-        return bool(torch.isnan(values).any()) if meant else _bad(values)
+        return bool(torch.isnan(values).any()) if meant else not is_finite(values)
 
     def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
         """One reduction over all that the step may have written; exact only where that is not finite."""
         with torch.no_grad():
             if self.meant is None:
                 self.meant = {id(one.tensor) for one, piece in before.layout.pieces(before.copies)
-                              if one.fixed and _bad(piece) and not bool(torch.isnan(piece).any())}  # fmt: skip
+                              if one.fixed and not is_finite(piece) and not bool(torch.isnan(piece).any())}  # fmt: skip
             layout = self.keeper.layout()
             after = layout.copied(self._after if layout is before.layout else None)
             self._after = after
@@ -110,7 +111,7 @@ class Flight:
             if not all(math.isfinite(x) for x in told[: len(sums)]):
                 harm |= {one.kind for one, piece in layout.pieces(after) if self._harmed(one, piece)}
                 harm |= {"also" for name, tensor in loose if self._harmed_loosely(name, tensor)}
-                harm |= {"gradients" for view in grad_views if _bad(view)}
+                harm |= {"gradients" for view in grad_views if not is_finite(view)}
             if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
                 harm.add("batch")
             return Seen(harm, loss_number, update, weights)
@@ -181,7 +182,3 @@ def find_loss(value: Any) -> Tensor | float | None:
     if isinstance(value, tuple | list):
         return find_loss(value[0]) if value else None
     return find_loss(getattr(value, "loss", getattr(value, "total", None)))
-
-
-def _bad(piece: Tensor) -> bool:
-    return piece.is_floating_point() and not bool(torch.isfinite(piece).all())

@@ -153,6 +153,8 @@ class Keeper:
         self.tensors = [(f"also{i}", item) for i, item in enumerate(also) if isinstance(item, Tensor)]
         self.others = [item for item in also if not isinstance(item, nn.Module | Tensor | torch.optim.Optimizer)]
         self._layout: Layout | None = None
+        self._names: list[str] = []  # of the parameters whose ids are `_names_of`
+        self._names_of: list[int] = []
         self._key: list[int] = []
 
     def layout(self) -> Layout:
@@ -252,8 +254,12 @@ class Keeper:
 
     def gradients(self) -> Layout:
         """The gradients of now."""
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        held = [(names.get(id(p), ""), p.grad) for p in self.parameters()]
+        parameters = self.parameters()
+        key = [id(p) for p in parameters]
+        if key != self._names_of:
+            names = {id(p): name for name, p in self.model.named_parameters()}
+            self._names, self._names_of = [names.get(id(p), "") for p in parameters], key
+        held = [(n, p.grad) for n, p in zip(self._names, parameters, strict=True)]
         return Layout([Held("gradients", n, g) for n, g in held if g is not None and g.layout == torch.strided])
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from az.train.health.signs import BY_NAME
+
 Norm = nn.modules.batchnorm._BatchNorm
 
 
@@ -26,6 +28,7 @@ class Vitals:
         self._largest_moment: dict[int, float] = {}
         self._means: Tensor | None = None
         self._looks = 0
+        self._near = False  # a costly sign is halfway to its threshold: measure it at every look
 
     @torch.no_grad()
     def look(self, step: int, grad_norm: float, loss: Callable[[], float] | None = None) -> dict[str, float]:
@@ -34,8 +37,10 @@ class Vitals:
         values |= self._moments()
         if self.norms:
             values |= self._averages()
-        if loss is not None and (self._looks < 3 or self._looks % self.costly_every == 0):
-            values |= self._modes(step, loss)
+        if loss is not None and (self._near or self._looks < 3 or self._looks % self.costly_every == 0):
+            modes = self._modes(step, loss)
+            self._near = any(value > BY_NAME[name].warn / 2 for name, value in modes.items())
+            values |= modes
         self._looks += 1
         return {name: value for name, value in values.items() if value is not None}
 

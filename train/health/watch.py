@@ -6,6 +6,7 @@ same numbers, so the watched step ends in the same bits as the step that failed.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from az.train.health.trees import Rows
+from az.train.health.trees import Rows, is_finite
 
 _autograd: Any = torch.autograd  # _get_sequence_nr is used by torch's own profiler, and missing from the stubs
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -80,21 +81,24 @@ def measure(role: str, tensor: Tensor, name: str = "") -> Operand:
     values = tensor.detach()
     if values.is_complex():
         values = torch.view_as_real(values)
-    finite = torch.isfinite(values)
-    good = values[finite].float() if values.is_floating_point() else values.reshape(-1)
-    numbers = (float(good.min()), float(good.max())) if good.numel() and good.dtype != torch.bool else (None, None)
-    nans = int(torch.isnan(values).sum()) if values.is_floating_point() else 0
-    infs = int(torch.isinf(values).sum()) if values.is_floating_point() else 0
-    zeros = int((values == 0).sum()) if values.dtype != torch.bool else 0
+    low = high = None
+    nans = infs = 0
+    if values.numel() and values.dtype != torch.bool:
+        low, high = (float(x) for x in torch.aminmax(values))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            nans = int((values != values).sum())
+            finite = int(torch.isfinite(values).sum())
+            infs = values.numel() - finite - nans
+            low = float(torch.nan_to_num(values, math.inf, math.inf, math.inf).amin()) if finite else None
+            high = float(torch.nan_to_num(values, -math.inf, -math.inf, -math.inf).amax()) if finite else None
+    zeros = values.numel() - int(torch.count_nonzero(values)) if values.dtype != torch.bool else 0
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return Operand(role, tuple(tensor.shape), dtype, *numbers, nans, infs, zeros, name)
+    return Operand(role, tuple(tensor.shape), dtype, low, high, nans, infs, zeros, name)
 
 
 def is_bad(tensor: Tensor) -> bool:
     """Whether a tensor holds NaN or an infinity."""
-    if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
-        return False
-    return not bool(torch.isfinite(tensor.detach()).all())
+    return not is_finite(tensor)
 
 
 def user_line(skip: int = 1) -> tuple[str, bool]:
