@@ -25,6 +25,7 @@ from az.engine.jit import state_kernel
 
 FORMAT = "az-records"
 FORMAT_VERSION = 1
+SEAL = b"az-sha256:"
 SUM_TOLERANCE = 1e-3
 
 
@@ -126,7 +127,26 @@ def pack(game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str,
     text = json.dumps(header, separators=(",", ":"), sort_keys=True)
     file = io.BytesIO()
     np.savez_compressed(file, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # pyright: ignore
-    return file.getvalue()
+    return sealed(file.getvalue())
+
+
+def sealed(data: bytes) -> bytes:
+    """The container with a checksum over all its bytes in its comment: its own checksums leave some bytes out."""
+    comment = SEAL + hashlib.sha256(data).hexdigest().encode()
+    return data[:-2] + len(comment).to_bytes(2, "little") + comment
+
+
+def _check_seal(path: Path, data: bytes) -> None:
+    """Files of an az before there were seals have no comment at all; anything else must be a right seal."""
+    size = len(SEAL) + 64
+    length, comment = data[-size - 2 : -size], data[-size:]
+    if SEAL in data[-2 * size :]:
+        plain = data[: -size - 2] + b"\0\0"
+        right = SEAL + hashlib.sha256(plain).hexdigest().encode()
+        if (int.from_bytes(length, "little"), comment) != (size, right):
+            raise Refused(f"{path}: the checksum of the file does not match: it was changed after it was written.")
+    elif data[-22:-18] != b"PK\5\6":
+        raise Refused(f"{path}: the checksum at the end of the file is damaged: it was changed after it was written.")
 
 
 def write_records(path: Path, game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str, Any]) -> None:
@@ -145,9 +165,13 @@ def _digest(arrays: dict[str, NDArray[Any]]) -> str:
 def read_records(path: Path, game: Game) -> Records:
     """Read and verify one file. Raises Refused, naming the file and what is wrong with it."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        data = path.read_bytes()
+        _check_seal(path, data)
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             header = json.loads(bytes(file["header"]))
             arrays = {name: file[name] for name in ARRAYS}
+    except Refused:
+        raise
     except Exception as error:  # a damaged container raises whatever its reader trips over
         raise Refused(f"{path}: not a readable record file ({type(error).__name__}: {error}).") from None
     _check_header(path, game, header, arrays)

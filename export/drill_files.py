@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 
 from az.engine.game import ONGOING, Game, load_game
-from az.engine.records import ARRAYS, _digest
+from az.engine.records import ARRAYS, _digest, sealed
 from az.engine.selfplay import SelfplayBatch
 from az.export.drill import GAME, Fault, Flight
 from az.train import run as runs
@@ -48,7 +48,7 @@ def rewrite(path: Path, change: Callable[[Arrays], None]) -> None:
     data = io.BytesIO()
     text = json.dumps(header).encode()
     np.savez_compressed(data, header=np.frombuffer(text, np.uint8), **arrays)  # pyright: ignore[reportArgumentType]
-    path.write_bytes(data.getvalue())
+    path.write_bytes(sealed(data.getvalue()))
 
 
 def nan_target(spot: Spot) -> None:

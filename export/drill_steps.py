@@ -199,7 +199,7 @@ def poisoned_model(flight: Flight, places: random.Random) -> Iterator[None]:
         floats = [n for n, t in copied.state_dict().items() if t.is_floating_point()]
         name = places.choice(floats)
         tensor = copied.state_dict()[name]
-        tensor.view(-1)[places.randrange(tensor.numel())] = float("nan")
+        tensor[tuple(places.randrange(size) for size in tensor.shape)] = float("nan")
         flight.truth["tensor"] = name
         with patch.object(learner, "published", lambda: copied):
             return original(self, learner, replay, folder, model)
