@@ -1,4 +1,4 @@
-"""The faults of tests/test_flight_recorder.py under az's flight recorder and under what people use today.
+"""The faults of tests/foreign_faults.py under az's flight recorder and under what people use today.
 
     python benchmarks/health_others.py [--json]
 
@@ -33,9 +33,9 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from foreign_faults import ATTENTION, CONV, RECURRENT, Fault
 from foreign_loops import AttentionLoop, ConvLoop, Loop, RecurrentLoop, line, same
 from health_loops import GUARDS, Guard, Told, same_operation
-from test_flight_recorder import ATTENTION, CONV, RECURRENT, Fault
 
 AFTER, CONTROL_STEPS = 4, 60
 MARKS = {
