@@ -245,7 +245,7 @@ FAULTS = [
     Fault("D12", "where hides it forward, backward is NaN", "backward", ("gradient-at-singularity",), hidden_by_where,
           at("SqrtBackward0", "backward")),
     Fault("D20", "Adam's v decays, then a burst", "optimizer", ("second-moment-overflow",), burst,
-          at("adam", "optimizer"),
+          at("norm", "optimizer"),
           settings=(NO_L2, "learner.grad_clip=0"), steps=120, twin=faded, around=quick_moments, must_warn=True),
     Fault("D21", "a learning rate x 1e4 for one step", "schedule", ("learning-rate-spike",), rate_spike,
           lambda flight, incident: incident.causal_step == flight.truth["step"] and incident.replay == "bit-exact"),

@@ -152,8 +152,6 @@ class Learner:
             seen += [logits.abs().max(), before_tanh.abs().max()]
             numbers = torch.stack([number.detach() for number in seen]).tolist()
         named = dict(zip(FROM_DEVICE, numbers, strict=True))
-        if named["grad_norm"] == math.inf:  # perhaps only its squares are too large for float32
-            named["grad_norm"] = float(_norm(self._grads(), torch.float64))
         return StepMetrics(self.steps + 1, lr=learning_rate(config, self.steps, progress), **named)
 
     def _grads(self) -> list[Tensor]:
@@ -190,5 +188,5 @@ def make_optimizer(model: nn.Module, config: LearnerConfig) -> torch.optim.Optim
     return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
 
 
-def _norm(tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack(_torch._foreach_norm(tensors, 2, dtype=dtype)))
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.linalg.vector_norm(torch.stack(_torch._foreach_norm(tensors)))

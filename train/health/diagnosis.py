@@ -133,7 +133,8 @@ def diagnose(found: Diagnosis) -> Incident | None:
     exact = found.replay_is_exact()
     changed = any(not same_bits(leaf, kept) for leaf, kept in zip_ends(found))
     again = found.harmed_now()
-    bad_ops = {i for i, op in watch.ops.items() if op.bad_output}
+    # Fresh memory may hold anything until it is written: it is nobody's end.
+    bad_ops = [i for i, op in watch.ops.items() if op.bad_output and "empty" not in op.name]
     recurred = bool(again) or (error is not None and found.error is not None)
     if error is not None and found.error is None:
         return _unwatched(found, error)
@@ -144,7 +145,7 @@ def diagnose(found: Diagnosis) -> Incident | None:
     if not recurred:
         return _transient(found)
     loss = watch.bad_root or "loss" in again
-    birth = find_birth(watch, _ends(found, watch, again) or set(list(bad_ops)[-1:]), loss)
+    birth = find_birth(watch, _ends(found, watch, again, bad_ops) or set(bad_ops[-1:]), loss)
     if birth is None:
         return _transient(found)
     incident = _verdict(found, watch, birth, exact)
@@ -161,7 +162,7 @@ def zip_ends(found: Diagnosis) -> Iterator[tuple[Any, Any]]:
         yield leaf, kept
 
 
-def _ends(found: Diagnosis, watch: Watch, harm: set[str]) -> set[int]:
+def _ends(found: Diagnosis, watch: Watch, harm: set[str], bad_ops: list[int]) -> set[int]:
     """The operations that wrote what is bad after the replay."""
     keeper = found.flight.keeper
     tensors: list[Tensor] = []
@@ -173,7 +174,7 @@ def _ends(found: Diagnosis, watch: Watch, harm: set[str]) -> set[int]:
     ends = {watch.writer(t) for t in tensors if not is_finite(t)}
     ends = (ends | watch.roots) - {-1}  # a loss that the step does not return, such as that of a part of the batch
     if "loss" in harm and not any(watch.ops[i].phase in ("forward", "loss", "data") for i in ends):
-        early = [i for i, op in watch.ops.items() if op.bad_output and op.phase in ("forward", "loss", "data")]
+        early = [i for i in bad_ops if watch.ops[i].phase in ("forward", "loss", "data")]
         ends |= set(early[-1:])
     return ends
 
@@ -190,6 +191,8 @@ def _verdict(found: Diagnosis, watch: Watch, birth: Birth, exact: bool) -> Incid
         cause = "changed-outside-the-step"
     if op.phase == "optimizer":
         module = _owner(op.wrote)
+        if "norm" in op.name and any(one.name.startswith("exp_avg_sq") for one in found.flight.keeper.layout().held):
+            cause = "second-moment-overflow"  # a gradient whose square overflows, met at its norm first
     plane = CAUSES[cause].plane or (phase if phase != "data" else "forward")
     evidence: dict[str, Any] = {
         "operands": [operand.to_json() for operand in op.operands],
