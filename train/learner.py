@@ -115,6 +115,7 @@ class Learner:
 
     def step(self, batch: Batch, progress: float = 0.0) -> StepMetrics:
         """One optimiser step on a batch. Raises NonFinite, with nothing changed, when something is not finite."""
+        torch.set_flush_denormal(True)  # libraries loaded since may have changed it, and with it the bits
         self.model.train()
         _torch._foreach_copy_(self._kept, self.buffers)
         try:
