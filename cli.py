@@ -261,12 +261,10 @@ def drill(
     as_json: Json = False,
 ) -> None:
     """Put known faults into short runs and see whether each is stopped, named and undone."""
-    from az.export.drill_command import HEAD, answer, drill_command, summary
+    from az.export.drill_command import answer, drill_command, summary
 
     _within(seeds, 1, 10_000, "--seeds")
     _within(clean_steps, 1, 10**7, "--clean-steps")
-    if not as_json:
-        print(HEAD)
     names = [name.strip() for name in only.split(",")] if only is not None else []
     values = drill_command(
         seeds,

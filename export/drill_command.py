@@ -28,6 +28,7 @@ CONTROLS: dict[str, tuple[str, Callable[[Drill, int], bool]]] = {
     "honest jump": ("another learning rate, other rows", lambda _, __: drill_loops.honest_jump()),
     "only draws": ("a run whose every game is a draw", lambda drill, _: drill_loops.only_draws(drill)),
 }
+HEAD = f"{'fault':<6}{'seed':<5}{'detected':<10}{'in time':<9}{'cause':<7}{'equal':<7}{'s':<7}what was said"
 NAMES = sorted([*IN_RUNS, *ELSEWHERE])
 
 
@@ -43,6 +44,7 @@ def drill_command(
     unknown = [name for name in only if name not in NAMES]
     if unknown:
         raise WrongRequest(f"there is no fault '{unknown[0]}': the drill has {', '.join(NAMES)}.")
+    say(HEAD)
     begun, rows, found = time.perf_counter(), [], []
     with temporary() as root:
         drill = Drill(root)
@@ -78,9 +80,6 @@ def one(drill: Drill, name: str, seed: int) -> Row:
 
 def _flown(drill: Drill, name: str, seed: int) -> Row:
     return drill.row(IN_RUNS[name], seed) if name in IN_RUNS else ELSEWHERE[name][1](drill, seed)
-
-
-HEAD = f"{'fault':<6}{'seed':<5}{'detected':<10}{'in time':<9}{'cause':<7}{'equal':<7}{'s':<7}what was said"
 
 
 def line(row: Row) -> str:
