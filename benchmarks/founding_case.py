@@ -12,16 +12,10 @@ from __future__ import annotations
 import random
 import time
 from contextlib import nullcontext
-from typing import Any
-from unittest.mock import patch
 
-import torch
-from torch import nn
-
-from az.export import drill_steps
+from az.export import drill_loops, drill_steps
 from az.export.drill import Flight, fly, temporary
 from az.train.config import RunConfig, with_settings
-from az.train.learner import Learner
 from az.train.presets import preset
 
 SETTINGS = (
@@ -35,26 +29,12 @@ def config(*more: str) -> RunConfig:
     return with_settings(preset("checkers", "seed"), [*SETTINGS, *more])
 
 
-def as_posted() -> Any:
-    """A learner whose step leaves out L2 and the averages."""
-    build = Learner.__init__
-
-    def made(self: Any, *arguments: Any, **more: Any) -> None:
-        build(self, *arguments, **more)
-        self.kernels = [torch.zeros(1)]
-        for module in self.model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 0.0
-
-    return patch.object(Learner, "__init__", made)
-
-
 def main() -> None:
     """Fly both and print what was said, with seconds."""
     with temporary() as root:
         print("# the step as it was posted")
         begun = time.perf_counter()
-        with as_posted():
+        with drill_loops.as_posted():
             flight = fly(Flight(0), config(), root / "posted", nullcontext())
         print("\n".join(text for text in flight.said if text.startswith("before training")))
         print(f"stopped: {flight.stopped}")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from az.engine.errors import Refused
 from az.engine.onnx_bytes import OPEN_SEAL, SEAL, seal_digest
 from az.export.finite import Violation, first_non_finite
 from az.train.model import Network
@@ -116,7 +117,9 @@ def model_of(network: Network) -> onnx.ModelProto | Violation:
     _write(graph)
     lost = sorted(set(network.state_dict()) - graph.used)
     if lost:
-        raise NotImplementedError(f"the ONNX graph does not use {', '.join(lost)}")
+        raise Refused(
+            f"the ONNX graph does not use {', '.join(lost)}: write these layers into it (export/onnx_file.py)."
+        )
     if graph.violation is not None:
         return graph.violation
     floats = TensorProto.FLOAT

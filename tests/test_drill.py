@@ -15,6 +15,7 @@ from az.export import drill_files, drill_steps
 from az.export.drill import Drill, Fault, Flight, config_of, fly
 from az.export.drill_command import NAMES
 from az.train import learner as learners
+from az.train.config import LearnerConfig
 from az.train.health import bundle
 
 FAULTS: dict[str, Fault] = {fault.id: fault for fault in (*drill_files.FAULTS, *drill_steps.FAULTS)}
@@ -88,3 +89,21 @@ def test_twins_are_shared_where_they_are_the_same_run(tmp_path: Path) -> None:
     for name in ("D09", "D10"):
         assert drill.row(FAULTS[name], 0).recovery_equal
     assert len(drill._twins) == 1
+
+
+def test_a_fault_that_shows_later_is_undone_from_the_step_that_caused_it(tmp_path: Path) -> None:
+    """Under SGD nothing bounds a step: the spike shows one step later, and both are made again."""
+    config = config_of(6, 24, ("learner.optimizer=sgd", "learner.precision=fp32"))
+    original, flight, twin = learners.learning_rate, Flight(6), Flight(6)
+
+    def rate(of: LearnerConfig, number: int, progress: float) -> float:
+        return original(of, number, progress) * (1e30 if number == 13 and flight.clean() else 1.0)
+
+    with patch.object(learners, "learning_rate", rate):
+        fly(flight, config, tmp_path / "run", nullcontext())
+    fly(twin, config, tmp_path / "twin", nullcontext())
+    (_, incident), *more = flight.incidents
+    assert not more
+    assert (incident.cause, incident.causal_step) == ("learning-rate-spike", 13)
+    assert incident.first_bad_step > 13
+    assert flight.end == twin.end

@@ -190,7 +190,7 @@ def test_a_graph_that_computes_something_else_is_refused(network, tmp_path, monk
 
 def test_a_tensor_that_the_graph_forgets_is_an_error(network):
     network.register_parameter("spare", torch.nn.Parameter(torch.zeros(2)))
-    with pytest.raises(NotImplementedError, match="spare"):
+    with pytest.raises(Refused, match="spare"):
         model_of(network)
 
 

@@ -82,7 +82,7 @@ def test_a_jump_of_the_learning_rate_as_in_a_schedule_and_a_jump_of_the_loss_sta
         if number > 50:
             batch.y *= 1e3
 
-    silent(loop, 100, change)
+    assert silent(loop, 100, change).step == 100
 
 
 class Odd(nn.Module):

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from az.train.config import RunConfig
 from az.train.feed import Feed
 from az.train.health import FlightRecorder, Incident, bundle
 from az.train.health.causes import CAUSES
+from az.train.health.history import KEPT
 from az.train.health.preflight import Finding, preflight
 from az.train.health.signs import EarlyWarning, Signs
 from az.train.health.vitals import Vitals
@@ -32,6 +34,14 @@ SAME_CAUSE = 3  # times that one cause is met before the run stops
 SMALL_BATCH = 256  # rows of the batch on which training and evaluation mode are compared
 
 
+@dataclass
+class Moment:
+    """What the learning rate of a step hangs on, kept by the recorder: an earlier step run again has its own."""
+
+    number: int = 0
+    progress: float = 0.0
+
+
 class Pilot:
     """Flies the learner of a run. `step` returns None when the batch was given up."""
 
@@ -41,7 +51,9 @@ class Pilot:
     ) -> None:  # fmt: skip
         self.learner, self.game, self.config, self.folder, self.feed = learner, game, config, folder, feed
         self.say = say
-        also = [random] if learner.average is None else [random, learner.average]
+        self.random, self.moment = random, Moment()
+        self._progress: dict[int, float] = {}  # of the last steps
+        also = [random, self.moment, *([] if learner.average is None else [learner.average])]
         self.recorder = FlightRecorder(learner.model, learner.optimizer, also=also)
         self.signs, self.vitals = Signs(), Vitals(learner.model, learner.optimizer)
         self.met: Counter[str] = Counter()
@@ -61,6 +73,10 @@ class Pilot:
                 return found
             self.learner.steps = begun
             self._report(found, batch, progress)
+            if found.causal_step < begun and self._again_from(found.causal_step):
+                if self.learner.steps < begun:
+                    return None
+                continue
             if attempt == 1:
                 self.say(f"step {begun} failed twice: its batch is given up")
                 return None
@@ -77,18 +93,19 @@ class Pilot:
         bad = check_batch(batch)
         if bad:
             return self._bad_rows(bad)
-        number = self.learner.steps
-
-        def fly(rows: Batch) -> StepMetrics:
-            self.learner.steps = number  # a replay is the same step, with the same learning rate
-            return self.learner.step(rows, progress)
-
-        self.recorder.step = number
-        incident = self.recorder.run(fly, batch)
+        self.recorder.step = self.moment.number = self.learner.steps
+        self.moment.progress = self._progress[self.learner.steps] = progress
+        self._progress.pop(self.learner.steps - KEPT, None)
+        incident = self.recorder.run(self._fly, batch)
         if incident is None:
             metrics = self.recorder.value
-            return self._too_far(metrics, fly, batch) or metrics
+            return self._too_far(metrics, batch) or metrics
         return incident
+
+    def _fly(self, rows: Batch) -> StepMetrics:
+        self.learner.steps = self.moment.number
+        self.moment.number += 1
+        return self.learner.step(rows, self.moment.progress)
 
     def _bad_rows(self, bad: list[tuple[int, str, str]]) -> Incident:
         row, cause, field = bad[0]
@@ -100,7 +117,7 @@ class Pilot:
             notes=["found before the step: nothing was computed from it"],
         )  # fmt: skip
 
-    def _too_far(self, metrics: StepMetrics, fly: Callable[[Batch], StepMetrics], batch: Batch) -> Incident | None:
+    def _too_far(self, metrics: StepMetrics, batch: Batch) -> Incident | None:
         """A step that moved the weights farther than its optimizer can at the highest rate configured.
 
         Adam moves no weight by more than rate * max(1, (1 - beta1) / sqrt(1 - beta2)) a step (Kingma & Ba 2015, §2.1).
@@ -116,21 +133,19 @@ class Pilot:
         moved, most = steps[-1].update, config.learning_rate * reach * math.sqrt(count)
         if moved <= most:
             return None
-        return self._undone(metrics, fly, batch, moved, most)
+        return self._undone(metrics, batch, moved, most)
 
-    def _undone(
-        self, metrics: StepMetrics, fly: Callable[[Batch], StepMetrics], batch: Batch, moved: float, most: float
-    ) -> Incident:
+    def _undone(self, metrics: StepMetrics, batch: Batch, moved: float, most: float) -> Incident:
         begun, number, rate = time.perf_counter(), metrics.step - 1, self.config.learner.learning_rate
         keeper = self.recorder.flight.keeper
         ended = [p.detach().clone() for p in self.learner.parameters]
         self.recorder.rewind(number)
         before = keeper.take(batch)
-        fly(batch)
+        self._fly(batch)
         exact = all(torch.equal(a, b) for a, b in zip(ended, self.learner.parameters, strict=True))
         keeper.put_back(before)
         with _at_most(self.learner.optimizer, rate):
-            fly(batch)
+            self._fly(batch)
         finite = all(bool(torch.isfinite(p).all()) for p in self.learner.parameters)
         keeper.put_back(before)
         used = float(metrics.lr)
@@ -145,6 +160,26 @@ class Pilot:
         )  # fmt: skip
 
     # -- after a fault ----------------------------------------------------------------------------------------------
+
+    def _again_from(self, step: int) -> bool:
+        """Undo every step from this one on and make them again on the same batches; False where nothing was undone.
+
+        What is drawn next is what would have been drawn without the fault. A step that fails again is the last one.
+        """
+        kept = [s for s in self.recorder.flight.history.steps if s.step >= step]
+        drawn = self.random.bit_generator.state
+        if not kept or kept[0].step != step or not self.recorder.rewind(step):
+            return False
+        self.learner.steps = step
+        self.say(f"went back to step {step}, which caused it")
+        for one in kept:
+            ended = self._try(one.batch, self._progress[one.step])
+            if isinstance(ended, Incident):
+                self.learner.steps = one.step
+                self._report(ended, one.batch, self.moment.progress)
+                break
+        self.random.bit_generator.state = drawn
+        return True
 
     def _mended(self, batch: Batch, rows: list[int]) -> Batch | None:
         """The same batch, its bad rows read from their files again; None when a file itself is bad."""

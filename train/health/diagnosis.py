@@ -332,9 +332,8 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
         if usual and (finite := _redo_from(found, found.number, usual)) is not None:
             incident.counterfactual = {"repair": "the step at the usual learning rate", "finite": finite}
         return
-    spike = flight.history.rate_spike(rates, found.number)
-    if spike is not None:
-        step, usual = spike
+    spikes, usual = flight.history.rate_spikes(rates, found.number)
+    for step in spikes:  # the rate before this step may be the last one's, left there: then the last one explains it
         finite = _redo_from(found, step, usual)
         if finite is not False:
             incident.cause, incident.causal_step = "learning-rate-spike", step

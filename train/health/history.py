@@ -53,17 +53,18 @@ class History:
         """The numbers of a step, if they are still remembered."""
         return next((s for s in reversed(self.steps) if s.step == step), None)
 
-    def rate_spike(self, rates: list[float], step: int, within: int = 16) -> tuple[int, list[float]] | None:
-        """(step, its neighbours' rates) of the last step whose learning rate stood out a hundredfold."""
+    def rate_spikes(self, rates: list[float], step: int, within: int = 16) -> tuple[list[int], list[float]]:
+        """The last steps whose learning rate stood out a hundredfold, the newest first; their neighbours' rates."""
         recent = [*list(self.steps)[-within:], Step(step, rates, 0.0, 0.0, None)]
         before = [s.rates for s in list(self.steps)[: -within or None]] or []
         usual = [
             _median([r[g] for r in (*before, *(s.rates for s in recent)) if g < len(r)]) for g in range(len(rates))
         ]
-        for one in reversed(recent):
-            if any(r > 100 * max(u, 1e-30) for r, u in zip(one.rates, usual, strict=False) if u > 0):
-                return one.step, usual
-        return None
+
+        def stands_out(one: Step) -> bool:
+            return any(r > 100 * max(u, 1e-30) for r, u in zip(one.rates, usual, strict=False) if u > 0)
+
+        return [one.step for one in reversed(recent) if stands_out(one)], usual
 
     def usual_rates(self, within: int = 64) -> list[float]:
         """The learning rate of every parameter group as it has been in the last steps; [] before the first."""
