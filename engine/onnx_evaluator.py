@@ -164,6 +164,17 @@ class OnnxEvaluator:
             raise self._refuse(f"its answers differ by {worst:.2g} from those stored in it (allowed: {allowed:g})")
 
 
+def all_answers(data: bytes, planes: Float32) -> dict[str, Any]:
+    """Every output of an ONNX model by name, its nodes run as they are written (no rewriting), on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"planes": planes}), strict=True))
+
+
 def provider_line(evaluator: OnnxEvaluator) -> str:
     """One line for people: where the network runs and why."""
     threads = f"{evaluator.threads} thread{'s' if evaluator.threads > 1 else ''}"

@@ -27,11 +27,13 @@ from az.engine.onnx_evaluator import FORMAT, OnnxEvaluator, encode_floats
 from az.engine.precision import int8_twin
 from az.export.finite import Violation, first_non_finite
 from az.export.int8_gate import int8_bytes_of
+from az.export.nodes import parting
 from az.export.onnx_file import model_of, sealed
-from az.export.parity import LIMIT, Positions, compare, random_positions, torch_answers
+from az.export.parity import LIMIT, Parity, Positions, compare, random_positions, torch_answers
 from az.train import checkpoint as checkpoint_files
 from az.train.config import NetConfig
 from az.train.model import Network
+from az.train.outside import BadModel
 
 CHECKED_IN_FILE = 8  # positions whose answers the file carries
 PARITY_POSITIONS = 33  # odd, so that the full batch is no multiple of a vector's width
@@ -111,7 +113,10 @@ def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint
     try:
         made = _made(candidate, path.name, positions)
     except Refused as refusal:
-        return Refused(f"{str(refusal).rstrip('.')}; {path.name} is not published, {hint}.")
+        text = f"{str(refusal).rstrip('.')}; {path.name} is not published, {hint}."
+        if isinstance(refusal, BadModel):
+            return BadModel(text, refusal.tensor, refusal.node, refusal.op)
+        return Refused(text)
     data, facts = made.data, made.facts
     small, small_facts = _small(candidate, made, path) if candidate.int8 else (None, {})
     card = {
@@ -190,13 +195,14 @@ def _made(candidate: Candidate, name: str, positions: Positions | None) -> _Made
     metadata = {key: ",".join(map(str, fact)) if isinstance(fact, list) else str(fact) for key, fact in facts.items()}
     carried = {"check_planes": compared.planes, "check_logits": logits, "check_values": values}
     metadata |= {key: encode_floats(array[:CHECKED_IN_FILE]) for key, array in carried.items()}
-    evaluator = OnnxEvaluator(name, game, provider="cpu", data=sealed(model, metadata))
-    parity = compare((logits, values), evaluator, compared)
+    try:
+        evaluator = OnnxEvaluator(name, game, provider="cpu", data=sealed(model, metadata))
+        parity = compare((logits, values), evaluator, compared)
+    except Refused as refusal:
+        at = parting(network, model, compared.planes)
+        raise (at.refused(str(refusal)) if at else refusal) from None
     if not parity.ok:
-        raise Refused(
-            f"onnxruntime and torch differ by {parity.error:.2g} for the same weights"
-            f" (allowed: {LIMIT:g}; {parity.where})"
-        )
+        raise _disagreement(network, model, compared, parity)
     facts |= {"parity_error": parity.error, "parity_where": parity.where}
     data = sealed(model, {**metadata, "parity_error": f"{parity.error:.3g}"})
     return _Made(data, facts, network, model, positions)
@@ -216,7 +222,15 @@ def load_network(state: Mapping[str, Tensor], game: Game, net: NetConfig) -> Net
 
 def _gate(violation: Violation | None) -> None:
     if violation is not None:
-        raise Refused(str(violation))
+        raise BadModel(str(violation), tensor=violation.tensor)
+
+
+def _disagreement(network: Network, model: onnx.ModelProto, compared: Positions, parity: Parity) -> Refused:
+    text = (
+        f"onnxruntime and torch differ by {parity.error:.2g} for the same weights (allowed: {LIMIT:g}; {parity.where})"
+    )
+    at = parting(network, model, compared.planes)
+    return at.refused(text) if at else Refused(f"{text}: it is onnxruntime's rewriting, for every node alone agrees")
 
 
 def _weights_hash(state: Mapping[str, Tensor]) -> str:

@@ -17,12 +17,14 @@ from az.engine.models import newest_model
 from az.engine.onnx_evaluator import OnnxEvaluator
 from az.export import pipeline
 from az.export.finite import first_non_finite
+from az.export.nodes import parting
 from az.export.onnx_file import model_of
 from az.export.parity import Parity, compare, random_positions, torch_answers
 from az.export.pipeline import Candidate, Published, export_checkpoint, onnx_bytes_of, publish
 from az.train import checkpoint
 from az.train.config import NetConfig
 from az.train.model import Network
+from az.train.outside import BadModel
 from az.train.presets import preset
 
 GAME = load_game("tictactoe")
@@ -171,7 +173,10 @@ def test_a_batch_norm_that_overflows_when_folded_is_named(network, tmp_path):
 
 def test_answers_that_overflow_are_refused(network, tmp_path):
     network.state_dict()["policy_out.weight"].fill_(3e38)
-    assert "not finite" in str(publish(candidate(network), tmp_path, 1))
+    refused = publish(candidate(network), tmp_path, 1)
+    assert "not finite" in str(refused)
+    assert isinstance(refused, BadModel)
+    assert (refused.node, refused.op) == ("logits", "onnx::Gemm")
     assert files(tmp_path) == []
 
 
@@ -186,6 +191,40 @@ def test_a_graph_that_computes_something_else_is_refused(network, tmp_path, monk
     monkeypatch.setattr(pipeline, "model_of", forgetful)
     assert "differ" in str(publish(candidate(network), tmp_path, 1))
     assert files(tmp_path) == []
+
+
+def broken(model, name):
+    """The graph, the node of that name computing something else; False where it has no numbers to break."""
+    node = next(node for node in model.graph.node if node.output[0] == name)
+    if node.op_type in ("Conv", "Gemm"):
+        bias = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[2])
+        numbers = onnx.numpy_helper.to_array(bias)
+        shifted = numbers + np.arange(1, 1 + len(numbers), dtype=np.float32)  # a softmax does not feel a constant
+        bias.CopyFrom(onnx.numpy_helper.from_array(shifted, bias.name))
+    elif node.op_type in ("Relu", "Tanh"):
+        node.op_type = "Abs"
+    elif node.op_type == "Add":
+        node.op_type = "Sub"
+    else:
+        return False
+    return True
+
+
+def test_the_node_where_graph_and_network_part_is_named_whichever_it_is(network, tmp_path, monkeypatch):
+    honest, names = pipeline.model_of, [node.output[0] for node in model_of(network).graph.node]
+    named = []
+    for name in names:
+        graph = honest(network)
+        if not broken(graph, name):
+            continue
+        monkeypatch.setattr(pipeline, "model_of", lambda _, graph=graph: graph)
+        refused = publish(candidate(network), tmp_path, 1)
+        assert isinstance(refused, BadModel), name
+        assert refused.node == name
+        assert f"part at node {name} (" in str(refused)
+        named.append(name)
+    assert len(named) > len(names) / 2
+    assert parting(network, honest(network), random_positions(GAME).planes) is None
 
 
 def test_a_tensor_that_the_graph_forgets_is_an_error(network):

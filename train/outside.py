@@ -33,6 +33,14 @@ class BadFile(Refused):
         self.faults, self.origin = faults, origin
 
 
+class BadModel(Refused):
+    """A model that a gate refused. tensor: the one that is not finite; node, op: where its ONNX graph goes astray."""
+
+    def __init__(self, text: str, tensor: str | None = None, node: str | None = None, op: str | None = None) -> None:
+        super().__init__(text)
+        self.tensor, self.node, self.op = tensor, node, op
+
+
 def of_file(path: Path, refusal: Refused, step: int) -> tuple[Incident, list[dict[str, Any]]]:
     """The incident of a quarantined file and where its first bad rows came from."""
     faults = refusal.faults if isinstance(refusal, BadFile) else []
@@ -58,8 +66,13 @@ def of_search(fault: dict[str, Any], seed: int, step: int) -> tuple[Incident, li
 
 def of_model(refusal: Refused, number: int, step: int) -> Incident:
     """The incident of a model that a gate refused."""
-    evidence = {"model": number, "text": [str(refusal)], "tensor": getattr(refusal, "tensor", None)}
-    return _incident("gate-refused", "buffers", [], step, evidence, "before self-play saw it")
+    evidence: dict[str, Any] = {"model": number, "text": [str(refusal)]}
+    if not isinstance(refusal, BadModel):
+        return _incident("gate-refused", "buffers", [], step, evidence, "before self-play saw it")
+    evidence |= {"tensor": refusal.tensor, "node": refusal.node}
+    found = _incident("gate-refused", "buffers", [], step, evidence, "before self-play saw it")
+    found.op, found.module = refusal.op, (refusal.tensor or refusal.node or "").rpartition(".")[0] or None
+    return found
 
 
 def _incident(cause: str, phase: str, rows: list[int], step: int, evidence: dict[str, Any], when: str) -> Incident:

@@ -36,10 +36,11 @@ SMALL_BATCH = 256  # rows of the batch on which training and evaluation mode are
 
 @dataclass
 class Moment:
-    """What the learning rate of a step hangs on, kept by the recorder: an earlier step run again has its own."""
+    """What a step hangs on beside weights and batch, kept by the recorder: an earlier step run again has its own."""
 
     number: int = 0
-    progress: float = 0.0
+    progress: float = 0.0  # the learning rate's
+    threads: int = 1  # sums of other threads are added in another order
 
 
 class Pilot:
@@ -95,6 +96,7 @@ class Pilot:
             return self._bad_rows(bad)
         self.recorder.step = self.moment.number = self.learner.steps
         self.moment.progress = self._progress[self.learner.steps] = progress
+        self.moment.threads = torch.get_num_threads()
         self._progress.pop(self.learner.steps - KEPT, None)
         incident = self.recorder.run(self._fly, batch)
         if incident is None:
@@ -105,6 +107,8 @@ class Pilot:
     def _fly(self, rows: Batch) -> StepMetrics:
         self.learner.steps = self.moment.number
         self.moment.number += 1
+        if torch.get_num_threads() != self.moment.threads:
+            torch.set_num_threads(self.moment.threads)
         return self.learner.step(rows, self.moment.progress)
 
     def _bad_rows(self, bad: list[tuple[int, str, str]]) -> Incident:

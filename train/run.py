@@ -82,12 +82,18 @@ class Run:
     # -- beginning ---------------------------------------------------------------------------------------------
 
     def _set_threads(self) -> None:
-        cores = os.cpu_count() or 1
-        # Workers fill the cores; a second learner thread would only wait at barriers for a core that a worker has.
-        torch.set_num_threads(1 if self.config.deterministic or cores <= 2 else max(1, cores // 4))
+        self._use_threads(False)
         torch.use_deterministic_algorithms(self.config.deterministic)
         # Weights and moments of outputs that are never legal decay into denormals, which cost a CPU many times more.
         torch.set_flush_denormal(True)
+
+    def _use_threads(self, alone: bool) -> None:
+        cores = os.cpu_count() or 1
+        # Workers fill the cores; a second learner thread would only wait at barriers for a core that a worker has.
+        shared = 1 if self.config.deterministic or cores <= 2 else max(1, cores // 4)
+        wanted = cores if alone and not self.config.deterministic else shared
+        if torch.get_num_threads() != wanted:
+            torch.set_num_threads(wanted)
 
     def _resume(self) -> None:
         self.folder.sweep()
@@ -163,7 +169,9 @@ class Run:
             while not self._over():
                 ready = self._may_train()
                 pool.listen(0.0 if ready else 0.05, self._take, self.pilot.search_failed)
-                pool.pause(self._backlog() > BACKLOG_STEPS * self.config.learner.batch)
+                resting = self._backlog() > BACKLOG_STEPS * self.config.learner.batch
+                pool.pause(resting)
+                self._use_threads(resting)
                 if ready:
                     self._step()
                     self._publish_when_due()
