@@ -22,6 +22,7 @@ from az.engine.errors import Refused
 from az.engine.files import write_atomic
 from az.engine.game import Game, State
 from az.engine.jit import state_kernel
+from az.engine.record_damage import ROW_SUMS, row_sums
 
 FORMAT = "az-records"
 FORMAT_VERSION = 1
@@ -126,7 +127,8 @@ def pack(game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str,
     }
     text = json.dumps(header, separators=(",", ":"), sort_keys=True)
     file = io.BytesIO()
-    np.savez_compressed(file, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # pyright: ignore
+    head = np.frombuffer(text.encode(), np.uint8)
+    np.savez_compressed(file, header=head, **arrays, **{ROW_SUMS: row_sums(arrays)})  # pyright: ignore
     return sealed(file.getvalue())
 
 
@@ -222,6 +224,7 @@ FAULTS = {
     6: ("planes", "an input plane is not finite or outside [-1, +1]"),
     7: ("outcome", "the value target is not finite or outside [-1, +1]"),
     8: ("root_value", "the root's value is not finite or outside [-1, +1]"),
+    9: ("row", "changed after it was written"),
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import random
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,10 +141,54 @@ def flipped_bit(flight: Flight, places: random.Random) -> Any:
 
     def damage(path: Path, _: Game) -> None:
         data = bytearray(path.read_bytes())
-        data[places.randrange(len(data))] ^= 1 << places.randrange(8)
+        at = places.randrange(len(data))
+        before = bytes(data)
+        data[at] ^= 1 << places.randrange(8)
         path.write_bytes(bytes(data))
+        flight.truth["row"] = first_changed(before, bytes(data), at)
 
     return bad_file(flight, places, damage)
+
+
+def first_changed(before: bytes, after: bytes, at: int) -> int | None:
+    """The first row that a flipped byte changes, by unpacking the file as it was and as it is now; None: no row."""
+    with zipfile.ZipFile(io.BytesIO(before)) as container:
+        offsets = np.load(io.BytesIO(container.read("policy_offsets.npy")))
+        for info in container.infolist():
+            head = info.header_offset + 30
+            first = head + sum(int.from_bytes(before[head - k : head - k + 2], "little") for k in (2, 4))
+            if first <= at < first + info.compress_size and info.filename[:-4] in ARRAYS:
+                numbers = np.load(io.BytesIO(container.read(info)))
+                size = info.compress_size
+                good, bad = (unpacked(data[first : first + size]) for data in (before, after))
+                bad = bad[: len(good)].ljust(len(good), b"\0")
+                byte = next((i for i in range(len(good)) if good[i] != bad[i]), None)
+                if byte is None or byte < len(good) - numbers.nbytes:
+                    return None
+                entry = (byte - (len(good) - numbers.nbytes)) // (numbers.nbytes // len(numbers))
+                if info.filename == "policy_offsets.npy":
+                    return max(0, entry - 1)
+                if info.filename.startswith("policy"):
+                    return int(np.searchsorted(offsets, entry, "right")) - 1
+                return entry
+    return None
+
+
+def unpacked(data: bytes) -> bytes:
+    """As much of a raw deflate stream as comes out, byte by byte."""
+    stream, out = zlib.decompressobj(-15), b""
+    try:
+        for byte in data:
+            out += stream.decompress(bytes([byte]))
+    except zlib.error:
+        pass
+    return out
+
+
+def names_damage(flight: Flight, incident: Incident) -> bool:
+    """The file, and the first row that is not what was written; no row where the byte belongs to none."""
+    first = incident.rows[0] if incident.rows else None
+    return incident.evidence.get("file") == flight.truth["file"] and first == flight.truth["row"]
 
 
 def names_row(field: str) -> Callable[[Flight, Incident], bool]:
@@ -317,5 +363,5 @@ FAULTS = [
     Fault("D07", "an input plane without its scale", "data", ("plane-out-of-range",), plane_without_scale, names_memory,
           twin=same_draw),
     Fault("D08", "a bit flipped in a stored file", "storage", ("checksum", "unreadable"), flipped_bit,
-          lambda flight, incident: incident.evidence.get("file") == flight.truth["file"], twin=without_the_file),
+          names_damage, twin=without_the_file),
 ]  # fmt: skip

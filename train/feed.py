@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from az.engine.errors import Refused
 from az.engine.game import Game
-from az.engine.records import Records, check_records, read_records
+from az.engine.record_damage import find_damage
+from az.engine.records import FAULTS, Records, RowFault, check_records, read_records
 from az.train.folder import RunFolder
 from az.train.outside import BadFile
 from az.train.replay import Replay
@@ -59,7 +60,10 @@ class Feed:
 
     def _checked(self, path: Path) -> Records:
         """A file, read and every row judged. Raises Refused naming the first bad row."""
-        records = read_records(path, self.game)
+        try:
+            records = read_records(path, self.game)
+        except Refused as refusal:
+            raise _located(path, refusal) from None
         faults = check_records(self.game, records)
         if faults:
             first = faults[0]
@@ -113,3 +117,14 @@ class Feed:
             self.forgotten_rows += rows
             names.append(name)
         return names
+
+
+def _located(path: Path, refusal: Refused) -> Refused:
+    """The refusal of a file that cannot be read, with the rows that changed, where they can be told."""
+    changed = "checksum" in str(refusal) or "readable" in str(refusal)  # and not: of another game
+    found = find_damage(path.read_bytes()) if changed and path.is_file() else None
+    if found is None:
+        return refusal
+    faults = [RowFault(row, " ".join(found.members), FAULTS[9][1]) for row in found.rows]
+    origin = {"file": str(path), "row": found.rows[0], **found.origin} if found.rows else {}
+    return BadFile(f"{str(refusal).rstrip('.')}; {found}.", faults, origin)

@@ -21,6 +21,7 @@ OF_ROW = {
     6: "plane-out-of-range",
     7: "value-out-of-range",
     8: "value-out-of-range",
+    9: "checksum",
 }
 REASONS = {reason: number for number, (_, reason) in FAULTS.items()}
 
@@ -52,6 +53,10 @@ def of_file(path: Path, refusal: Refused, step: int) -> tuple[Incident, list[dic
     cause = OF_ROW.get(REASONS.get(first.reason, 0), "batch-not-finite")
     origin = refusal.origin if isinstance(refusal, BadFile) else {}
     evidence = {"file": path.name, "fields": [first.field], "text": [str(refusal)], "origin": origin}
+    if cause == "checksum":
+        return _incident(cause, "data", [f.row for f in faults], step, evidence, "before a row of it was read"), [
+            origin
+        ]
     rows = [fault.row for fault in faults]
     return _incident(cause, "data", rows, step, evidence, "before a row of it entered the window"), [origin]
 
