@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 ROW_SUMS = "row_sums"
 BY_ROW = ("states", "outcomes", "root_values", "games", "plies", "models")
 BY_ENTRY = ("policy_actions", "policy_probs")
+MOST_BYTES = 1 << 28  # unpacked; a larger file is not searched
 _LOCAL_HEADER = 30  # bytes of a zip member's local header before its name
 
 
@@ -33,9 +34,9 @@ class Damage:
     origin: dict[str, Any]  # game, ply, model and seed of the first of them, where these can be read
 
     def __str__(self) -> str:
-        if not self.members:
+        if not self.members and not self.rows:
             return "no row was changed, only the container around them"
-        where = " and ".join(self.members)
+        where = " and ".join(self.members) or "the arrays"
         if not self.rows:
             return f"{where} changed, no row is known to have"
         game = f" (game {self.origin['game']}, ply {self.origin['ply']})" if self.origin else ""
@@ -61,25 +62,32 @@ def row_sums(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint32]:
 
 
 def find_damage(data: bytes) -> Damage | None:
-    """What is damaged in a file's bytes; None where the container does not even list its members, or has no sums."""
+    """What is damaged in a file's bytes; None where that cannot be told: no sums in it, or too little is left."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as container:
-            members = {info.filename.removesuffix(".npy"): info for info in container.infolist()}
-            if not members.keys() >= {ROW_SUMS, "policy_offsets", *BY_ROW, *BY_ENTRY}:
-                return None
-            damaged = [name for name, info in members.items() if not _sound(container, info)]
-            arrays = {name: _unpacked(data, info) for name, info in members.items()}
+        return _found(data)
     except Exception:  # a damaged container raises whatever its reader trips over
         return None
-    if not damaged or damaged == [ROW_SUMS] or damaged == ["header"]:
-        return Damage(damaged, [], {})
-    if ROW_SUMS in damaged or any(array is None for array in arrays.values()):
+
+
+def _found(data: bytes) -> Damage | None:
+    with zipfile.ZipFile(io.BytesIO(data)) as container:
+        members = {info.filename.removesuffix(".npy"): info for info in container.infolist()}
+        if not members.keys() >= {"header", ROW_SUMS, "policy_offsets", *BY_ROW, *BY_ENTRY}:
+            return None
+        if sum(info.file_size for info in members.values()) > MOST_BYTES:
+            return None
+        damaged = [name for name, info in members.items() if not _sound(container, info)]
+    arrays = {name: _unpacked(data, info) for name, info in members.items()}
+    lost = any(array is None for array in arrays.values())
+    if lost or damaged == ["header"] or ROW_SUMS in damaged:
         return Damage(damaged, [], {})
     whole = {name: array for name, array in arrays.items() if array is not None}
-    wanted, found = whole[ROW_SUMS], row_sums(whole)
-    if len(wanted) != len(found):
-        return Damage(damaged, [], {})
-    rows = [int(row) for row in np.flatnonzero(wanted != found)]
+    wanted = whole[ROW_SUMS]
+    if wanted.dtype != np.uint32 or any(len(whole[name]) != len(wanted) for name in BY_ROW):
+        return None
+    if whole["policy_offsets"].dtype != np.int64 or len(whole["policy_offsets"]) != len(wanted) + 1:
+        return None
+    rows = [int(row) for row in np.flatnonzero(wanted != row_sums(whole))]
     known = bool(rows) and not {"header", "games", "plies", "models"} & set(damaged)
     return Damage(damaged, rows, _origin(whole, rows[0]) if known else {})
 
@@ -106,10 +114,11 @@ def _unpacked(data: bytes, info: zipfile.ZipInfo) -> NDArray[Any] | None:
     stream, out = zlib.decompressobj(-zlib.MAX_WBITS), bytearray()
     try:
         for i in range(len(packed)):  # byte by byte: what comes out before the stream breaks is kept
-            out += stream.decompress(packed[i : i + 1])
+            if stream.eof or len(out) >= info.file_size:
+                break
+            out += stream.decompress(packed[i : i + 1], info.file_size - len(out))
     except zlib.error:
         pass
-    out = out[: info.file_size]
     end = 10 + int.from_bytes(out[8:10], "little")
     if out[:6] != b"\x93NUMPY" or len(out) < end:
         return None

@@ -45,13 +45,16 @@ class Parting:
 
 
 def parting(network: Network, graph: onnx.ModelProto, planes: Float32) -> Parting | None:
-    """The first node that differs on these planes [n, C, H, W]; None when each one agrees.
+    """The first node that differs on these planes [n, C, H, W]; None when each one agrees or none can be run.
 
     The nodes are run as they are written, without onnxruntime's own rewriting: where none differs here and the whole
     still does, the rewriting is at fault.
     """
     expected = _torch_by_node(network, planes)
-    found = all_answers(_telling(graph).SerializeToString(), planes)
+    try:
+        found = all_answers(_telling(graph).SerializeToString(), planes)
+    except Exception:  # onnxruntime's own errors share no base class; the caller has a refusal already
+        return None
     for node in graph.graph.node:
         name = node.output[0]
         if name not in expected:

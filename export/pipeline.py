@@ -230,7 +230,7 @@ def _disagreement(network: Network, model: onnx.ModelProto, compared: Positions,
         f"onnxruntime and torch differ by {parity.error:.2g} for the same weights (allowed: {LIMIT:g}; {parity.where})"
     )
     at = parting(network, model, compared.planes)
-    return at.refused(text) if at else Refused(f"{text}: it is onnxruntime's rewriting, for every node alone agrees")
+    return at.refused(text) if at else Refused(f"{text}; no single node parts from its layer by more than rounding")
 
 
 def _weights_hash(state: Mapping[str, Tensor]) -> str:

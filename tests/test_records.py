@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from az.engine.errors import Refused
 from az.engine.evaluator import HashEvaluator
 from az.engine.game import load_game
 from az.engine.games import checkers
-from az.engine.record_damage import Damage, find_damage, row_sums
 from az.engine.records import ARRAYS, SEAL, FinishedGame, _digest, check_records, pack, read_records, write_records
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
 
@@ -341,50 +339,3 @@ def test_sound_rows_of_every_game_pass(tmp_path):
         path = tmp_path / f"{name}.npz"
         write_records(path, game, play_games(game, 2, replace(CONFIG, simulations=4)), 3, SEARCH)
         assert check_records(game, read_records(path, game)) == []
-
-
-def flipped(data, at, bit):
-    return data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
-
-
-def arrays_in(data):
-    """[(first byte, end)] of the arrays' packed bytes."""
-    with zipfile.ZipFile(io.BytesIO(data)) as container:
-        infos = [info for info in container.infolist() if info.filename.removesuffix(".npy") in ARRAYS]
-    lengths = [[int.from_bytes(data[info.header_offset + i :][:2], "little") for i in (26, 28)] for info in infos]
-    firsts = [info.header_offset + 30 + sum(both) for info, both in zip(infos, lengths, strict=True)]
-    return [(first, first + info.compress_size) for first, info in zip(firsts, infos, strict=True)]
-
-
-def test_rows_that_a_flipped_bit_changed_are_named_wherever_it_falls(tmp_path):
-    """Never an exception, no sound file is accused, no wrong origin; in an array's bytes most flips name a row."""
-    path, places = tmp_path / "games.npz", random.Random(5)
-    write_records(path, CONNECT4, play_games(CONNECT4, 20), 3, SEARCH)
-    data, whole = path.read_bytes(), read_records(path, CONNECT4)
-    assert find_damage(data) == Damage([], [], {})
-    named, inside, spans = 0, 0, arrays_in(data)
-    for _ in range(500):
-        at = places.randrange(len(data))
-        found = find_damage(flipped(data, at, places.randrange(8)))
-        in_array = any(first <= at < end for first, end in spans)
-        inside += in_array
-        if found is None or not found.rows:
-            continue
-        assert in_array
-        named += 1
-        assert found.members
-        assert 0 <= found.rows[0] <= found.rows[-1] < len(whole)
-        assert found.origin.items() <= whole.origin(found.rows[0]).items()
-    assert named > 0.8 * inside > 200  # the others fall on an array's own header
-
-
-def test_a_number_changed_under_the_checksum_names_its_row_alone(file):
-    """The members packed again with one number changed: only its row is not what was written."""
-    with np.load(file) as found:
-        arrays = dict(found)
-    at = int(arrays["policy_offsets"][5])
-    arrays["policy_probs"][at] += 0.25
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)
-    assert find_damage(packed.getvalue()) == Damage([], [], {})  # no checksum of a member knows of it
-    assert [i for i, (a, b) in enumerate(zip(row_sums(arrays), arrays["row_sums"], strict=True)) if a != b] == [5]

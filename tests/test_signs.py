@@ -72,3 +72,35 @@ def test_averages_that_stand_still_are_seen_and_looking_moves_nothing() -> None:
         assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert [values.get("averages_still") for values in seen] == [None, 0.0, 0.0, 1.0]
     assert 0 < seen[0]["activation_share"] < 0.01
+
+
+def test_what_averages_still_hold_of_their_start_is_no_gap_and_a_wrong_average_is() -> None:
+    """Activations of small variance: a tenth of the start's 1 is most of the running average, and nothing is wrong."""
+    torch.manual_seed(1)
+    norm = nn.BatchNorm1d(8, momentum=0.01)
+    model = nn.Sequential(norm, nn.Linear(8, 1))
+    x = torch.randn(256, 8) * 0.05 + 0.02
+    for _ in range(250):  # 0.99 ** 250 is 0.08
+        model(x + 0.005 * torch.randn_like(x))
+    vitals = Vitals(model, torch.optim.SGD(model.parameters(), 0.1), costly_every=1)
+    wanted = model(x).detach()
+
+    def loss() -> float:
+        return float((model(x) - wanted).square().mean() * 100)
+
+    with torch.no_grad():
+        raw = loss_in_evaluation(model, loss)
+        assert raw > 1.0
+        before = norm.running_var.clone()
+        assert vitals.look(251, 1.0, loss)["average_gap"] < 0.1
+        assert torch.equal(before, norm.running_var)
+        norm.running_mean.add_(1.0)
+        assert vitals.look(252, 1.0, loss)["average_gap"] > 1.0
+
+
+def loss_in_evaluation(model: nn.Module, loss) -> float:
+    model.eval()
+    try:
+        return loss()
+    finally:
+        model.train()

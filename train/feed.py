@@ -121,8 +121,12 @@ class Feed:
 
 def _located(path: Path, refusal: Refused) -> Refused:
     """The refusal of a file that cannot be read, with the rows that changed, where they can be told."""
-    changed = "checksum" in str(refusal) or "readable" in str(refusal)  # and not: of another game
-    found = find_damage(path.read_bytes()) if changed and path.is_file() else None
+    changed = ("checksum", "not a readable record file")  # and not: of another game
+    try:
+        text = str(refusal).removeprefix(str(path))
+        found = find_damage(path.read_bytes()) if any(words in text for words in changed) else None
+    except OSError:  # the disk, or the file has gone
+        return refusal
     if found is None:
         return refusal
     faults = [RowFault(row, " ".join(found.members), FAULTS[9][1]) for row in found.rows]

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from az.engine.errors import Refused
+from az.engine.errors import Refused, WrongRequest
 from az.engine.game import Game
 from az.train import checkpoint
 from az.train.batch_check import check_batch
@@ -74,7 +74,7 @@ class Pilot:
                 return found
             self.learner.steps = begun
             self._report(found, batch, progress)
-            if found.causal_step < begun and self._again_from(found.causal_step):
+            if attempt == 0 and found.causal_step < begun and self._again_from(found.causal_step):
                 if self.learner.steps < begun:
                     return None
                 continue
@@ -176,13 +176,15 @@ class Pilot:
             return False
         self.learner.steps = step
         self.say(f"went back to step {step}, which caused it")
-        for one in kept:
-            ended = self._try(one.batch, self._progress[one.step])
-            if isinstance(ended, Incident):
-                self.learner.steps = one.step
-                self._report(ended, one.batch, self.moment.progress)
-                break
-        self.random.bit_generator.state = drawn
+        try:
+            for one in kept:
+                ended = self._try(one.batch, self._progress[one.step])
+                if isinstance(ended, Incident):
+                    self.learner.steps = one.step
+                    self._report(ended, one.batch, self.moment.progress)
+                    break
+        finally:
+            self.random.bit_generator.state = drawn
         return True
 
     def _mended(self, batch: Batch, rows: list[int]) -> Batch | None:
@@ -194,11 +196,17 @@ class Pilot:
 
     def _report(self, incident: Incident, batch: Batch, progress: float) -> None:
         """A fault of a step: the bundle holds the state before it and the batch."""
-        origins = [self.feed.replay.origin(int(batch.rows[r])) | {"batch_row": r} for r in incident.rows[:16]]
+        origins = [self._origin(int(batch.rows[r])) | {"batch_row": r} for r in incident.rows[:16]]
         folder, learner = bundle.next_folder(self.folder / "health"), self.learner
         checkpoint.save(folder, learner.steps, learner.model, learner.optimizer, learner.average, {},
                         game=self.game, config=self.config)  # fmt: skip
         self._write(folder, incident, origins, progress, batch)
+
+    def _origin(self, row: int) -> dict[str, Any]:
+        try:
+            return self.feed.replay.origin(row)
+        except WrongRequest:  # of an older batch: the row has left the window since
+            return {"row_in_run": row}
 
     def file_refused(self, path: Path, refusal: Refused) -> None:
         """A record file was put aside."""

@@ -335,6 +335,8 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
     spikes, usual = flight.history.rate_spikes(rates, found.number)
     for step in spikes:  # the rate before this step may be the last one's, left there: then the last one explains it
         finite = _redo_from(found, step, usual)
+        if finite is None and step != spikes[0]:
+            break  # later steps with such a rate are acquitted, this one cannot be tried any more
         if finite is not False:
             incident.cause, incident.causal_step = "learning-rate-spike", step
             incident.plane, incident.fix = "schedule", CAUSES["learning-rate-spike"].fix
