@@ -39,7 +39,7 @@ SIGNS = (
     Sign("moment_ratio", 12.0, None, "gradients dwarf the optimizer's second moment: RMS of g/sqrt(v)", looks=1),
     Sign("moment_decay", 6.0, None, "the optimizer's second moment has decayed by so many powers of ten"),
     Sign("variance_ratio", 1e6, None, "running variances of one layer differ by such a factor"),
-    Sign("average_gap", 0.5, None, "in evaluation mode the loss is higher by this than the averages' age explains"),
+    Sign("average_gap", 1.0, None, "in evaluation mode the loss is higher by this than the averages' age explains"),
     Sign("averages_still", 0.5, None, "the batch-norm averages do not move"),
     Sign("bad_files", 0.5, None, "one writer's record files are refused again and again", looks=1),
 )
