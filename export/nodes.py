@@ -41,7 +41,9 @@ class Parting:
 
     def refused(self, text: str) -> BadModel:
         """The refusal of a model for that reason, with this node named."""
-        return BadModel(f"{text.rstrip('.')}: {self}", node=self.node, op=f"onnx::{self.op}")
+        named = {"logits": "policy_out", "value": "value_out", "value.flat": "value_out"}
+        module = named.get(self.node) or self.node.removesuffix(".relu").removesuffix(".sum").removesuffix(".flat")
+        return BadModel(f"{text.rstrip('.')}: {self}", node=self.node, op=f"onnx::{self.op}", module=module)
 
 
 def parting(network: Network, graph: onnx.ModelProto, planes: Float32) -> Parting | None:

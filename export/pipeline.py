@@ -115,7 +115,7 @@ def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint
     except Refused as refusal:
         text = f"{str(refusal).rstrip('.')}; {path.name} is not published, {hint}."
         if isinstance(refusal, BadModel):
-            return BadModel(text, refusal.tensor, refusal.node, refusal.op)
+            return BadModel(text, refusal.tensor, refusal.node, refusal.op, refusal.module)
         return Refused(text)
     data, facts = made.data, made.facts
     small, small_facts = _small(candidate, made, path) if candidate.int8 else (None, {})
@@ -222,7 +222,10 @@ def load_network(state: Mapping[str, Tensor], game: Game, net: NetConfig) -> Net
 
 def _gate(violation: Violation | None) -> None:
     if violation is not None:
-        raise BadModel(str(violation), tensor=violation.tensor)
+        name = violation.tensor.partition(" with ")[0].removeprefix("weights.").removeprefix("weights/")
+        if name.startswith("optimizer."):  # optimizer.exp_avg.blocks.0.conv1.weight
+            name = name.split(".", 2)[-1]
+        raise BadModel(str(violation), tensor=violation.tensor, module=name.rpartition(".")[0] or None)
 
 
 def _disagreement(network: Network, model: onnx.ModelProto, compared: Positions, parity: Parity) -> Refused:

@@ -221,6 +221,7 @@ def test_the_node_where_graph_and_network_part_is_named_whichever_it_is(network,
         refused = publish(candidate(network), tmp_path, 1)
         assert isinstance(refused, BadModel), name
         assert refused.node == name
+        assert refused.module in dict(network.named_modules())
         assert f"part at node {name} (" in str(refused)
         named.append(name)
     assert len(named) > len(names) / 2

@@ -13,7 +13,7 @@ import pytest
 import torch
 from foreign_faults import INF, NAN, recorder_of
 from foreign_loops import AttentionLoop, ConvLoop, Loop, RecurrentLoop, line, same
-from torch import nn
+from torch import Tensor, nn
 
 from az.train.health import FlightRecorder
 
@@ -164,3 +164,28 @@ def test_a_gradient_that_no_scale_would_save_is_an_incident_under_a_scaler():
     assert incident is not None
     assert (incident.cause, incident.rows, incident.source) == ("zero-over-zero", [6], line("even")), str(incident)
     assert loop.scaler.get_scale() == scale
+
+
+def test_a_rate_that_had_honestly_risen_is_not_blamed_for_another_fault() -> None:
+    """The rate rose for good twelve steps ago; the root of -1 has nothing to do with it."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
+    recorder = FlightRecorder(model, optimizer)
+
+    def step(batch: tuple[int, Tensor]) -> Tensor:
+        number, x = batch
+        optimizer.param_groups[0]["lr"] = 2e-3 if number >= 58 else 1e-5
+        optimizer.zero_grad()
+        answer = model(x)
+        loss = answer.square().mean()
+        if number == 70:
+            loss = loss + torch.sqrt(answer.detach().abs().min() * 0 - 1.0)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    incidents = [recorder.run(step, (number, torch.randn(8, 4))) for number in range(71)]
+    assert incidents[:70] == [None] * 70
+    assert incidents[70] is not None
+    assert (incidents[70].cause, incidents[70].causal_step) == ("root-of-negative", 70)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from test_records import CONNECT4, SEARCH, TICTACTOE, play_games
 
+from az.engine.errors import Refused
 from az.engine.record_damage import Damage, find_damage
 from az.engine.records import ARRAYS, read_records, write_records
+from az.train.feed import _located
 
 
 @pytest.fixture
@@ -95,3 +97,10 @@ def test_garbled_files_are_looked_at_without_an_exception(file, change):
         if at is not None:
             data[at] ^= 1
         find_damage(bytes(data))
+
+
+def test_a_file_that_is_gone_when_it_is_looked_at_again_keeps_its_refusal(tmp_path):
+    gone = tmp_path / "games.npz"
+    with pytest.raises(Refused, match="not a readable record file") as refused:
+        read_records(gone, TICTACTOE)
+    assert _located(gone, refused.value) is refused.value

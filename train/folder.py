@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -109,7 +110,8 @@ class RunFolder:
         self.quarantined.mkdir(exist_ok=True)
         note = {"file": file.name, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
         write_atomic(self.quarantined / f"{file.name}.json", json.dumps(note, indent=1).encode())
-        os.replace(file, self.quarantined / file.name)
+        with contextlib.suppress(FileNotFoundError):  # it has gone by itself
+            os.replace(file, self.quarantined / file.name)
 
     def remove_records(self, names: list[str]) -> None:
         """Delete record files that left the window (a name that is gone already is fine)."""

@@ -37,9 +37,12 @@ class BadFile(Refused):
 class BadModel(Refused):
     """A model that a gate refused. tensor: the one that is not finite; node, op: where its ONNX graph goes astray."""
 
-    def __init__(self, text: str, tensor: str | None = None, node: str | None = None, op: str | None = None) -> None:
+    def __init__(
+        self, text: str, tensor: str | None = None, node: str | None = None, op: str | None = None,
+        module: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(text)
-        self.tensor, self.node, self.op = tensor, node, op
+        self.tensor, self.node, self.op, self.module = tensor, node, op, module
 
 
 def of_file(path: Path, refusal: Refused, step: int) -> tuple[Incident, list[dict[str, Any]]]:
@@ -76,7 +79,7 @@ def of_model(refusal: Refused, number: int, step: int) -> Incident:
         return _incident("gate-refused", "buffers", [], step, evidence, "before self-play saw it")
     evidence |= {"tensor": refusal.tensor, "node": refusal.node}
     found = _incident("gate-refused", "buffers", [], step, evidence, "before self-play saw it")
-    found.op, found.module = refusal.op, (refusal.tensor or refusal.node or "").rpartition(".")[0] or None
+    found.op, found.module = refusal.op, refusal.module
     return found
 
 

@@ -91,12 +91,12 @@ class Pilot:
         return None
 
     def _try(self, batch: Batch, progress: float) -> StepMetrics | Incident:
+        self.moment.threads = torch.get_num_threads()
         bad = check_batch(batch)
         if bad:
             return self._bad_rows(bad)
         self.recorder.step = self.moment.number = self.learner.steps
         self.moment.progress = self._progress[self.learner.steps] = progress
-        self.moment.threads = torch.get_num_threads()
         self._progress.pop(self.learner.steps - KEPT, None)
         incident = self.recorder.run(self._fly, batch)
         if incident is None:
@@ -196,6 +196,7 @@ class Pilot:
 
     def _report(self, incident: Incident, batch: Batch, progress: float) -> None:
         """A fault of a step: the bundle holds the state before it and the batch."""
+        torch.set_num_threads(self.moment.threads)  # an earlier step may have been redone with its own
         origins = [self._origin(int(batch.rows[r])) | {"batch_row": r} for r in incident.rows[:16]]
         folder, learner = bundle.next_folder(self.folder / "health"), self.learner
         checkpoint.save(folder, learner.steps, learner.model, learner.optimizer, learner.average, {},
