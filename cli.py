@@ -322,6 +322,8 @@ def _forget_stdout() -> None:
 
 def main() -> NoReturn:
     """Expected errors are one sentence on stderr; exit 0 done, 1 the answer is no, 2 the request was wrong."""
+    # A thread of torch that waits must not keep a core from self-play, or from whatever else runs: it spins otherwise.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no '×' is no reason for a traceback

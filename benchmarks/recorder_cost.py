@@ -36,7 +36,7 @@ from az.engine.game import Game, load_game
 from az.train import batch_check, learner, pilot
 from az.train.bench import fixed_batch
 from az.train.config import HealthConfig
-from az.train.health import FlightRecorder, flight, state
+from az.train.health import FlightRecorder, flight, state, sweep
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.presets import preset
@@ -49,16 +49,14 @@ ROW = 5  # the row that is spoiled
 PARTS = {
     "check_batch": (pilot, "check_batch"),
     "take": (state.Keeper, "take"),
-    "  take: lists of tensors": (state.Keeper, "_held"),
-    "  take: places": (state.Keeper, "_places"),
     "  take: batch": (state, "batch_copy"),
     "  take: random states": (state, "generators"),
     "  take: optimizer": (state, "_state_of"),
     "look": (flight.Flight, "look"),
-    "  look: list of gradients": (state.Keeper, "gradients"),
-    "  look: update and weights": (flight, "norms"),
+    "  look: numbers and norms": (sweep.Sweep, "moved"),
     "  look: batch compared": (flight, "same_bits"),
-    "  take and look: flat copies": (state.Layout, "copied"),
+    "  take and look: lists of tensors": (state.Keeper, "found"),
+    "  take: flat copies": (state.Layout, "copied"),
 }
 
 

@@ -298,6 +298,6 @@ def only_draws(drill: Drill) -> bool:
 
 def clean_steps(drill: Drill, steps: int, seed: int = 11) -> bool:
     """A run without any fault."""
-    rare = ("steps_per_turn=200", "replay.publish_every_steps=200")
+    rare = ("steps_per_turn=200", "games_per_turn=300", "replay.publish_every_steps=200")
     flight = fly(Flight(seed), config_of(seed, steps, rare), drill.folder(), ExitStack())
     return bool(flight.incidents or flight.warnings() or flight.stopped)

@@ -98,6 +98,7 @@ class Pilot:
         self.recorder.step = self.moment.number = self.learner.steps
         self.moment.progress = self._progress[self.learner.steps] = progress
         self._progress.pop(self.learner.steps - KEPT, None)
+        self.learner.optimizer.zero_grad(set_to_none=True)  # the step would: so they need not be copied before it
         incident = self.recorder.run(self._fly, batch)
         if incident is None:
             metrics = self.recorder.value

@@ -57,11 +57,13 @@ def same_bits(a: Any, b: Any) -> bool:
         return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
     if a.dtype == object:
         return True
-    return bool(
-        np.array_equal(
-            np.ascontiguousarray(a).reshape(-1).view(np.uint8), np.ascontiguousarray(b).reshape(-1).view(np.uint8)
-        )
-    )
+    return a.nbytes == b.nbytes and bool(np.array_equal(_words(a), _words(b)))
+
+
+def _words(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bits of an array in the widest words that fit."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(np.uint64 if flat.nbytes % 8 == 0 and flat.nbytes else np.uint8)
 
 
 def generators() -> Callable[[], None]:

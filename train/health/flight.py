@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from az.train.health.also import copies_of, same_bits, write
-from az.train.health.history import History, norms
+from az.train.health.history import History
 from az.train.health.state import Held, Keeper, Snapshot
+from az.train.health.sweep import Sweep
 from az.train.health.trees import is_finite
 
 
@@ -45,8 +46,7 @@ class Flight:
         self.meant: set[int] | None = None  # tensors of the state with infinities before the first step: masks
         self._loosely_meant = {name for name, tensor in self.keeper.loose() if not is_finite(tensor)}
         self.changes_batch = False  # the step writes its own batch: a change of it says nothing
-        self._after: dict[Any, Tensor] | None = None
-        self._spans: tuple[Any, list[tuple[Any, int, int]]] | None = None
+        self._sweep: Sweep | None = None
 
     def rates(self) -> list[float]:
         """The learning rate of every parameter group."""
@@ -63,10 +63,10 @@ class Flight:
         held = [one.tensor for one in self.keeper.layout().held if id(one.tensor) in (self.meant or ())]
         return held + [tensor for name, tensor in self.keeper.loose() if name in self._loosely_meant]
 
-    def _harmed(self, one: Held, piece: Tensor) -> bool:
-        if is_finite(piece):
+    def _harmed(self, one: Held) -> bool:
+        if is_finite(one.tensor):
             return False
-        return id(one.tensor) not in (self.meant or ()) or bool(torch.isnan(piece).any())
+        return id(one.tensor) not in (self.meant or ()) or bool(torch.isnan(one.tensor).any())
 
     def _harmed_loosely(self, name: str, tensor: Tensor) -> bool:
         """Infinities are harm in an array; a single one is how people begin to look for a least number."""
@@ -80,38 +80,33 @@ class Flight:
             if self.meant is None:
                 self.meant = {id(one.tensor) for one, piece in before.layout.pieces(before.copies)
                               if one.fixed and not is_finite(piece) and not bool(torch.isnan(piece).any())}  # fmt: skip
-            layout = self.keeper.layout()
-            after = layout.copied(self._after if layout is before.layout else None)
-            self._after = after
-            grads = self.keeper.gradients()
-            sums = [copy.sum().double() for key, copy in after.items() if key[1].is_floating_point]
-            grad_views = grads.views()
-            if grad_views:
-                sums.append(torch.stack(torch._foreach_norm(grad_views)).sum().double())  # pyright: ignore
+            found = self.keeper.found()
+            layout, grads = found.layout, found.gradients()
+            if self._sweep is None or self._sweep.layout is not layout:
+                self._sweep = Sweep(layout)
+            known = layout is before.layout
+            sums, moved = self._sweep.moved(before.copies) if known else (self._sweep.sums(), None)
+            if grads:
+                sums.append(torch.stack(torch._foreach_norm(grads)).sum())  # pyright: ignore
             loose = self.keeper.loose()
-            sums += [tensor.detach().sum().double() for _, tensor in loose]
+            sums += [tensor.detach().sum() for _, tensor in loose]
             loss = find_loss(value)
-            moved = norms(before.copies, after, self._weights(layout)) if layout is before.layout else None
             device = sums[0].device if sums else torch.device("cpu")
             numbers = [*sums, *(list(moved) if moved is not None else [])]
             if isinstance(loss, Tensor):
-                numbers.append(loss.detach().double().reshape(()))
-            told = torch.stack([n.to(device) for n in numbers]).tolist() if numbers else []
+                numbers.append(loss.detach().reshape(()))
+            told = torch.stack([n.double().to(device) for n in numbers]).tolist() if numbers else []
             loss_number = told.pop() if isinstance(loss, Tensor) else loss
-            update, weights = (
-                (math.sqrt(max(x, 0.0)) if x == x else x for x in told[len(sums) :])
-                if moved is not None
-                else (0.0, 0.0)
-            )
+            update, weights = told[len(sums) :] if moved is not None else (0.0, 0.0)
             harm = set()
             if error is not None:
                 harm.add("error")
             if loss_number is not None and not math.isfinite(loss_number):
                 harm.add("loss")
             if not all(math.isfinite(x) for x in told[: len(sums)]):
-                harm |= {one.kind for one, piece in layout.pieces(after) if self._harmed(one, piece)}
+                harm |= {one.kind for one in layout.held if self._harmed(one)}
                 harm |= {"also" for name, tensor in loose if self._harmed_loosely(name, tensor)}
-                harm |= {"gradients" for view in grad_views if not is_finite(view)}
+                harm |= {"gradients" for gradient in grads if not is_finite(gradient)}
             if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
                 harm.add("batch")
             return Seen(harm, loss_number, update, weights)
@@ -150,23 +145,6 @@ class Flight:
         for group, rate in zip(groups, rates, strict=False):
             if rate > 0 and not float(group["lr"]) <= 100 * rate:  # NaN too
                 group["lr"] = rate
-
-    def _weights(self, layout: Any) -> list[tuple[Any, int, int]]:
-        """Where the weights lie in flat copies: (group, first, last); they stand together in each."""
-        if self._spans is None or self._spans[0] is not layout:
-            spans = []
-            for key, members in layout.groups.items():
-                at = 0
-                for i in members:
-                    size = layout.held[i].tensor.numel()
-                    if layout.held[i].kind == "weights":
-                        if spans and spans[-1][0] == key and spans[-1][2] == at:
-                            spans[-1] = (key, spans[-1][1], at + size)
-                        else:
-                            spans.append((key, at, at + size))
-                    at += size
-            self._spans = (layout, spans)
-        return self._spans[1]
 
 
 def find_loss(value: Any) -> Tensor | float | None:

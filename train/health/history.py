@@ -7,9 +7,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from az.train.health.state import Snapshot
 
 KEPT = 512  # steps whose numbers are remembered
@@ -84,15 +81,3 @@ class History:
 def _median(values: list[float]) -> float:
     good = sorted(v for v in values if math.isfinite(v))
     return good[len(good) // 2] if good else 0.0
-
-
-def norms(before: dict[Any, Tensor], after: dict[Any, Tensor], spans: list[tuple[Any, int, int]]) -> Tensor:
-    """[2]: squared norms of the weights' change and of the weights; spans: where weights lie in the flat copies."""
-    device = next(iter(after.values())).device if after else None
-    total = torch.zeros(2, dtype=torch.float64, device=device)
-    for key, low, high in spans:
-        if key[1].is_floating_point:
-            a, b = after[key][low:high].float(), before[key][low:high].float()
-            moved = torch.linalg.vector_norm(a - b).double()
-            total += torch.stack([moved**2, torch.linalg.vector_norm(a).double() ** 2]).to(total.device)
-    return total

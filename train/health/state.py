@@ -119,7 +119,7 @@ class Snapshot:
 
     layout: Layout
     copies: dict[Any, Tensor]
-    places: list[tuple[dict[str, Any], str, Any]]  # containers that must hold these very objects
+    places: list[tuple[Any, str, Any]]  # containers that must hold these very objects
     grads: Layout
     grad_copies: dict[Any, Tensor]
     no_grad: list[Tensor]  # parameters without a gradient
@@ -143,6 +143,19 @@ class Snapshot:
         return sum(int(kept.nbytes) for kept in copies)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What there is to keep, as long as nothing is added, swapped or removed."""
+
+    layout: Layout
+    parameters: list[Tensor]  # every one that a step may give a gradient
+    places: list[tuple[dict[str, Any], str, Any]]  # containers of parameters and buffers
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients of now."""
+        return [g for p in self.parameters if (g := p.grad) is not None and g.layout == torch.strided]
+
+
 class Keeper:
     """Takes and puts back snapshots of a model, optimizers and whatever else a step changes."""
 
@@ -152,88 +165,81 @@ class Keeper:
         self.modules = [("", model), *((f"also{i}.", module) for i, module in found if module is not model)]
         self.tensors = [(f"also{i}", item) for i, item in enumerate(also) if isinstance(item, Tensor)]
         self.others = [item for item in also if not isinstance(item, nn.Module | Tensor | torch.optim.Optimizer)]
-        self._layout: Layout | None = None
-        self._names: list[str] = []  # of the parameters whose ids are `_names_of`
-        self._names_of: list[int] = []
+        self._parts: list[nn.Module] = []  # every module inside the modules
+        self._children: list[int] | None = None
+        self._found: Found | None = None
         self._key: list[int] = []
 
     def layout(self) -> Layout:
         """The tensors of now; the one of before when nothing was added, swapped or removed."""
-        held, key = self._held()
-        if self._layout is None or key != self._key:
-            self._layout, self._key = Layout(held()), key
-        return self._layout
+        return self.found().layout
 
     def loose(self) -> list[tuple[str, Tensor]]:
         """(name, tensor) of numbers that steps carry on in dicts, lists and objects: now these, after a step others."""
         found = [one for i, other in enumerate(self.others) for one in _tensors_in(other, f"also{i}")]
         return [(name, t) for name, t in found if t.is_floating_point() and t.numel() and t.layout == torch.strided]
 
-    def _held(self) -> tuple[Callable[[], list[Held]], list[int]]:
-        key = [id(t) for _, m in self.modules for t in self._parameters_and_buffers(m)]
-        key += [id(value) for o in self.optimizers for state in o.state.values() for value in state.values()]
-
-        def build() -> list[Held]:
-            held = []
-            for prefix, module in self.modules:
-                kinds = ("also", "also") if prefix else ("weights", "buffers")
-                held += [Held(kinds[0], prefix + name, p) for name, p in module.named_parameters()]
-                held += [Held(kinds[1], prefix + name, b) for name, b in module.named_buffers()]
-            names = {id(p): name for name, p in self.model.named_parameters()}
-            for optimizer in self.optimizers:
-                for parameter, state in optimizer.state.items():
-                    of = names.get(id(parameter), "a parameter of its own")
-                    held += [Held("optimizer", f"{f}/{of}", v) for f, v in state.items() if isinstance(v, Tensor)]
-            held += [Held("also", name, tensor) for name, tensor in self.tensors]
-            return [one for one in held if one.tensor.layout == torch.strided and one.tensor.device.type != "meta"]
-
-        return build, key
-
-    def _parameters_and_buffers(self, module: nn.Module) -> Iterable[Tensor]:
-        for part in module.modules():
-            yield from (p for p in part._parameters.values() if p is not None)
-            yield from (b for b in part._buffers.values() if b is not None)
-
-    def parameters(self) -> list[Tensor]:
-        """Every parameter that a step may give a gradient."""
-        found: dict[int, Tensor] = {}
-        for _, module in self.modules:
-            found |= {id(p): p for p in module.parameters()}
+    def found(self) -> Found:
+        """What there is now. Walking a model's tree costs more than copying it, so only identities are compared."""
+        children = [id(child) for part in self._parts for child in part._modules.values()]
+        if children != self._children:
+            self._parts = [part for _, module in self.modules for part in module.modules()]
+            self._children = [id(child) for part in self._parts for child in part._modules.values()]
+        key = [id(t) for part in self._parts for own in (part._parameters, part._buffers) for t in own.values()]
         for optimizer in self.optimizers:
-            found |= {id(p): p for group in optimizer.param_groups for p in group["params"]}
-        return list(found.values())
+            key += [id(v) for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
+            key += [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+        if self._found is None or key != self._key:
+            self._found, self._key = self._find(), key
+        return self._found
+
+    def _find(self) -> Found:
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        parameters: dict[int, Tensor] = {}
+        for _, module in self.modules:
+            parameters |= {id(p): p for p in module.parameters()}
+        for optimizer in self.optimizers:
+            parameters |= {id(p): p for group in optimizer.param_groups for p in group["params"]}
+        places: list[tuple[dict[str, Any], str, Any]] = []
+        for part in self._parts:
+            places += [(part._parameters, name, p) for name, p in part._parameters.items()]  # pyright: ignore
+            places += [(part._buffers, name, b) for name, b in part._buffers.items()]  # pyright: ignore
+        return Found(Layout(self._held(names)), list(parameters.values()), places)
+
+    def _held(self, names: dict[int, str]) -> list[Held]:
+        held = []
+        for prefix, module in self.modules:
+            kinds = ("also", "also") if prefix else ("weights", "buffers")
+            held += [Held(kinds[0], prefix + name, p) for name, p in module.named_parameters()]
+            held += [Held(kinds[1], prefix + name, b) for name, b in module.named_buffers()]
+        for optimizer in self.optimizers:
+            for parameter, state in optimizer.state.items():
+                of = names.get(id(parameter), "a parameter of its own")
+                held += [Held("optimizer", f"{f}/{of}", v) for f, v in state.items() if isinstance(v, Tensor)]
+        held += [Held("also", name, tensor) for name, tensor in self.tensors]
+        return [one for one in held if one.tensor.layout == torch.strided and one.tensor.device.type != "meta"]
 
     def take(self, batch: Any, old: Snapshot | None = None) -> Snapshot:
         """A copy of everything. `old`: a snapshot no longer needed, whose memory may be used."""
         with torch.no_grad():
-            layout = self.layout()
-            copies = layout.copied(old.copies if old else None)
-            parameters = self.parameters()
-            with_grad = [p for p in parameters if p.grad is not None and p.grad.layout == torch.strided]
+            found = self.found()
+            copies = found.layout.copied(old.copies if old else None)
+            with_grad = [p for p in found.parameters if p.grad is not None and p.grad.layout == torch.strided]
             grads = Layout([Held("gradients", "", p.grad) for p in with_grad if p.grad is not None])
             grad_copies = grads.copied(old.grad_copies if old else None)
-            places = self._places() + [(_Grad(p), "grad", p.grad) for p in with_grad]
+            training: list[Any] = [(vars(part), "training", part.training) for part in self._parts]
             return Snapshot(
-                layout,
+                found.layout,
                 copies,
-                places,  # pyright: ignore[reportArgumentType]
+                [*training, *found.places, *((_Grad(p), "grad", p.grad) for p in with_grad)],
                 grads,
                 grad_copies,
-                [p for p in parameters if p.grad is None],
+                [p for p in found.parameters if p.grad is None],
                 [(o, [_options(g) for g in o.param_groups], _state_of(o)) for o in self.optimizers],
                 [kept for other in self.others for kept in keep(other)],
                 generators(),
                 batch_copy(batch, old.batch if old else []),
             )
-
-    def _places(self) -> list[tuple[Any, str, Any]]:
-        found: list[tuple[Any, str, Any]] = []
-        for _, module in self.modules:
-            for part in module.modules():
-                found.append((vars(part), "training", part.training))
-                found += [(part._parameters, name, p) for name, p in part._parameters.items()]
-                found += [(part._buffers, name, b) for name, b in part._buffers.items()]
-        return found
 
     def put_back(self, snapshot: Snapshot) -> None:
         """Everything as it was, to the bit, in the same objects."""
@@ -251,16 +257,6 @@ class Keeper:
             for back in snapshot.extras:
                 back()
             snapshot.generators()
-
-    def gradients(self) -> Layout:
-        """The gradients of now."""
-        parameters = self.parameters()
-        key = [id(p) for p in parameters]
-        if key != self._names_of:
-            names = {id(p): name for name, p in self.model.named_parameters()}
-            self._names, self._names_of = [names.get(id(p), "") for p in parameters], key
-        held = [(n, p.grad) for n, p in zip(self._names, parameters, strict=True)]
-        return Layout([Held("gradients", n, g) for n, g in held if g is not None and g.layout == torch.strided])
 
 
 def _modules_in(thing: Any, depth: int = 2) -> list[nn.Module]:

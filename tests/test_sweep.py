@@ -1,0 +1,132 @@
+"""The pass over the state after a step: every bad number shows in its sums, and the norms are those of the weights."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from az.train.health import FlightRecorder, sweep
+from az.train.health.state import Keeper
+from az.train.health.sweep import Sweep
+
+
+def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Optimizer, Keeper]:
+    """A network whose tensors have every kind of memory: with holes in it, of one number, of none."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(45, 7)).to(dtype)
+    model.register_buffer("turned", torch.randn(4, 6, dtype=dtype).t())
+    model.register_buffer("holes", torch.randn(4, 6, dtype=dtype)[:, ::2])
+    model.register_buffer("nothing", torch.empty(0, dtype=dtype))
+    kernel = next(iter(model.parameters()))
+    kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    model(torch.randn(8, 3, 5, 5, dtype=dtype)).square().mean().backward()
+    optimizer.step()
+    return model, optimizer, Keeper(model, [optimizer], [])
+
+
+@pytest.mark.parametrize("most", [1, 7, 64, 1 << 20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_norms_are_those_of_the_weights(monkeypatch, most, dtype):
+    monkeypatch.setattr(sweep, "PIECE_CPU", most)
+    model, _, keeper = made(dtype)
+    before = keeper.take(None)
+    weights = [p.detach().clone() for p in model.parameters()]
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p))
+    sums, norms = Sweep(before.layout).moved(before.copies)
+    assert all(math.isfinite(number) for number in sums)
+    change = math.sqrt(
+        sum(float((p.detach() - w).double().square().sum()) for p, w in zip(model.parameters(), weights, strict=True))
+    )
+    size = math.sqrt(sum(float(p.detach().double().square().sum()) for p in model.parameters()))
+    tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-5
+    assert norms.tolist() == pytest.approx([change, size], rel=tolerance)
+
+
+@pytest.mark.parametrize("most", [7, 1 << 20])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_bad_number_shows_wherever_it_lies(monkeypatch, most, bad):
+    monkeypatch.setattr(sweep, "PIECE_CPU", most)
+    _, _, keeper = made()
+    found = [one for one in keeper.layout().held if one.tensor.is_floating_point() and one.tensor.numel()]
+    assert {one.kind for one in found} == {"weights", "buffers", "optimizer"}
+    for one in found:
+        for at in {0, one.tensor.numel() - 1}:
+            with torch.no_grad():
+                place = tuple(int(i) for i in torch.unravel_index(torch.tensor(at), one.tensor.shape))
+                kept = one.tensor[place].clone()
+                one.tensor[place] = bad
+                sums = Sweep(keeper.layout()).sums()
+                one.tensor[place] = kept
+            assert not all(math.isfinite(number) for number in sums), (one.kind, one.name, at)
+            assert all(math.isfinite(number) for number in Sweep(keeper.layout()).sums())
+
+
+def test_many_large_numbers_of_half_precision_are_no_fault():
+    model = nn.Linear(300, 300).to(torch.bfloat16)
+    model.register_buffer("large", torch.full((4096,), 3e4, dtype=torch.float16))
+    assert all(math.isfinite(number) for number in Sweep(Keeper(model, [], []).layout()).sums())
+
+
+class Part(nn.Module):
+    """Grows, swaps and loses what it holds while it is flown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return sum((child(x) for child in self.children()), torch.zeros_like(x))
+
+
+def change_module(model: Part) -> None:
+    model.inner = nn.Linear(3, 3)
+
+
+def change_parameter(model: Part) -> None:
+    model.inner.weight = nn.Parameter(torch.randn(3, 3))
+
+
+def change_storage(model: Part) -> None:
+    model.inner.weight.data = torch.randn(3, 3)
+
+
+def add_module(model: Part) -> None:
+    model.second = nn.Linear(3, 3)
+
+
+def add_buffer(model: Part) -> None:
+    model.inner.register_buffer("more", torch.randn(2))
+
+
+@pytest.mark.parametrize("change", [change_module, change_parameter, change_storage, add_module, add_buffer])
+def test_what_changes_between_steps_is_found_and_put_back(change):
+    """What was found once is only found again when something changed: so every way to change must be seen."""
+    model = Part()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    recorder = FlightRecorder(model, optimizer)
+
+    def step(batch: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = model(batch).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def spoil(batch: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.fill_(math.nan)
+        return step(batch)
+
+    assert recorder.run(step, torch.ones(2, 3)) is None
+    change(model)
+    kept = copy.deepcopy(model.state_dict())
+    incident = recorder.run(spoil, torch.ones(2, 3))
+    assert incident is not None
+    assert model.state_dict().keys() == kept.keys()
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in kept.items())
