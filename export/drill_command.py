@@ -20,7 +20,7 @@ ELSEWHERE: dict[str, tuple[str, Callable[[Drill, int], Row]]] = {
     "D18": ("residual gain 1.5 without decay", drill_loops.drift),
     "D28": ("a variance near 0 folded at export", lambda _, seed: drill_loops.folded(seed)),
 }
-CONTROLS: dict[str, tuple[str, Callable[[Drill, int], bool]]] = {
+CONTROLS: dict[str, tuple[str, Callable[[Drill, int], list[str]]]] = {  # what was said though all was well
     "clean steps": ("a run without a fault", drill_loops.clean_steps),
     "scaler": ("a gradient scaler finds its scale", lambda _, __: drill_loops.scaler_calibration()),
     "masked logits": ("-inf logits under a correct mask", lambda _, __: drill_loops.masked_logits()),
@@ -54,9 +54,9 @@ def drill_command(
                 rows.append(row)
                 say(line(row))
         for name, (_, fly) in CONTROLS.items() if controls else ():
-            warned = quiet(lambda fly=fly: fly(drill, clean_steps))
-            found.append({"id": name, "warned": warned})
-            say(f"{name:<14} {'WARNED' if warned else 'silent'}")
+            said = quiet(lambda fly=fly: fly(drill, clean_steps))
+            found.append({"id": name, "warned": bool(said), "said": said})
+            say(f"{name:<14} {f'WARNED {len(said)}: {said[0]}' if said else 'silent'}")
     return {
         "faults": [row.to_json() for row in rows],
         "controls": found,

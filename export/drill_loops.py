@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
@@ -215,7 +215,7 @@ def folded(seed: int) -> Row:
 # -- controls ------------------------------------------------------------------------------------------------------
 
 
-def scaler_calibration() -> bool:
+def scaler_calibration() -> list[str]:
     """A gradient scaler that begins far too high and finds its scale."""
     loop = Loop(1)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
@@ -230,10 +230,10 @@ def scaler_calibration() -> bool:
         scaler.update()
         return loss
 
-    return any(recorder.run(step, loop.batch()) is not None for _ in range(40))
+    return said(recorder.run(step, loop.batch()) for _ in range(40))
 
 
-def masked_logits() -> bool:
+def masked_logits() -> list[str]:
     """-inf under a mask that always leaves something."""
     loop = Loop(2)
 
@@ -245,10 +245,10 @@ def masked_logits() -> bool:
         loop.optimizer.step()
         return loss
 
-    return any(loop.recorder.run(step, loop.batch()) is not None for _ in range(100))
+    return said(loop.recorder.run(step, loop.batch()) for _ in range(100))
 
 
-def missing_values() -> bool:
+def missing_values() -> list[str]:
     """NaN that stands for "not measured" and is chosen away before it is used."""
     loop = Loop(3)
     places = random.Random(3)
@@ -262,14 +262,14 @@ def missing_values() -> bool:
         made[0][places.randrange(ROWS), places.randrange(6)] = float("nan")
         return made
 
-    return any(loop.recorder.run(step, batch()) is not None for _ in range(100))
+    return said(loop.recorder.run(step, batch()) for _ in range(100))
 
 
-def honest_jump() -> bool:
+def honest_jump() -> list[str]:
     """The learning rate and the kind of rows change; the loss jumps, and that is right."""
     loop, signs = Loop(4), Signs()
     vitals = Vitals(loop.model, loop.optimizer)
-    warned = False
+    warned: list[str] = []
     for number in range(600):
         if number == 300:
             for group in loop.optimizer.param_groups:
@@ -279,11 +279,11 @@ def honest_jump() -> bool:
         incident = loop.recorder.run(loop.step, batch)
         norm = torch.stack([p.grad.norm() for p in loop.model.parameters() if p.grad is not None]).norm()
         values = vitals.look(number, float(norm)) if number % 20 == 0 else {}
-        warned = warned or incident is not None or bool(signs.look(number, values))
+        warned += said([incident]) + [str(warning) for warning in signs.look(number, values)]
     return warned
 
 
-def only_draws(drill: Drill) -> bool:
+def only_draws(drill: Drill) -> list[str]:
     """A run whose every game is a draw."""
     original = learners.to_tensors
 
@@ -293,11 +293,22 @@ def only_draws(drill: Drill) -> bool:
 
     with patch.object(learners, "to_tensors", tensors):
         flight = fly(Flight(7), config_of(7, 60), drill.folder(), ExitStack())
-    return bool(flight.incidents or flight.warnings() or flight.stopped)
+    return heard(flight)
 
 
-def clean_steps(drill: Drill, steps: int, seed: int = 11) -> bool:
+def clean_steps(drill: Drill, steps: int, seed: int = 11) -> list[str]:
     """A run without any fault."""
     rare = ("steps_per_turn=200", "games_per_turn=300", "replay.publish_every_steps=200")
     flight = fly(Flight(seed), config_of(seed, steps, rare), drill.folder(), ExitStack())
-    return bool(flight.incidents or flight.warnings() or flight.stopped)
+    return heard(flight)
+
+
+def heard(flight: Flight) -> list[str]:
+    """All that a run without a fault said all the same."""
+    found = [str(incident) for _, incident in flight.incidents]
+    return found + flight.warnings() + [flight.stopped] * bool(flight.stopped)
+
+
+def said(incidents: Iterable[Incident | None]) -> list[str]:
+    """The incidents of a loop without a fault, as text."""
+    return [str(incident) for incident in incidents if incident is not None]
