@@ -44,6 +44,7 @@ verify: setup
 # What only a machine with an NVIDIA GPU can show.
 gpu-check: setup
 	$(BIN)/python -m pytest -m gpu tests
+	$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

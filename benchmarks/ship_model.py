@@ -18,7 +18,7 @@ from az.engine.arena import play_match
 from az.engine.game import load_game
 from az.engine.models import newest_model
 from az.engine.players import make_player
-from az.engine.precision import int8_twin
+from az.engine.precision import twin_of
 from az.train import checkpoint
 from az.train.folder import run_path
 
@@ -63,10 +63,10 @@ def main() -> None:
     card = json.loads(newest.with_suffix(".json").read_text())
     target = MODELS / f"{card['game']}.onnx"
     shutil.copyfile(newest, target)
-    twin = int8_twin(target)
+    twin = twin_of(target, "int8")
     twin.unlink(missing_ok=True)
-    if int8_twin(newest).is_file():
-        shutil.copyfile(int8_twin(newest), twin)
+    if twin_of(newest, "int8").is_file():
+        shutil.copyfile(twin_of(newest, "int8"), twin)
     card |= {
         "file": target.name,
         "trained_by": f"az train {card['game']} --preset {card['preset']}",

@@ -17,7 +17,7 @@ from pathlib import Path
 from az.engine.arena import play_match
 from az.engine.models import load_evaluator
 from az.engine.players import ModelPlayer
-from az.engine.precision import int8_twin
+from az.engine.precision import twin_of
 from az.engine.search.params import SearchParams, leaves_for
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     plain = load_evaluator(str(asked.model))
-    game, twin = plain.game, int8_twin(asked.model)
+    game, twin = plain.game, twin_of(asked.model, "int8")
     small = load_evaluator(str(twin), game) if twin.is_file() else plain
     one = SearchParams(simulations=asked.sims)
     if asked.what == "int8":

@@ -75,9 +75,9 @@ def usual_length(game: Game) -> int:
 class RawMeter:
     """onnxruntime alone on real positions, at the batch that suits it best."""
 
-    def __init__(self, evaluator: Evaluator, planes: Float32) -> None:
+    def __init__(self, evaluator: Evaluator, planes: Float32, most: int = max(BATCHES)) -> None:
+        """planes: [n, C, H, W], n at least `most`, the largest batch that will be asked for."""
         self.evaluator, self.planes = evaluator, planes
-        most = max(BATCHES)
         self.logits = np.empty((most, evaluator.game.num_actions), np.float32)
         self.values = np.empty(most, np.float32)
         self.batch = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from az.engine.errors import WrongRequest
 from az.engine.model_file import ModelFile
-from az.engine.precision import TWIN
+from az.engine.precision import is_twin
 
 if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for those who evaluate
     from az.engine.evaluator import Float32
@@ -109,7 +109,7 @@ def _newest_of(run: Path, text: str) -> Path:
 
 
 def _shipped() -> dict[str, Path]:
-    return {path.stem: path for path in SHIPPED.glob("*.onnx") if not path.name.endswith(TWIN)}
+    return {path.stem: path for path in SHIPPED.glob("*.onnx") if not is_twin(path)}
 
 
 def _runs() -> list[str]:

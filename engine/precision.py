@@ -1,7 +1,8 @@
-"""Which numbers a network computes with: fp32, or int8 where a model has a quantised twin and the CPU is made for it.
+"""Which numbers a network computes with: fp32; int8 where a model has a quantised twin and the CPU is made for it; fp16
+on a GPU, where a model has a twin in half precision.
 
-The rule looks at the CPU and not at a clock, so the same machine makes the same choice every time: a precision is part
-of what a game of self-play is a function of.
+The rule looks at the hardware and not at a clock, so the same machine makes the same choice every time: a precision is
+part of what a game of self-play is a function of.
 """
 
 from __future__ import annotations
@@ -17,15 +18,28 @@ if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for
     from az.engine.game import Game
     from az.engine.onnx_evaluator import OnnxEvaluator
 
-PRECISIONS = ("auto", "fp32", "int8")
-TWIN = ".int8.onnx"
+PRECISIONS = ("auto", "fp32", "fp16", "int8")
+TWINS = ("int8", "fp16")
 # What multiplies 8-bit numbers into 32-bit sums without overflow, fastest first; by the names that Linux gives.
 INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
 
 
-def int8_twin(model: Path) -> Path:
-    """The quantised file that belongs to a model's fp32 file: NAME.int8.onnx beside NAME.onnx."""
-    return model.with_name(model.name.removesuffix(".onnx").removesuffix(".int8") + TWIN)
+def twin_of(model: Path, precision: str) -> Path:
+    """The file in another precision that belongs to a model's fp32 file: NAME.int8.onnx beside NAME.onnx."""
+    name = model.name.removesuffix(".onnx")
+    for twin in TWINS:
+        name = name.removesuffix(f".{twin}")
+    return model.with_name(f"{name}.{precision}.onnx")
+
+
+def files_of(model: Path) -> list[Path]:
+    """A model's fp32 file and its twins, there or not."""
+    return [model, *(twin_of(model, twin) for twin in TWINS)]
+
+
+def is_twin(model: Path) -> bool:
+    """Whether a file is the twin of another."""
+    return model.name.endswith(tuple(f".{twin}.onnx" for twin in TWINS))
 
 
 @cache
@@ -46,56 +60,66 @@ def int8_feature() -> str | None:
 
 
 def choose_precision(model: Path, asked: str, on_gpu: bool = False) -> tuple[Path, str]:
-    """(the file to load, a line that says which precision and why) for precision 'auto', 'fp32' or 'int8'.
+    """(the file to load, a line that says which precision and why) for precision 'auto', 'fp32', 'fp16' or 'int8'.
 
-    Raises WrongRequest for another word, and for int8 where the model has no int8 file.
+    Raises WrongRequest for another word, and for int8 or fp16 where the model has no such file.
     """
     if asked not in PRECISIONS:
         raise WrongRequest(f"there is no precision '{asked}': the precisions are {', '.join(PRECISIONS)}.")
-    twin = int8_twin(model)
-    if model == twin:
-        return model, "int8 (the model's own)"
+    own = next((twin for twin in TWINS if model == twin_of(model, twin)), None)
+    if own:
+        return model, f"{own} (the model's own)"
     if asked == "fp32":
         return model, "fp32 (asked for)"
-    if asked == "int8":
+    if asked in TWINS:
+        twin = twin_of(model, asked)
         if not twin.is_file():
-            raise WrongRequest(f"{model.name} has no int8 file beside it ({twin.name}): use --precision fp32.")
-        return twin, "int8 (asked for)"
-    feature = int8_feature()
-    if on_gpu:
-        return model, "fp32 (on the GPU)"
-    if feature is None:
-        return model, "fp32 (this CPU has no fast int8)"
-    if not twin.is_file():
-        return model, "fp32 (the model has no int8 file)"
-    return twin, f"int8 (this CPU has {feature})"
+            raise WrongRequest(f"{model.name} has no {asked} file beside it ({twin.name}): use --precision fp32.")
+        return twin, f"{asked} (asked for)"
+    wanted, why = wanted_twin(asked, on_gpu)
+    if wanted is None:
+        return model, f"fp32 ({why})"
+    twin = twin_of(model, wanted)
+    return (twin, f"{wanted} ({why})") if twin.is_file() else (model, f"fp32 (the model has no {wanted} file)")
 
 
 def usable(model: Path, asked: str) -> str:
-    """What a run plays this model in: a version whose int8 file its gate refused is played in fp32."""
-    return "fp32" if asked == "int8" and not int8_twin(model).is_file() else asked
+    """What a run plays this model in: a version whose twin its gate refused is played in fp32."""
+    return "fp32" if asked in TWINS and not twin_of(model, asked).is_file() else asked
 
 
-def wants_int8(asked: str) -> bool:
-    """Whether a run should publish int8 files: where its own self-play would use them."""
-    return asked == "int8" or (asked == "auto" and int8_feature() is not None)
+def wanted_twin(asked: str, on_gpu: bool) -> tuple[str | None, str]:
+    """(the twin that a run should publish because its own self-play would use it, or None; why)."""
+    if asked in TWINS:
+        return asked, "asked for"
+    if asked == "fp32":
+        return None, "asked for"
+    if on_gpu:
+        return "fp16", "on the GPU"
+    feature = int8_feature()
+    return ("int8", f"this CPU has {feature}") if feature else (None, "this CPU has no fast int8")
 
 
-def load_precision(model: Path, game: Game | None, asked: str, provider: str = "auto") -> tuple[OnnxEvaluator, str]:
+def load_precision(
+    model: Path, game: Game | None, asked: str, provider: str = "auto", batch: int = 0
+) -> tuple[OnnxEvaluator, str]:
     """(the evaluator in the precision that `choose_precision` names, that line). One thread.
 
-    With `auto`, an int8 file that this CPU answers otherwise than the one that wrote it gives way to fp32.
-    Raises WrongRequest, or Refused when the model fails a check.
+    batch: rows of a call where it runs on CUDA. With `auto`, a twin that this machine answers otherwise than the one
+    that wrote it gives way to fp32. Raises WrongRequest, or Refused when the model fails a check.
     """
     from az.engine.onnx_evaluator import OnnxEvaluator
-    from az.engine.providers import cuda_obstacle
+    from az.engine.providers import on_gpu
 
-    path, why = choose_precision(model, asked, on_gpu=provider != "cpu" and cuda_obstacle() is None)
+    gpu = on_gpu(provider)
+    path, why = choose_precision(model, asked, gpu)
+    rows = batch if gpu else 0
     if path == model:
-        return OnnxEvaluator(path, game, provider=provider), why
+        return OnnxEvaluator(path, game, provider=provider, batch=rows), why
     try:
-        return OnnxEvaluator(path, game, provider="cpu"), why
+        where, rows = ("cpu", 0) if path == twin_of(model, "int8") else (provider, rows)
+        return OnnxEvaluator(path, game, provider=where, batch=rows), why
     except Refused:
         if asked != "auto":
             raise
-        return OnnxEvaluator(model, game, provider=provider), "fp32 (the int8 file was refused on this CPU)"
+        return OnnxEvaluator(model, game, provider=provider, batch=rows), "fp32 (the twin was refused on this machine)"

@@ -40,13 +40,18 @@ def choose(provider: str) -> tuple[list[Any], str]:
     return [CPU], f"no CUDA: {obstacle}"
 
 
+def on_gpu(provider: str = "auto") -> bool:
+    """Whether a session of this provider runs on a GPU."""
+    return provider != "cpu" and cuda_obstacle() is None
+
+
 @cache
 def cuda_obstacle() -> str | None:
     """Why the CUDA provider cannot load here, or None when all that it needs is there."""
     if CUDA not in onnxruntime.get_available_providers():
         return "this onnxruntime is built without it"
     windows = sys.platform == "win32"
-    driver = _library("nvcuda.dll" if windows else "libcuda.so.1")
+    driver = library("nvcuda.dll" if windows else "libcuda.so.1")
     if driver is None:
         return "no NVIDIA driver"
     count = ctypes.c_int(0)
@@ -55,7 +60,7 @@ def cuda_obstacle() -> str | None:
     if hasattr(onnxruntime, "preload_dlls"):  # finds what pip installed (nvidia-*); it prints what it does not find
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
             onnxruntime.preload_dlls()
-    missing = [name for name in _needed(windows) if _library(name) is None]
+    missing = [name for name in _needed(windows) if library(name) is None]
     return f"cannot load {', '.join(missing)}" if missing else None
 
 
@@ -68,7 +73,13 @@ def _needed(windows: bool) -> list[str]:
     return [*numbered, "libcurand.so.10", "libcudnn.so.9"]
 
 
-def _library(name: str) -> Any:
+def runtime_name() -> str:
+    """The file name of the CUDA runtime that this onnxruntime was built with."""
+    return next(name for name in _needed(sys.platform == "win32") if "cudart" in name)
+
+
+def library(name: str) -> Any:
+    """A shared library, or None where it cannot be loaded."""
     try:
         return ctypes.CDLL(name, mode=os.RTLD_LAZY if hasattr(os, "RTLD_LAZY") else ctypes.DEFAULT_MODE)
     except OSError:

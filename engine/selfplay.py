@@ -58,6 +58,10 @@ class SelfplayConfig:
     )
     cache: bool = key(True, "remember the network's answers; changes the speed, never the games")
     slots: int = key(128, "games in flight a worker; changes the speed, never the games", 1, 65_536)
+    in_flight: int = key(
+        0, "batches of so many games that a worker has in flight; 0: one on a CPU, two or more on a GPU", 0, 64
+    )
+    gpu_batch: int = key(0, "positions of a call on a GPU, which may change its rounding; 0: measured", 0, 65_536)
 
     def search_params(self) -> SearchParams:
         """The search of a recorded move."""
@@ -69,7 +73,8 @@ class SelfplayConfig:
 
         The precision is told by the model's id: an int8 file is a file of its own.
         """
-        return {name: value for name, value in asdict(self).items() if name not in ("slots", "cache", "precision")}
+        without = {"slots", "in_flight", "cache", "precision"} | ({"gpu_batch"} if not self.gpu_batch else set())
+        return {name: value for name, value in asdict(self).items() if name not in without}
 
 
 class SelfplayBatch:

@@ -15,10 +15,11 @@ from typing import Any
 from az.engine.errors import AzError
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game, load_game
+from az.engine.lanes import Lanes
 from az.engine.models import newest_model
 from az.engine.precision import load_precision, usable
 from az.engine.records import FinishedGame, write_records
-from az.engine.selfplay import SelfplayBatch, SelfplayConfig
+from az.engine.selfplay import SelfplayConfig
 
 ROWS_A_FILE = 600
 SECONDS_A_FILE = 4.0
@@ -37,6 +38,7 @@ class WorkerJob:
     worker: int
     first_game: int  # this worker plays games first_game, first_game + stride, …
     stride: int
+    lanes: int = 1
 
 
 def record_name(session: int, worker: int, number: int) -> str:
@@ -53,8 +55,8 @@ def die_with_parent() -> None:
 class _NewestModel:
     """Hands out the newest published model; a game keeps the one that it began with."""
 
-    def __init__(self, folder: Path, game: Game, precision: str) -> None:
-        self.folder, self.game, self.precision = folder, game, precision
+    def __init__(self, folder: Path, game: Game, config: SelfplayConfig) -> None:
+        self.folder, self.game, self.config = folder, game, config
         self.path: Path | None = None
         self.evaluator: Evaluator | None = None
         self.looked = -LOOK_EVERY
@@ -65,7 +67,8 @@ class _NewestModel:
             self.looked = now
             path = newest_model(self.folder)
             if path is not None and path != self.path:
-                self.evaluator = load_precision(path, self.game, usable(path, self.precision))[0]
+                precision = usable(path, self.config.precision)
+                self.evaluator = load_precision(path, self.game, precision, batch=self.config.gpu_batch)[0]
                 self.path = path
         if self.evaluator is None:
             raise AzError(f"{self.folder} holds no model to play with.")
@@ -116,8 +119,8 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any) -> None:
     parent = os.getppid()
     try:
         game = load_game(job.game)
-        models = _NewestModel(job.run / "models", game, job.config.precision)
-        batch = SelfplayBatch(game, job.config, job.seed, job.config.slots)
+        models = _NewestModel(job.run / "models", game, job.config)
+        lanes = Lanes(game, job.config, job.seed, job.lanes)
         outbox = _Outbox(job, game, pipe)
         k = job.first_game
 
@@ -130,12 +133,12 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any) -> None:
             while paused.value and os.getppid() == parent:
                 time.sleep(0.005)
 
-        for finished in batch.play(next_game, rest):
+        for finished in lanes.play(next_game, rest):
             if os.getppid() != parent:
                 return
-            outbox.add(finished, batch.simulations, k)
-            while batch.faults:
-                pipe.send(("fault", batch.faults.pop(0).to_json(), {}))
+            outbox.add(finished, lanes.simulations, k)
+            for fault in lanes.take_faults():
+                pipe.send(("fault", fault.to_json(), {}))
     except (BrokenPipeError, EOFError):
         return
     except AzError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from az.engine.bench import Bench, BenchPool, memory_main
+from az.engine.cores import usable_cores
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.models import SHIPPED, resolve_model
-from az.engine.precision import choose_precision, int8_twin
+from az.engine.precision import choose_precision, twin_of
 from az.engine.signature import signature
 from az.engine.warm import warm_up
 
@@ -37,7 +37,7 @@ def bench_models(game: Game, model: str | None) -> tuple[dict[str, Path], str, s
             f"no fixed model of {game.name} comes with az: give one with --model, or measure one of {known}."
         )
     chosen, why = choose_precision(path, "auto")
-    twin = int8_twin(path)
+    twin = twin_of(path, "int8")
     models = {"fp32": path} | ({"int8": twin} if twin.is_file() else {})
     return models, "int8" if chosen == twin else "fp32", why
 
@@ -115,7 +115,7 @@ def bench_command(
     """Measure; returns everything for --json. Progress goes to `say`."""
     game = load_game(game_name)
     models, precision, why = bench_models(game, model)
-    cores = threads or os.cpu_count() or 1
+    cores = threads or usable_cores()
     warm_up(game, say)
     say(f"{game.name} in {why}, {cores} processes, {repeats} runs of {seconds:g} s a phase …")
     figures = search_figures(Bench(game.name, models, precision, 0), cores, repeats, seconds)

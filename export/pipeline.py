@@ -24,12 +24,12 @@ from az.engine.files import write_atomic
 from az.engine.game import Game, load_game
 from az.engine.models import newest_model
 from az.engine.onnx_evaluator import FORMAT, OnnxEvaluator, encode_floats
-from az.engine.precision import int8_twin
+from az.engine.precision import files_of, twin_of
 from az.export.finite import Violation, first_non_finite
-from az.export.int8_gate import int8_bytes_of
 from az.export.nodes import parting
 from az.export.onnx_file import model_of, sealed
 from az.export.parity import LIMIT, Parity, Positions, compare, random_positions, torch_answers
+from az.export.twin_gate import twin_bytes_of
 from az.train import checkpoint as checkpoint_files
 from az.train.config import NetConfig
 from az.train.model import Network
@@ -37,7 +37,7 @@ from az.train.outside import BadModel
 
 CHECKED_IN_FILE = 8  # positions whose answers the file carries
 PARITY_POSITIONS = 33  # odd, so that the full batch is no multiple of a vector's width
-INT8_POSITIONS = 256  # half of them calibrate, the others judge
+TWIN_POSITIONS = 256  # half of them calibrate, the others judge
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Candidate:
     preset: str
     also: Mapping[str, Tensor] = field(default_factory=dict)  # other tensors that must be finite: `optimizer/…`
     stamp: bool = True  # the card carries the time of day; False where a seed must give the same bytes
-    int8: bool = False  # publish a quantised twin too, if it is good enough
+    twin: str | None = None  # publish an int8 or fp16 twin too, if it is good enough
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint
             return BadModel(text, refusal.tensor, refusal.node, refusal.op, refusal.module)
         return Refused(text)
     data, facts = made.data, made.facts
-    small, small_facts = _small(candidate, made, path) if candidate.int8 else (None, {})
+    small, small_facts = _small(candidate.twin, candidate.game, made, path) if candidate.twin else (None, {})
     card = {
         **facts,
         "file": path.name,
@@ -133,23 +133,22 @@ def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint
         card_path.unlink()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, data)
-    twin = int8_twin(path)
-    twin.unlink(missing_ok=True)
-    if small is not None:
-        write_atomic(twin, small)
+    for file in files_of(path)[1:]:
+        file.unlink(missing_ok=True)
+    if small is not None and candidate.twin:
+        write_atomic(twin_of(path, candidate.twin), small)
     write_atomic(card_path, (json.dumps(card, indent=1) + "\n").encode())
     return Published(path, card["model_id"], card)
 
 
-def _small(candidate: Candidate, made: _Made, path: Path) -> tuple[bytes | None, dict[str, Any]]:
-    """(the int8 twin's bytes or None, what the card says of it). A twin that is refused does not stop the model."""
+def _small(twin: str, game: Game, made: _Made, path: Path) -> tuple[bytes | None, dict[str, Any]]:
+    """(the twin's bytes or None, what the card says of it). A twin that is refused does not stop the model."""
+    name = twin_of(path, twin).name
     try:
-        data, difference = int8_bytes_of(
-            made.network, made.graph, candidate.game, made.positions, made.facts, int8_twin(path).name
-        )
+        data, difference = twin_bytes_of(twin, made.network, made.graph, game, made.positions, made.facts, name)
     except Refused as refusal:
-        return None, {"int8_refused": str(refusal)}
-    return data, {"int8_model_id": hashlib.sha256(data).hexdigest()[:16], **difference.facts()}
+        return None, {f"{twin}_refused": str(refusal)}
+    return data, {f"{twin}_model_id": hashlib.sha256(data).hexdigest()[:16], **difference.facts()}
 
 
 def onnx_bytes_of(candidate: Candidate, name: str, positions: Positions | None = None) -> tuple[bytes, dict[str, Any]]:
@@ -178,7 +177,7 @@ def _made(candidate: Candidate, name: str, positions: Positions | None) -> _Made
     if isinstance(model, Violation):
         _gate(model)
         raise AssertionError  # _gate raises for every Violation
-    positions = positions or random_positions(game, INT8_POSITIONS if candidate.int8 else PARITY_POSITIONS)
+    positions = positions or random_positions(game, TWIN_POSITIONS if candidate.twin else PARITY_POSITIONS)
     compared = Positions(positions.planes[:PARITY_POSITIONS], positions.legal[:PARITY_POSITIONS])
     logits, values = torch_answers(network, compared.planes)
     facts = {

@@ -9,10 +9,11 @@ import numpy as np
 
 from az.engine.errors import Refused
 from az.engine.game import Game
-from az.engine.precision import wants_int8
+from az.engine.precision import wanted_twin
+from az.engine.providers import on_gpu
 from az.engine.score import ScoreJob, ScoreProcess
 from az.export.parity import Positions
-from az.export.pipeline import INT8_POSITIONS, PARITY_POSITIONS, Candidate, publish
+from az.export.pipeline import PARITY_POSITIONS, TWIN_POSITIONS, Candidate, publish
 from az.train.config import RunConfig
 from az.train.learner import Learner
 from az.train.replay import Replay
@@ -23,7 +24,7 @@ class RunServices:
 
     def __init__(self, game: Game, config: RunConfig) -> None:
         self.game, self.config = game, config
-        self.int8 = wants_int8(config.selfplay.precision)
+        self.twin, _ = wanted_twin(config.selfplay.precision, on_gpu(config.provider))
         self._score = ScoreProcess()
 
     def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> Path:
@@ -45,9 +46,9 @@ class RunServices:
             preset=self.config.preset,
             also=also,
             stamp=not self.config.deterministic,
-            int8=self.int8,
+            twin=self.twin,
         )
-        rows = INT8_POSITIONS if self.int8 else PARITY_POSITIONS
+        rows = TWIN_POSITIONS if self.twin else PARITY_POSITIONS
         result = publish(candidate, folder, number, _real_positions(replay, rows))
         if isinstance(result, Refused):
             raise result

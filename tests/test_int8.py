@@ -12,12 +12,12 @@ from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.models import newest_model, shipped_models
 from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.precision import choose_precision, int8_twin, load_precision
-from az.export import int8_gate
+from az.engine.precision import TWINS, choose_precision, load_precision, twin_of
+from az.export import twin_gate
 from az.export.int8_file import activation_ranges
-from az.export.int8_gate import Difference, measure
 from az.export.parity import Positions, random_positions
 from az.export.pipeline import Candidate, Published, publish
+from az.export.twin_gate import Difference, measure
 from az.train.config import NetConfig
 from az.train.model import Network
 
@@ -34,7 +34,7 @@ def network(seed=3):
 
 
 def candidate(**changes):
-    return replace(Candidate(network().state_dict(), GAME, NET, 250, "quick", int8=True), **changes)
+    return replace(Candidate(network().state_dict(), GAME, NET, 250, "quick", twin="int8"), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,11 @@ def answers(evaluator, planes, batch):
 
 def test_a_twin_stands_beside_the_model_and_the_card_says_how_close_it_is(published):
     card = json.loads(published.path.with_suffix(".json").read_text())
-    twin = int8_twin(published.path)
+    twin = twin_of(published.path, "int8")
     small = OnnxEvaluator(twin, GAME)
     assert (small.precision, OnnxEvaluator(published.path).precision) == ("int8", "fp32")
     assert card["int8_model_id"] == small.model_id != card["model_id"]
-    assert 0 <= card["int8_divergence"] < int8_gate.MOST_DIVERGENCE
+    assert 0 <= card["int8_divergence"] < twin_gate.MOST["int8"][0]
     assert float(small.metadata["int8_value_error"]) == card["int8_value_error"]
     assert twin.stat().st_size < 0.5 * published.path.stat().st_size
     assert newest_model(published.path.parent) == published.path  # the twin is no model of its own
@@ -67,8 +67,8 @@ def test_a_twin_stands_beside_the_model_and_the_card_says_how_close_it_is(publis
 
 def test_int8_answers_nearly_as_fp32_on_positions_that_nobody_calibrated_on(published):
     planes = random_positions(GAME, 200, seed=99)
-    big, small = OnnxEvaluator(published.path), OnnxEvaluator(int8_twin(published.path))
-    found = measure(answers(big, planes.planes, 50), answers(small, planes.planes, 50), planes)
+    big, small = OnnxEvaluator(published.path), OnnxEvaluator(twin_of(published.path, "int8"))
+    found = measure("int8", answers(big, planes.planes, 50), answers(small, planes.planes, 50), planes)
     assert 0 < found.divergence < 0.01
     assert 0 < found.value_error < 0.05
     assert found.worst_policy < 0.01
@@ -77,14 +77,14 @@ def test_int8_answers_nearly_as_fp32_on_positions_that_nobody_calibrated_on(publ
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 16, 33, 64, 256])
 def test_a_row_is_answered_alike_to_the_bit_at_every_batch_size(published, batch):
     planes = random_positions(GAME, 256, seed=5).planes
-    small = OnnxEvaluator(int8_twin(published.path))
+    small = OnnxEvaluator(twin_of(published.path, "int8"))
     for one, two in zip(answers(small, planes, 256), answers(small, planes, batch), strict=True):
         assert one.tobytes() == two.tobytes()
 
 
 def test_threads_change_no_bit(published):
     planes = random_positions(GAME, 64, seed=6).planes
-    one, two = (answers(OnnxEvaluator(int8_twin(published.path), threads=n), planes, 64) for n in (1, 2))
+    one, two = (answers(OnnxEvaluator(twin_of(published.path, "int8"), threads=n), planes, 64) for n in (1, 2))
     assert one[0].tobytes() == two[0].tobytes()
     assert one[1].tobytes() == two[1].tobytes()
 
@@ -92,33 +92,33 @@ def test_threads_change_no_bit(published):
 def test_the_same_weights_and_positions_give_the_same_twin(published, tmp_path):
     again = publish(candidate(stamp=False), tmp_path, 3)
     assert isinstance(again, Published)
-    assert int8_twin(again.path).read_bytes() == int8_twin(published.path).read_bytes()
+    assert twin_of(again.path, "int8").read_bytes() == twin_of(published.path, "int8").read_bytes()
 
 
 def test_a_weak_twin_is_refused_and_the_model_goes_out_without_it(monkeypatch, tmp_path):
     def narrow(made, planes):  # as if calibrated on positions that are nothing like the game's
         return {name: (0.02 * low, 0.02 * high) for name, (low, high) in activation_ranges(made, planes).items()}
 
-    monkeypatch.setattr(int8_gate, "activation_ranges", narrow)
+    monkeypatch.setattr(twin_gate, "activation_ranges", narrow)
     result = publish(candidate(), tmp_path, 1)
     assert isinstance(result, Published)
     assert "int8" in result.card["int8_refused"]
     assert "int8_model_id" not in result.card
-    assert not int8_twin(result.path).exists()
+    assert not twin_of(result.path, "int8").exists()
     assert load_precision(result.path, GAME, "auto", "cpu")[0].precision == "fp32"
 
 
-def test_publishing_again_without_int8_takes_the_old_twin_away(tmp_path):
-    for int8 in (True, False):
-        result = publish(candidate(int8=int8), tmp_path, 1)
+def test_publishing_again_takes_the_old_twin_away(tmp_path):
+    for twin in ("int8", "fp16", None):
+        result = publish(candidate(twin=twin), tmp_path, 1)
         assert isinstance(result, Published)
-        assert int8_twin(result.path).exists() == int8
+        assert [name for name in TWINS if twin_of(result.path, name).exists()] == ([twin] if twin else [])
 
 
 @pytest.mark.parametrize("field", ["divergence", "value_error"])
 @pytest.mark.parametrize("value", [1.0, float("nan")])
 def test_the_gate_has_two_bounds_and_nan_passes_neither(field, value):
-    good = Difference(1e-4, 0.01, 0.01, 0.05, 0.99)
+    good = Difference("int8", 1e-4, 0.01, 0.01, 0.05, 0.99)
     good.check()
     with pytest.raises(Refused, match="int8"):
         replace(good, **{field: value}).check()
@@ -128,7 +128,7 @@ def test_the_figures_of_a_difference_by_hand():
     legal = np.array([[True, True, False], [True, True, True]])
     fp32 = np.array([[0.0, 0.0, 9.0], [0.0, 0.0, 0.0]], np.float32), np.array([0.5, -0.5], np.float32)
     int8 = np.array([[np.log(3.0), 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32), np.array([0.2, -0.5], np.float32)
-    found = measure(fp32, int8, Positions(np.zeros((2, 1, 1, 1), np.float32), legal))
+    found = measure("int8", fp32, int8, Positions(np.zeros((2, 1, 1, 1), np.float32), legal))
     assert found.divergence == pytest.approx(0.5 * (0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)))
     assert found.worst_policy == pytest.approx(0.25)
     assert found.value_error == pytest.approx(np.sqrt(0.09 / 2))
@@ -136,7 +136,7 @@ def test_the_figures_of_a_difference_by_hand():
 
 
 def test_the_choice_goes_by_the_cpu_and_can_be_overruled(published, monkeypatch):
-    model, twin = published.path, int8_twin(published.path)
+    model, twin = published.path, twin_of(published.path, "int8")
     monkeypatch.setattr(precision, "int8_feature", lambda: "avx512_vnni")
     assert choose_precision(model, "auto") == (twin, "int8 (this CPU has avx512_vnni)")
     assert choose_precision(model, "auto", on_gpu=True)[0] == model
@@ -148,7 +148,7 @@ def test_the_choice_goes_by_the_cpu_and_can_be_overruled(published, monkeypatch)
 
 
 def test_wrong_precisions_are_one_sentence(tmp_path):
-    with pytest.raises(WrongRequest, match=r"the precisions are auto, fp32, int8\.$"):
+    with pytest.raises(WrongRequest, match=r"the precisions are auto, fp32, fp16, int8\.$"):
         choose_precision(tmp_path / "a.onnx", "int4")
     with pytest.raises(WrongRequest, match=r"a\.onnx has no int8 file beside it \(a\.int8\.onnx\)"):
         choose_precision(tmp_path / "a.onnx", "int8")
@@ -158,9 +158,9 @@ def test_a_twin_that_this_cpu_answers_otherwise_gives_way(published, monkeypatch
     monkeypatch.setattr(precision, "int8_feature", lambda: "avx512_vnni")
     model = tmp_path / "000003.onnx"
     model.write_bytes(published.path.read_bytes())
-    int8_twin(model).write_bytes(int8_twin(published.path).read_bytes()[:-20])
+    twin_of(model, "int8").write_bytes(twin_of(published.path, "int8").read_bytes()[:-20])
     found, why = load_precision(model, GAME, "auto", "cpu")
-    assert (found.precision, "refused on this CPU" in why) == ("fp32", True)
+    assert (found.precision, "refused on this machine" in why) == ("fp32", True)
     with pytest.raises(Refused):
         load_precision(model, GAME, "int8", "cpu")
 

@@ -112,6 +112,11 @@ class RunConfig:
     arena: ArenaConfig = field(default_factory=ArenaConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
+    @property
+    def provider(self) -> str:
+        """Where self-play evaluates: a GPU's rounding is not the same everywhere."""
+        return "cpu" if self.deterministic else "auto"
+
 
 SECTIONS: dict[str, type[Any]] = {
     "net": NetConfig,

@@ -5,7 +5,6 @@ The run is handed publishing and scoring as callables (`Services`), so that trai
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from az.engine.cores import usable_cores
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
-from az.engine.precision import choose_precision, int8_twin, usable
+from az.engine.plan import Plan, plan_for
+from az.engine.precision import files_of
 from az.engine.warm import warm_up
 from az.engine.worker import WorkerJob
 from az.train import checkpoint
@@ -65,9 +66,9 @@ class Run:
         network = Network(self.game.planes_shape, self.game.num_actions, config.net)
         self.learner = Learner(network, config.learner, self.device)
         self.rng = np.random.default_rng(config.seed)
-        self.feed = Feed(folder, self.game, config.replay.window, self._say)
+        self.feed = Feed(folder, self.game, config.replay.window, self.message)
         self._resume()
-        self.pilot = Pilot(self.learner, self.game, config, folder.path, self.feed, self.rng, self._say)
+        self.pilot = Pilot(self.learner, self.game, config, folder.path, self.feed, self.rng, self.message)
         self.feed.on_refusal = self.pilot.file_refused
         self.log = RunLog(folder.path / "log.jsonl")
         self.events = EventFile(folder.path, self.count.session)
@@ -88,7 +89,7 @@ class Run:
         torch.set_flush_denormal(True)
 
     def _use_threads(self, alone: bool) -> None:
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         # Workers fill the cores; a second learner thread would only wait at barriers for a core that a worker has.
         shared = 1 if self.config.deterministic or cores <= 2 else max(1, cores // 4)
         wanted = cores if alone and not self.config.deterministic else shared
@@ -101,7 +102,7 @@ class Run:
         if found is None and reasons:  # beginning again would overwrite what may still be mended
             raise Refused(f"run '{self.folder.path}' has no whole checkpoint: {reasons[0]}")
         for reason in reasons:
-            self._say(reason)
+            self.message(reason)
         if found is not None:
             found.check_game(self.game)
             found.restore(self.learner.model, self.learner.optimizer, self.learner.average)
@@ -140,31 +141,32 @@ class Run:
                     self._publish()
                 if self.learner.steps == 0:
                     self._checkpoint()
-                asked = usable(self._newest(), self.config.selfplay.precision)
-                self._say(f"self-play in {choose_precision(self._newest(), asked)[1]}; {self.learner.precision_line()}")
+                config = self.config
+                plan = plan_for(self._newest(), self.game, config.selfplay, config.workers, config.provider)
+                self.message(f"{plan.line}; {self.learner.precision_line()}")
                 if self.config.deterministic:
                     self._in_turns()
                 else:
-                    self._side_by_side()
+                    self._side_by_side(plan)
                 self._finish()
             finally:
                 self.services.close()
                 self.events.close()
                 self.log.close()
 
-    def _side_by_side(self) -> None:
-        workers = self.config.workers or os.cpu_count() or 1
+    def _side_by_side(self, plan: Plan) -> None:
         job = WorkerJob(
             run=self.folder.path.resolve(),
             game=self.game.name,
-            config=self.config.selfplay,
+            config=plan.config,
             seed=self.config.seed,
             session=self.count.session,
             worker=0,
             first_game=self.feed.last_game + 1,
-            stride=workers,
+            stride=plan.workers,
+            lanes=plan.lanes,
         )
-        pool = WorkerPool(job, workers, self._say)
+        pool = WorkerPool(job, plan.workers, self.message)
         try:
             while not self._over():
                 ready = self._may_train()
@@ -249,7 +251,7 @@ class Run:
     def _log_step(self, metrics: StepMetrics, window: int, batch: Batch) -> None:
         signs, warnings = self.pilot.look(metrics, batch)
         for warning in warnings:
-            self._say(str(warning))
+            self.message(str(warning))
             self.log.write("warning", warning.to_json())
         values: dict[str, Any] = {**asdict(metrics), "window": window, **self._totals(), "signs": signs}
         wall = 0.0 if self.config.deterministic else time.time()
@@ -294,7 +296,7 @@ class Run:
                 break
             except Refused as refusal:
                 self._refusals += 1
-                self._say(f"model {number:06d} was refused: {refusal}")
+                self.message(f"model {number:06d} was refused: {refusal}")
                 if first or self._refusals >= MOST_REFUSALS:
                     raise
                 self.pilot.model_refused(refusal, number)
@@ -309,8 +311,8 @@ class Run:
             old = int(path.stem)
             if old % 50 and old <= number - MODELS_KEPT:
                 path.unlink()  # the card first: without it the model is not published
-                path.with_suffix(".onnx").unlink(missing_ok=True)
-                int8_twin(path.with_suffix(".onnx")).unlink(missing_ok=True)
+                for file in files_of(path.with_suffix(".onnx")):
+                    file.unlink(missing_ok=True)
 
     def _checkpoint_when_due(self, turn: bool = False) -> None:
         every = self.config.checkpoint_steps
@@ -364,9 +366,6 @@ class Run:
 
     # -- for people --------------------------------------------------------------------------------------------
 
-    def _say(self, text: str) -> None:
-        self.message(text)
-
     def _show(self, now: bool = False) -> None:
         moment = time.monotonic()
         if not now and moment - self._clock["show"] < SHOW_EVERY:
@@ -397,4 +396,4 @@ class Run:
 
     def _stop_when_done(self) -> None:
         self.stop_asked = True
-        self._say("stopping: writing a checkpoint")
+        self.message("stopping: writing a checkpoint")

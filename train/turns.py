@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from az.engine.cores import usable_cores
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game
 from az.engine.precision import load_precision, usable
@@ -26,10 +26,10 @@ def play_turn(folder: RunFolder, game: Game, config: RunConfig, model: Path, tur
     first = turn * count
     numbers = itertools.count(first)
     lock = threading.Lock()
-    threads = min(config.workers or os.cpu_count() or 1, count)
+    threads = min(config.workers or usable_cores(), count)
 
     def play(_: int) -> tuple[list[FinishedGame], int, list[SearchFault]]:
-        evaluator = load_precision(model, game, usable(model, config.selfplay.precision), "cpu")[0]
+        evaluator = load_precision(model, game, usable(model, config.selfplay.precision), config.provider)[0]
         batch = SelfplayBatch(game, config.selfplay, config.seed, min(config.selfplay.slots, -(-count // threads)))
 
         def next_game() -> tuple[int, Evaluator] | None:

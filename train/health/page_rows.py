@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from az.engine.errors import AzError, Refused
 from az.engine.game import Game, Symmetry
 from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.precision import int8_twin
+from az.engine.precision import TWINS, twin_of
 from az.engine.records import FinishedGame, Records, check_records, read_records
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
 from az.engine.warm import warm_up
@@ -186,7 +186,8 @@ def find_model(run: Path | None, model_id: str) -> Path | None:
         except (ValueError, OSError):
             continue
         path = card.with_suffix(".onnx")
-        for name, file in (("model_id", path), ("int8_model_id", int8_twin(path))):
+        twins = [(f"{twin}_model_id", twin_of(path, twin)) for twin in TWINS]
+        for name, file in (("model_id", path), *twins):
             if isinstance(value, dict) and value.get(name) == model_id and file.is_file():
                 return file
     return None

@@ -1,4 +1,4 @@
-"""Is the 8-bit network as good as the one that it was made from? Otherwise it is not published."""
+"""Is a network in fewer bits as good as the one that it was made from? Otherwise it is not published."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from az.engine.errors import Refused
 from az.engine.evaluator import Evaluator, Float32
 from az.engine.game import Game
 from az.engine.onnx_evaluator import OnnxEvaluator, encode_floats
+from az.export.fp16_file import halved
 from az.export.int8_file import activation_ranges, quantised
 from az.export.onnx_file import sealed
 from az.export.parity import Positions, torch_answers
 from az.train.model import Network
 
-# Good calibrations gave 0.0005 and 0.02 at most, the worst one tried 0.006 and 0.06 (docs/log.md); no match stands
-# behind these bounds yet.
-MOST_DIVERGENCE = 0.01  # nats, mean over positions
-MOST_VALUE_ERROR = 0.06  # root mean square, values are in [-1, +1]
+# Mean divergence of the policies in nats, root mean square error of the values in [-1, +1]. int8: good calibrations
+# gave 0.0005 and 0.02 at most, the worst one tried 0.006 and 0.06 (docs/log.md). fp16: a tenth of that.
+MOST = {"int8": (0.01, 0.06), "fp16": (0.001, 0.006)}
 CHECKED_IN_FILE = 8
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far int8 is from fp32 on positions that it was not calibrated on."""
+    """How far a twin is from fp32 on positions that it was not calibrated on."""
 
-    divergence: float  # mean KL(fp32 || int8) of the policies over the legal moves, nats
+    twin: str  # int8 or fp16
+    divergence: float  # mean KL(fp32 || twin) of the policies over the legal moves, nats
     worst_policy: float  # largest difference of a probability
     value_error: float  # root mean square
     worst_value: float
@@ -37,33 +38,38 @@ class Difference:
 
     def facts(self) -> dict[str, float]:
         """For the card and the file's metadata."""
-        return {f"int8_{name}": float(f"{value:.4g}") for name, value in vars(self).items()}
+        figures = {name: value for name, value in vars(self).items() if name != "twin"}
+        return {f"{self.twin}_{name}": float(f"{value:.4g}") for name, value in figures.items()}
 
     def check(self) -> None:
-        """Raises Refused when int8 is measurably weaker. A NaN refuses."""
-        if not self.divergence <= MOST_DIVERGENCE:
-            raise Refused(f"int8 differs from fp32 by {self.divergence:.3g} nats (allowed: {MOST_DIVERGENCE:g})")
-        if not self.value_error <= MOST_VALUE_ERROR:
-            raise Refused(f"int8 values differ from fp32 by {self.value_error:.3g} (allowed: {MOST_VALUE_ERROR:g})")
+        """Raises Refused when the twin is measurably weaker. A NaN refuses."""
+        policy, value = MOST[self.twin]
+        if not self.divergence <= policy:
+            raise Refused(f"{self.twin} differs from fp32 by {self.divergence:.3g} nats (allowed: {policy:g})")
+        if not self.value_error <= value:
+            raise Refused(f"{self.twin} values differ from fp32 by {self.value_error:.3g} (allowed: {value:g})")
 
 
-def int8_bytes_of(
-    network: Network, model: onnx.ModelProto, game: Game, positions: Positions, facts: Mapping[str, Any], name: str
-) -> tuple[bytes, Difference]:
-    """(the int8 file's bytes, how far it is from fp32); every other position calibrates, the rest judge.
+def twin_bytes_of(
+    twin: str, network: Network, model: onnx.ModelProto, game: Game, positions: Positions, facts: Mapping[str, Any],
+    name: str,
+) -> tuple[bytes, Difference]:  # fmt: skip
+    """(the bytes of the int8 or fp16 file, how far it is from fp32); every other position calibrates, the rest judge.
 
     network: in evaluation mode on the CPU; model: its fp32 graph; facts: the fp32 file's. Raises Refused.
     """
-    ranges = activation_ranges(network, np.ascontiguousarray(positions.planes[::2]))
-    small = quantised(model, ranges)
+    if twin == "int8":
+        small = quantised(model, activation_ranges(network, np.ascontiguousarray(positions.planes[::2])))
+    else:
+        small = halved(model)
     judged = Positions(np.ascontiguousarray(positions.planes[1::2]), positions.legal[1::2])
     metadata = {key: ",".join(map(str, fact)) if isinstance(fact, list) else str(fact) for key, fact in facts.items()}
-    metadata |= {"precision": "int8"}
-    # The first sealing carries fp32's answers: the engine's check at load would refuse an int8 file that is far off.
+    metadata |= {"precision": twin}
+    # The first sealing carries fp32's answers: the engine's check at load would refuse a twin that is far off.
     answers = torch_answers(network, judged.planes)
     unchecked = OnnxEvaluator(name, game, provider="cpu", data=sealed(small, _carrying(metadata, judged, answers)), check=False)  # fmt: skip  # noqa: E501
     own = _answers(unchecked, judged.planes)
-    difference = measure(answers, own, judged)
+    difference = measure(twin, answers, own, judged)
     difference.check()
     metadata |= {key: str(value) for key, value in difference.facts().items()}
     data = sealed(small, _carrying(metadata, judged, own))
@@ -71,12 +77,16 @@ def int8_bytes_of(
     return data, difference
 
 
-def measure(wanted: tuple[Float32, Float32], got: tuple[Float32, Float32], positions: Positions) -> Difference:
-    """The figures of two answers (logits [n, A], values [n]) to the same positions."""
+Answers = tuple[Float32, Float32]  # logits [n, A], values [n]
+
+
+def measure(twin: str, wanted: Answers, got: Answers, positions: Positions) -> Difference:
+    """The figures of two answers to the same positions."""
     p, q = (_log_softmax(logits, positions.legal) for logits, _ in (wanted, got))
     legal, probabilities = positions.legal, np.exp(p)
     apart = wanted[1].astype(np.float64) - got[1]
     return Difference(
+        twin,
         divergence=float(np.where(legal, probabilities * (p - q), 0.0).sum(1).mean()),
         worst_policy=float(np.abs(probabilities - np.exp(q)).max()),
         value_error=float(np.sqrt((apart**2).mean())),

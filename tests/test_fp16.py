@@ -1,0 +1,158 @@
+"""The half-precision twin, and calls of one fixed size: what a GPU is given, as far as a CPU can show it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from az.engine import cuda, plan, precision
+from az.engine.cuda import best_batch
+from az.engine.errors import Refused
+from az.engine.game import load_game
+from az.engine.models import newest_model
+from az.engine.onnx_evaluator import OnnxEvaluator
+from az.engine.plan import plan_for
+from az.engine.precision import choose_precision, load_precision, twin_of, wanted_twin
+from az.engine.selfplay import SelfplayBatch, SelfplayConfig
+from az.export.fp16_file import halved
+from az.export.onnx_file import model_of
+from az.export.parity import random_positions
+from az.export.pipeline import Candidate, Published, publish
+from az.export.twin_gate import measure
+from az.train.config import NetConfig
+from az.train.model import Network
+
+GAME = load_game("connect4")
+NET = NetConfig(16, 2, policy_channels=4, value_channels=2, value_hidden=8)
+
+
+def network(seed=3):
+    torch.manual_seed(seed)
+    made = Network(GAME.planes_shape, GAME.num_actions, NET).train()
+    for _ in range(3):
+        made(torch.rand(64, *GAME.planes_shape))
+    return made.eval()
+
+
+def candidate(made):
+    return Candidate(made.state_dict(), GAME, NET, 250, "quick", twin="fp16")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    result = publish(candidate(network()), tmp_path_factory.mktemp("run") / "models", 3)
+    assert isinstance(result, Published)
+    return result
+
+
+def answers(evaluator, planes):
+    logits, values = np.empty((len(planes), GAME.num_actions), np.float32), np.empty(len(planes), np.float32)
+    evaluator.evaluate(planes, logits, values)
+    return logits, values
+
+
+def test_the_twin_is_half_the_size_and_answers_nearly_alike(published):
+    twin = twin_of(published.path, "fp16")
+    planes = random_positions(GAME, 200, seed=99)
+    big, small = OnnxEvaluator(published.path), OnnxEvaluator(twin)
+    found = measure("fp16", answers(big, planes.planes), answers(small, planes.planes), planes)
+    assert small.precision == "fp16"
+    assert 0 < found.divergence < 1e-4
+    assert 0 < found.value_error < 2e-3
+    card = json.loads(published.path.with_suffix(".json").read_text())
+    assert card["fp16_model_id"] == small.model_id != card["model_id"]
+    assert newest_model(published.path.parent) == published.path
+    weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(twin).graph.initializer}
+    assert {a.dtype for name, a in weights.items() if name != "one"} == {np.dtype(np.float16)}
+
+
+def test_a_weight_beyond_half_precision_is_named_and_the_model_goes_out_without_it(tmp_path):
+    made = network()
+    with torch.no_grad():
+        made.value_out.weight[0, 3] = 7e4
+    graph = model_of(made)
+    assert isinstance(graph, onnx.ModelProto)
+    with pytest.raises(Refused, match=r"'value_out\.weight', which reaches 7e\+04"):
+        halved(graph)
+    result = publish(candidate(made), tmp_path, 1)
+    assert isinstance(result, Published)
+    assert "value_out.weight" in result.card["fp16_refused"]
+    assert not twin_of(result.path, "fp16").exists()
+
+
+def test_the_choice_goes_by_the_gpu(published, monkeypatch):
+    model, twin = published.path, twin_of(published.path, "fp16")
+    assert choose_precision(model, "auto", on_gpu=True) == (twin, "fp16 (on the GPU)")
+    assert choose_precision(model, "fp16")[0] == twin
+    monkeypatch.setattr(precision, "int8_feature", lambda: "amx_int8")
+    assert choose_precision(model, "auto") == (model, "fp32 (the model has no int8 file)")
+    assert [wanted_twin(asked, gpu)[0] for asked in ("auto", "fp32", "fp16", "int8") for gpu in (False, True)] == [
+        "int8", "fp16", None, None, "fp16", "fp16", "int8", "int8",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [1, 31, 32, 33, 100])
+@pytest.mark.parametrize("kind", ["fp32", "fp16"])
+def test_calls_of_one_size_answer_every_row(published, rows, kind):
+    model = published.path if kind == "fp32" else twin_of(published.path, kind)
+    planes = random_positions(GAME, rows, seed=7).planes
+    fixed = OnnxEvaluator(model, GAME, provider="cpu", batch=32)
+    full = answers(fixed, random_positions(GAME, 32, seed=8).planes)  # what lies in the staging memory from before
+    assert np.isfinite(full[0]).all()
+    for one, two in zip(answers(OnnxEvaluator(model, GAME), planes), answers(fixed, planes), strict=True):
+        assert one.tobytes() == two.tobytes()
+
+
+def test_games_do_not_depend_on_the_size_of_a_call(published):
+    config = SelfplayConfig(simulations=8, fast_simulations=8, slots=6)
+
+    def games(evaluator):
+        left = iter(range(9))
+        batch = SelfplayBatch(GAME, config, 1, 6)
+        found = batch.play(lambda: (k, evaluator) if (k := next(left, None)) is not None else None)
+        return sorted((g.k, g.plies, g.outcome_first, [row.policy.tobytes() for row in g.rows]) for g in found)
+
+    plain, fixed = (OnnxEvaluator(published.path, GAME, provider="cpu", batch=batch) for batch in (0, 4))
+    assert games(plain) == games(fixed)
+
+
+def test_the_smallest_batch_that_is_nearly_the_fastest_is_taken(monkeypatch):
+    rates = {256: 100.0, 512: 190.0, 1024: 240.0, 2048: 250.0}
+    monkeypatch.setattr(cuda, "_rate", lambda _, size, __: rates[size])
+    assert best_batch(lambda _: None, sizes=tuple(rates)) == 1024
+
+
+def test_a_batch_is_measured_with_the_real_network(published):
+    sizes = (1, 16)
+    found = best_batch(lambda size: OnnxEvaluator(published.path, GAME, batch=size), 0.02, sizes)
+    assert found in sizes
+
+
+def test_the_plan_of_a_cpu_and_of_a_gpu(published, monkeypatch):
+    config = SelfplayConfig(slots=64)
+    monkeypatch.setattr(plan, "usable_cores", lambda: 16)
+    monkeypatch.setattr(precision, "int8_feature", lambda: None)
+    found = plan_for(published.path, GAME, config, 0, "cpu")
+    assert (found.workers, found.lanes, found.config) == (16, 1, config)
+    assert plan_for(published.path, GAME, config, 3, "cpu").workers == 3
+    monkeypatch.setattr(plan, "on_gpu", lambda _: True)
+    monkeypatch.setattr(plan, "best_batch", lambda _: 512)
+    found = plan_for(published.path, GAME, config, 0)
+    assert (found.workers, found.lanes) == (1, 6)
+    assert found.config == replace(config, gpu_batch=512, slots=512)
+    assert found.line == "self-play in fp16 (on the GPU), calls of 512 positions, 6 in flight"
+    assert found.config.header()["gpu_batch"] == 512
+    assert "gpu_batch" not in config.header()
+
+
+def test_a_twin_that_this_machine_answers_otherwise_gives_way(published, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "wanted_twin", lambda _, __: ("fp16", "on the GPU"))
+    model = tmp_path / "000003.onnx"
+    model.write_bytes(published.path.read_bytes())
+    twin_of(model, "fp16").write_bytes(twin_of(published.path, "fp16").read_bytes()[:-20])
+    found, why = load_precision(model, GAME, "auto", "cpu")
+    assert (found.precision, why) == ("fp32", "fp32 (the twin was refused on this machine)")
