@@ -6,6 +6,7 @@ import json
 import random
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -14,9 +15,11 @@ from run_tools import run_az
 from az.export import drill_files, drill_steps
 from az.export.drill import Drill, Fault, Flight, config_of, fly
 from az.export.drill_command import NAMES
+from az.train import checkpoint
 from az.train import learner as learners
 from az.train.config import LearnerConfig
 from az.train.health import bundle
+from az.train.pilot import Pilot
 
 FAULTS: dict[str, Fault] = {fault.id: fault for fault in (*drill_files.FAULTS, *drill_steps.FAULTS)}
 
@@ -66,6 +69,25 @@ def test_policy_stop_stops_with_the_state_of_before(tmp_path: Path) -> None:
     assert found.state is not None
     assert found.state.step == flight.truth["step"]
     assert found.batch is not None
+
+
+def test_what_was_made_of_undone_steps_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step 10 has been published and checkpointed when step 11 finds that 9 was wrong and goes back."""
+    often = ("deterministic=false", "replay.publish_every_steps=5", "checkpoint_steps=1", "keep_checkpoints=20")
+    original = Pilot.step
+
+    def step(pilot: Pilot, *given: Any) -> Any:
+        metrics = original(pilot, *given)
+        if pilot.learner.steps == 11:
+            pilot.went_back = 9
+        return metrics
+
+    monkeypatch.setattr(Pilot, "step", step)
+    fly(Flight(6), config_of(6, 13, often), tmp_path / "run", nullcontext())
+    published = [json.loads(path.read_text())["step"] for path in sorted((tmp_path / "run" / "models").glob("*.json"))]
+    assert published == [0, 5, 10, 11, 13]
+    kept = [int(path.name.removeprefix("step-")) for path in checkpoint.folders(tmp_path / "run")]
+    assert kept == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13]
 
 
 def test_the_same_cause_three_times_stops_the_run(tmp_path: Path) -> None:

@@ -199,6 +199,13 @@ def prune(run: Path, keep: int) -> list[Path]:
     return gone
 
 
+def withdraw(run: Path, after: int, before: int) -> None:
+    """Delete the checkpoints of the steps between these two: they were made of steps that have been undone."""
+    for path in folders(run):
+        if after < int(path.name.removeprefix("step-")) < before:
+            shutil.rmtree(path)
+
+
 def numpy_state(rng: np.random.Generator) -> dict[str, Any]:
     """A numpy generator's state, as JSON can hold it. PCG64 (np.random.default_rng) only."""
     state = rng.bit_generator.state

@@ -12,6 +12,19 @@ from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAt
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+GROUPS = {
+    "loss": ("policy_loss", "value_loss", "l2", "total"),
+    "policy": ("entropy", "target_entropy", "max_logit"),
+    "run": ("rows", "games", "lr", "window"),
+    "health": ("grad_norm", "buffer_norm"),
+}
+
+
+def grouped(values: Mapping[str, float], signs: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of a step and its early signs under the names that TensorBoard shows them by."""
+    found = {f"{group}/{name}": values[name] for group, names in GROUPS.items() for name in names}
+    return found | {f"health/{name}": value for name, value in signs.items()}
+
 
 class EventFile:
     """One session's scalars: `events.out.tfevents.<session>.az` in the run's folder."""

@@ -59,6 +59,7 @@ class Pilot:
         self.signs, self.vitals = Signs(), Vitals(learner.model, learner.optimizer)
         self.met: Counter[str] = Counter()
         self.incidents: list[Path] = []
+        self.went_back: int | None = None  # to this step; whoever takes it in sets it to None
         self._checked = config.health.preflight == "off"
 
     # -- one step ---------------------------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ class Pilot:
         drawn = self.random.bit_generator.state
         if not kept or kept[0].step != step or not self.recorder.rewind(step):
             return False
-        self.learner.steps = step
+        self.learner.steps = self.went_back = step
         self.say(f"went back to step {step}, which caused it")
         try:
             for one in kept:

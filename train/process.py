@@ -1,4 +1,4 @@
-"""The process that a run lives in: its device, and how it is asked to stop."""
+"""The process that a run lives in: its device, its threads, and how it is asked to stop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from az.engine.cores import usable_cores
 from az.engine.errors import WrongRequest
 from az.train.config import RunConfig
 
@@ -35,3 +36,13 @@ def device_of(config: RunConfig) -> torch.device:
         raise WrongRequest("device is cuda and this torch finds no CUDA device: use device=cpu or device=auto.")
     cuda = config.device != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if cuda else "cpu")
+
+
+def use_threads(config: RunConfig, alone: bool) -> None:
+    """As many threads as the learner has cores for; alone: self-play rests."""
+    cores = usable_cores()
+    # Workers fill the cores; a second learner thread would only wait at barriers for a core that a worker has.
+    shared = 1 if config.deterministic or cores <= 2 else max(1, cores // 4)
+    wanted = cores if alone and not config.deterministic else shared
+    if torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from az.engine.cores import usable_cores
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.plan import Plan, plan_for
@@ -24,14 +23,14 @@ from az.engine.worker import WorkerJob
 from az.train import checkpoint
 from az.train.config import RunConfig
 from az.train.counters import Counters
-from az.train.events import EventFile
+from az.train.events import EventFile, grouped
 from az.train.feed import Feed
 from az.train.folder import RunFolder, RunLog
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.pilot import Pilot
 from az.train.pool import WorkerPool
-from az.train.process import device_of, interruptible
+from az.train.process import device_of, interruptible, use_threads
 from az.train.replay import Batch, window_rows
 from az.train.services import Services
 from az.train.turns import play_turn
@@ -83,18 +82,10 @@ class Run:
     # -- beginning ---------------------------------------------------------------------------------------------
 
     def _set_threads(self) -> None:
-        self._use_threads(False)
+        use_threads(self.config, alone=False)
         torch.use_deterministic_algorithms(self.config.deterministic)
         # Weights and moments of outputs that are never legal decay into denormals, which cost a CPU many times more.
         torch.set_flush_denormal(True)
-
-    def _use_threads(self, alone: bool) -> None:
-        cores = usable_cores()
-        # Workers fill the cores; a second learner thread would only wait at barriers for a core that a worker has.
-        shared = 1 if self.config.deterministic or cores <= 2 else max(1, cores // 4)
-        wanted = cores if alone and not self.config.deterministic else shared
-        if torch.get_num_threads() != wanted:
-            torch.set_num_threads(wanted)
 
     def _resume(self) -> None:
         self.folder.sweep()
@@ -173,7 +164,7 @@ class Run:
                 pool.listen(0.0 if ready else 0.05, self._take, self.pilot.search_failed)
                 resting = self._backlog() > BACKLOG_STEPS * self.config.learner.batch
                 pool.pause(resting)
-                self._use_threads(resting)
+                use_threads(self.config, resting)
                 if ready:
                     self._step()
                     self._publish_when_due()
@@ -245,6 +236,8 @@ class Run:
         window = window_rows(config.replay, replay.total_rows)
         batch = replay.sample(config.learner.batch, self.rng, window, config.learner.q_mix, config.learner.symmetries)
         metrics = self.pilot.step(batch, self._progress())
+        if self.pilot.went_back is not None:
+            self._replace_undone(self.pilot.went_back)
         if metrics is not None and (metrics.step % LOG_EVERY == 0 or metrics.step == 1):
             self._log_step(metrics, window, batch)
 
@@ -258,13 +251,17 @@ class Run:
         if not self.config.deterministic:
             values |= {"time": wall, "elapsed": self._elapsed()}
         self.log.write("step", values)
-        groups = {"loss": ("policy_loss", "value_loss", "l2", "total")}
-        groups |= {"policy": ("entropy", "target_entropy", "max_logit"), "run": ("rows", "games", "lr", "window")}
-        groups |= {"health": ("grad_norm", "buffer_norm")}
-        scalars = {f"{group}/{name}": values[name] for group, names in groups.items() for name in names}
-        scalars |= {f"health/{name}": value for name, value in signs.items()}
-        self.events.scalars(scalars, metrics.step, wall)
+        self.events.scalars(grouped(values, signs), metrics.step, wall)
         self._latest = metrics
+
+    def _replace_undone(self, first: int) -> None:
+        """Steps from this one on were undone: what was made of them must not be the newest, nor be begun from."""
+        self.pilot.went_back = None
+        if self._published_step > first:
+            self._publish()
+        if not self.config.deterministic:  # there only the end of a turn can be begun from
+            self._checkpoint()
+            checkpoint.withdraw(self.folder.path, first, self.learner.steps)
 
     def _totals(self) -> dict[str, Any]:
         return {
