@@ -104,3 +104,25 @@ def loss_in_evaluation(model: nn.Module, loss) -> float:
         return loss()
     finally:
         model.train()
+
+
+def looks_of(scales: list[float]) -> list[str]:
+    """The signs that warn when Adam is fed gradients of these sizes, looked at after every step."""
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64, bias=False)
+    optimizer = torch.optim.Adam(model.parameters())
+    vitals, signs, warned = Vitals(model, optimizer), Signs(), []
+    for step, scale in enumerate(scales):
+        model.weight.grad = scale * torch.randn(64, 64)
+        optimizer.step()
+        warned += [w.sign for w in signs.look(step, vitals.look(step, 1.0))]
+    return warned
+
+
+def test_a_usual_gradient_after_a_second_moment_near_0_warns_at_that_step() -> None:
+    assert looks_of([1e-6] * 2500 + [1.0]) == ["moment_ratio"]
+
+
+def test_heavy_tails_of_an_honest_run_are_no_warning() -> None:
+    """The largest of 100,000 clean steps was 17."""
+    assert looks_of([1.0] * 1500 + [20.0] + [1.0] * 50) == []
