@@ -34,7 +34,7 @@ class Staging:
         self.logits: Float32 = make((size, game.num_actions), np.float32)
         self.values: Float32 = make((size,), np.float32)
         self.locked = len(self._held) == 3
-        weakref.finalize(self, _free, self._held)
+        weakref.finalize(self, _free, self._held).atexit = False  # a lane may still write then
         self._session, self._binding = session, session.io_binding()
         self._binding.bind_input("planes", "cpu", 0, np.float32, self.planes.shape, self.planes.ctypes.data)
         for name, array in (("logits", self.logits), ("value", self.values)):
@@ -54,7 +54,10 @@ class Staging:
     def _locked(self, shape: tuple[int, ...], dtype: Any) -> Float32:
         runtime, at = cuda_runtime(), ctypes.c_void_p()
         size = int(np.prod(shape))
-        if runtime is None or runtime.cudaHostAlloc(ctypes.byref(at), ctypes.c_size_t(4 * size), PORTABLE) != 0:
+        if runtime is None:
+            return np.zeros(shape, dtype)
+        if runtime.cudaHostAlloc(ctypes.byref(at), ctypes.c_size_t(4 * size), PORTABLE) != 0:
+            runtime.cudaGetLastError()  # forget it: the next kernel would be blamed
             return np.zeros(shape, dtype)
         self._held.append(at)
         assert at.value is not None
@@ -84,8 +87,18 @@ class Asked(Protocol):
 
 
 def best_batch(open_at: Callable[[int], Asked], seconds: float = 0.2, sizes: tuple[int, ...] = BATCHES) -> int:
-    """The smallest size of a call that is nearly as fast as the fastest. `open_at`: the evaluator of a size."""
-    rates = {size: _rate(open_at(size), size, seconds) for size in sizes}
+    """The smallest size of a call that is nearly as fast as the fastest. `open_at`: the evaluator of a size.
+
+    Raises Refused where not even the smallest runs; a size that the device has no memory for ends the search.
+    """
+    rates: dict[int, float] = {}
+    for size in sorted(sizes):
+        try:
+            rates[size] = _rate(open_at(size), size, seconds)
+        except Exception:  # onnxruntime's own errors share no base class
+            if not rates:
+                raise
+            break
     return min(size for size, rate in rates.items() if rate >= NEAR * max(rates.values()))
 
 

@@ -69,6 +69,11 @@ class OnnxEvaluator:
         if check:
             self._check_answers()
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the session that was opened runs on a GPU, whatever was hoped for."""
+        return self.provider == CUDA
+
     def evaluate(self, planes: Float32, logits: Float32, values: Float32) -> None:
         """planes [n, C, H, W] -> logits [n, num_actions], values [n], written into the arrays given."""
         n = len(planes)
@@ -107,8 +112,7 @@ class OnnxEvaluator:
     def _staging(self) -> Staging:
         """This thread's own: two batches may be in flight at once."""
         if not hasattr(self._of_thread, "staging"):
-            lock = self.provider == CUDA
-            self._of_thread.staging = Staging(self._session, self.game, self._fixed_batch, lock)
+            self._of_thread.staging = Staging(self._session, self.game, self._fixed_batch, self.on_gpu)
         return self._of_thread.staging
 
     def _refuse_rows(self, logits: Float32, values: Float32) -> None:

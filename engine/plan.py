@@ -9,8 +9,7 @@ from az.engine.cores import usable_cores
 from az.engine.cuda import best_batch
 from az.engine.game import Game
 from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.precision import choose_precision, load_precision, twin_of, usable
-from az.engine.providers import on_gpu
+from az.engine.precision import load_precision, usable
 from az.engine.selfplay import SelfplayConfig
 
 MOST_LANES = 6  # threads of one process: beyond this they wait for Python's lock
@@ -22,6 +21,7 @@ class Plan:
 
     workers: int  # processes
     lanes: int  # of each
+    provider: str
     config: SelfplayConfig
     line: str  # for people
 
@@ -32,16 +32,16 @@ def plan_for(model: Path, game: Game, config: SelfplayConfig, workers: int, prov
 
     Raises what `load_precision` raises.
     """
-    asked, cores, gpu = usable(model, config.precision), usable_cores(), on_gpu(provider)
-    path, why = choose_precision(model, asked, gpu)
-    if not gpu or path == twin_of(model, "int8"):
-        return Plan(workers or cores, config.in_flight or 1, config, f"self-play in {why}")
+    cores = usable_cores()
+    first, why = load_precision(model, game, usable(model, config.precision), provider)
+    if not first.on_gpu:  # asked for, or int8, or CUDA is there and cannot be used
+        return Plan(workers or cores, config.in_flight or 1, "cpu", config, f"self-play in {why}")
 
     def open_at(size: int) -> OnnxEvaluator:
-        return load_precision(model, game, asked, provider, size)[0]
+        return OnnxEvaluator(first.name, game, provider=provider, batch=size)
 
     batch = config.gpu_batch or best_batch(open_at)
     lanes = config.in_flight or max(2, min(MOST_LANES, cores - 1))
     sized = replace(config, gpu_batch=batch, slots=max(config.slots, batch))
     line = f"self-play in {why}, calls of {batch:,} positions, {lanes} in flight"
-    return Plan(workers or 1, lanes, sized, line)
+    return Plan(workers or 1, lanes, provider, sized, line)

@@ -59,7 +59,7 @@ class SelfplayConfig:
     cache: bool = key(True, "remember the network's answers; changes the speed, never the games")
     slots: int = key(128, "games in flight a worker; changes the speed, never the games", 1, 65_536)
     in_flight: int = key(
-        0, "batches of so many games that a worker has in flight; 0: one on a CPU, two or more on a GPU", 0, 64
+        0, "batches of so many games that a run's worker has in flight; 0: one on a CPU, more on a GPU", 0, 64
     )
     gpu_batch: int = key(0, "positions of a call on a GPU, which may change its rounding; 0: measured", 0, 65_536)
 

@@ -50,7 +50,7 @@ def selfplay_command(
     """Play and write; returns the figures. Progress goes to stderr."""
     config = configured(settings, simulations, batch)
     path = resolve_model(model)
-    first, why = load_precision(path, None, config.precision)
+    first, why = load_precision(path, None, config.precision, batch=config.gpu_batch)
     prepare_folder(out)
     if not quiet:
         print(f"{why}; {provider_line(first)}", file=sys.stderr)
@@ -64,7 +64,7 @@ def selfplay_command(
             print(f"{progress.games}/{games} games, {progress.rows} rows", file=sys.stderr)
 
     def another() -> OnnxEvaluator:
-        return load_precision(path, first.game, config.precision)[0]
+        return load_precision(path, first.game, config.precision, batch=config.gpu_batch)[0]
 
     made = selfplay_to_files(another, config, games, seed, out, threads, show)
     seconds = time.monotonic() - begun

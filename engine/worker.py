@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import weakref
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +18,7 @@ from az.engine.evaluator import Evaluator
 from az.engine.game import Game, load_game
 from az.engine.lanes import Lanes
 from az.engine.models import newest_model
+from az.engine.onnx_evaluator import OnnxEvaluator
 from az.engine.precision import load_precision, usable
 from az.engine.records import FinishedGame, write_records
 from az.engine.selfplay import SelfplayConfig
@@ -24,6 +26,7 @@ from az.engine.selfplay import SelfplayConfig
 ROWS_A_FILE = 600
 SECONDS_A_FILE = 4.0
 LOOK_EVERY = 0.5  # seconds between two looks for a newer model
+MODELS_ON_GPU = 2  # in play at once
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class WorkerJob:
     first_game: int  # this worker plays games first_game, first_game + stride, …
     stride: int
     lanes: int = 1
+    provider: str = "auto"
 
 
 def record_name(session: int, worker: int, number: int) -> str:
@@ -55,24 +59,31 @@ def die_with_parent() -> None:
 class _NewestModel:
     """Hands out the newest published model; a game keeps the one that it began with."""
 
-    def __init__(self, folder: Path, game: Game, config: SelfplayConfig) -> None:
-        self.folder, self.game, self.config = folder, game, config
+    def __init__(self, job: WorkerJob, game: Game) -> None:
+        self.job, self.folder, self.game = job, job.run / "models", game
         self.path: Path | None = None
         self.evaluator: Evaluator | None = None
         self.looked = -LOOK_EVERY
+        self._alive: weakref.WeakSet[OnnxEvaluator] = weakref.WeakSet()
 
     def get(self) -> Evaluator:
         now = time.monotonic()
         if self.evaluator is None or now - self.looked >= LOOK_EVERY:
             self.looked = now
             path = newest_model(self.folder)
-            if path is not None and path != self.path:
-                precision = usable(path, self.config.precision)
-                self.evaluator = load_precision(path, self.game, precision, batch=self.config.gpu_batch)[0]
-                self.path = path
+            if path is not None and path != self.path and self._has_room():
+                config, provider = self.job.config, self.job.provider
+                asked = usable(path, config.precision)
+                found = load_precision(path, self.game, asked, provider, config.gpu_batch)[0]
+                self.evaluator, self.path = found, path
+                self._alive.add(found)
         if self.evaluator is None:
             raise AzError(f"{self.folder} holds no model to play with.")
         return self.evaluator
+
+    def _has_room(self) -> bool:
+        """On a GPU a step makes one call of full size for every model in play: few may be, or most rows are empty."""
+        return not self.job.config.gpu_batch or len(self._alive) < MODELS_ON_GPU
 
 
 class _Outbox:
@@ -119,7 +130,7 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any) -> None:
     parent = os.getppid()
     try:
         game = load_game(job.game)
-        models = _NewestModel(job.run / "models", game, job.config)
+        models = _NewestModel(job, game)
         lanes = Lanes(game, job.config, job.seed, job.lanes)
         outbox = _Outbox(job, game, pipe)
         k = job.first_game

@@ -24,7 +24,7 @@ from az.engine.files import write_atomic
 from az.engine.game import Game, load_game
 from az.engine.models import newest_model
 from az.engine.onnx_evaluator import FORMAT, OnnxEvaluator, encode_floats
-from az.engine.precision import files_of, twin_of
+from az.engine.precision import files_of, is_twin, twin_of
 from az.export.finite import Violation, first_non_finite
 from az.export.nodes import parting
 from az.export.onnx_file import model_of, sealed
@@ -81,6 +81,8 @@ def export_checkpoint(checkpoint: Path, out: Path) -> Published:
         raise WrongRequest(f"'{out}' is a folder: name the file to write, such as model.onnx.")
     if out.suffix != ".onnx":
         raise WrongRequest(f"'{out}' does not end in .onnx: name the file to write, such as model.onnx.")
+    if is_twin(out):
+        raise WrongRequest(f"'{out}' is the name of another model's twin: name the file to write, such as model.onnx.")
     found = _load_checkpoint(checkpoint)
     game = load_game(found.game)
     found.check_game(game)

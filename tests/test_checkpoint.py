@@ -187,3 +187,10 @@ def test_publish_folder_replaces_a_folder_whole(tmp_path):
         files.publish_folder(tmp_path / "tmp", tmp_path / "final")
         assert [p.name for p in (tmp_path / "final" / "inner").iterdir()] == [text]
     assert [p.name for p in tmp_path.iterdir()] == ["final"]
+
+
+def test_checkpoints_of_undone_steps_are_withdrawn_and_the_new_one_stays(tmp_path):
+    for step in (990, 995, 997, 1000):
+        (tmp_path / "checkpoints" / f"step-{step:09d}").mkdir(parents=True)
+    checkpoint.withdraw(tmp_path, 995, but=997)
+    assert [path.name for path in checkpoint.folders(tmp_path)] == [f"step-{step:09d}" for step in (990, 995, 997)]

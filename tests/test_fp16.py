@@ -18,6 +18,7 @@ from az.engine.onnx_evaluator import OnnxEvaluator
 from az.engine.plan import plan_for
 from az.engine.precision import choose_precision, load_precision, twin_of, wanted_twin
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
+from az.engine.worker import WorkerJob, _NewestModel
 from az.export.fp16_file import halved
 from az.export.onnx_file import model_of
 from az.export.parity import random_positions
@@ -126,6 +127,38 @@ def test_the_smallest_batch_that_is_nearly_the_fastest_is_taken(monkeypatch):
     assert best_batch(lambda _: None, sizes=tuple(rates)) == 1024
 
 
+def test_a_size_that_the_device_has_no_memory_for_ends_the_search(monkeypatch):
+    def open_at(size):
+        if size > most:
+            raise Refused("out of memory")
+
+    monkeypatch.setattr(cuda, "_rate", lambda _, size, __: float(size))
+    most = 600
+    assert best_batch(open_at, sizes=(1024, 256, 512)) == 512
+    most = 0
+    with pytest.raises(Refused, match="out of memory"):
+        best_batch(open_at, sizes=(256, 512))
+
+
+def test_a_worker_on_a_gpu_keeps_few_models_in_play(published, tmp_path):
+    """A step makes one call of full size for every model in play."""
+    job = WorkerJob(tmp_path, "connect4", SelfplayConfig(gpu_batch=4), 0, 1, 0, 0, 1, provider="cpu")
+    (tmp_path / "models").mkdir()
+    hand = _NewestModel(job, GAME)
+
+    def newest(number):
+        for suffix in (".onnx", ".json"):
+            target = tmp_path / "models" / f"{number:06d}{suffix}"
+            target.write_bytes(published.path.with_suffix(suffix).read_bytes())
+        hand.looked = -10.0
+        return hand.get()
+
+    in_play = [newest(0), newest(1), newest(2)]
+    assert in_play[2] is in_play[1] is not in_play[0]
+    in_play[0] = None  # its last game has ended
+    assert newest(3) is not in_play[1]
+
+
 def test_a_batch_is_measured_with_the_real_network(published):
     sizes = (1, 16)
     found = best_batch(lambda size: OnnxEvaluator(published.path, GAME, batch=size), 0.02, sizes)
@@ -139,8 +172,9 @@ def test_the_plan_of_a_cpu_and_of_a_gpu(published, monkeypatch):
     found = plan_for(published.path, GAME, config, 0, "cpu")
     assert (found.workers, found.lanes, found.config) == (16, 1, config)
     assert plan_for(published.path, GAME, config, 3, "cpu").workers == 3
-    monkeypatch.setattr(plan, "on_gpu", lambda _: True)
+    monkeypatch.setattr(OnnxEvaluator, "on_gpu", True)
     monkeypatch.setattr(plan, "best_batch", lambda _: 512)
+    monkeypatch.setattr(precision, "wanted_twin", lambda _, __: ("fp16", "on the GPU"))
     found = plan_for(published.path, GAME, config, 0)
     assert (found.workers, found.lanes) == (1, 6)
     assert found.config == replace(config, gpu_batch=512, slots=512)

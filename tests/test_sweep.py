@@ -72,6 +72,24 @@ def test_many_large_numbers_of_half_precision_are_no_fault():
     assert all(math.isfinite(number) for number in Sweep(Keeper(model, [], []).layout()).sums())
 
 
+def test_complex_numbers_and_eight_bits_are_looked_at_too():
+    model = nn.Linear(4, 4)
+    model.register_buffer("waves", torch.ones(9, dtype=torch.complex64))
+    model.register_buffer("small", torch.ones(9).to(torch.float8_e4m3fn))
+    model.register_parameter("frozen", nn.Parameter(torch.ones(9).to(torch.float8_e4m3fn), requires_grad=False))
+    keeper = Keeper(model, [], [])
+    before = keeper.take(None)
+    assert all(math.isfinite(number) for number in Sweep(before.layout).moved(before.copies)[0])
+    for name, bad in (("waves", complex(0.0, math.inf)), ("small", math.nan), ("frozen", math.nan)):
+        tensor = model.get_buffer(name) if name != "frozen" else model.get_parameter(name)
+        with torch.no_grad():
+            kept = tensor.clone()
+            tensor.copy_(torch.full((9,), bad).to(tensor.dtype))
+            sums = Sweep(before.layout).moved(before.copies)[0]
+            tensor.copy_(kept)
+        assert not all(math.isfinite(number) for number in sums), name
+
+
 class Part(nn.Module):
     """Grows, swaps and loses what it holds while it is flown."""
 
@@ -95,6 +113,10 @@ def change_storage(model: Part) -> None:
     model.inner.weight.data = torch.randn(3, 3)
 
 
+def change_dtype(model: Part) -> None:
+    model.double()
+
+
 def add_module(model: Part) -> None:
     model.second = nn.Linear(3, 3)
 
@@ -103,7 +125,9 @@ def add_buffer(model: Part) -> None:
     model.inner.register_buffer("more", torch.randn(2))
 
 
-@pytest.mark.parametrize("change", [change_module, change_parameter, change_storage, add_module, add_buffer])
+@pytest.mark.parametrize(
+    "change", [change_module, change_parameter, change_storage, change_dtype, add_module, add_buffer]
+)
 def test_what_changes_between_steps_is_found_and_put_back(change):
     """What was found once is only found again when something changed: so every way to change must be seen."""
     model = Part()
@@ -126,7 +150,7 @@ def test_what_changes_between_steps_is_found_and_put_back(change):
     assert recorder.run(step, torch.ones(2, 3)) is None
     change(model)
     kept = copy.deepcopy(model.state_dict())
-    incident = recorder.run(spoil, torch.ones(2, 3))
+    incident = recorder.run(spoil, torch.ones(2, 3, dtype=next(model.parameters()).dtype))
     assert incident is not None
     assert model.state_dict().keys() == kept.keys()
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in kept.items())

@@ -199,10 +199,11 @@ def prune(run: Path, keep: int) -> list[Path]:
     return gone
 
 
-def withdraw(run: Path, after: int, before: int) -> None:
-    """Delete the checkpoints of the steps between these two: they were made of steps that have been undone."""
+def withdraw(run: Path, after: int, but: int) -> None:
+    """Delete the checkpoints after a step, which were made of steps that have been undone, but not that of `but`."""
     for path in folders(run):
-        if after < int(path.name.removeprefix("step-")) < before:
+        step = int(path.name.removeprefix("step-"))
+        if step > after and step != but:
             shutil.rmtree(path)
 
 

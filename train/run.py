@@ -156,6 +156,7 @@ class Run:
             first_game=self.feed.last_game + 1,
             stride=plan.workers,
             lanes=plan.lanes,
+            provider=plan.provider,
         )
         pool = WorkerPool(job, plan.workers, self.message)
         try:
@@ -235,9 +236,11 @@ class Run:
         config, replay = self.config, self.feed.replay
         window = window_rows(config.replay, replay.total_rows)
         batch = replay.sample(config.learner.batch, self.rng, window, config.learner.q_mix, config.learner.symmetries)
-        metrics = self.pilot.step(batch, self._progress())
-        if self.pilot.went_back is not None:
-            self._replace_undone(self.pilot.went_back)
+        try:
+            metrics = self.pilot.step(batch, self._progress())
+        finally:  # also where the run stops: what it leaves behind is begun from again
+            if self.pilot.went_back is not None:
+                self._replace_undone(self.pilot.went_back)
         if metrics is not None and (metrics.step % LOG_EVERY == 0 or metrics.step == 1):
             self._log_step(metrics, window, batch)
 
@@ -260,8 +263,7 @@ class Run:
         if self._published_step > first:
             self._publish()
         if not self.config.deterministic:  # there only the end of a turn can be begun from
-            self._checkpoint()
-            checkpoint.withdraw(self.folder.path, first, self.learner.steps)
+            self._checkpoint(undone=first)
 
     def _totals(self) -> dict[str, Any]:
         return {
@@ -318,7 +320,7 @@ class Run:
         if turn or due_steps or (late and not self.config.deterministic):
             self._checkpoint()
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, undone: int | None = None) -> None:
         count = self.count
         gone = self.feed.left_window()
         count.gone, count.forgotten_rows = gone, self.feed.forgotten_rows
@@ -329,6 +331,8 @@ class Run:
             self.folder.path, learner.steps, learner.model, learner.optimizer, learner.average, asdict(count),
             game=self.game, config=self.config,
         )  # fmt: skip
+        if undone is not None:
+            checkpoint.withdraw(self.folder.path, undone, learner.steps)
         checkpoint.prune(self.folder.path, self.config.keep_checkpoints)
         self.folder.remove_records(gone)
         self._clock["checkpoint"] = time.monotonic()

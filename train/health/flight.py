@@ -86,8 +86,9 @@ class Flight:
                 self._sweep = Sweep(layout)
             known = layout is before.layout
             sums, moved = self._sweep.moved(before.copies) if known else (self._sweep.sums(), None)
-            if grads:
-                sums.append(torch.stack(torch._foreach_norm(grads)).sum())  # pyright: ignore
+            for device in {g.device for g in grads}:
+                here = [g for g in grads if g.device == device]
+                sums.append(torch.stack(torch._foreach_norm(here)).sum())  # pyright: ignore
             loose = self.keeper.loose()
             sums += [tensor.detach().sum() for _, tensor in loose]
             loss = find_loss(value)

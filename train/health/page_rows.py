@@ -19,6 +19,7 @@ from az.engine.errors import AzError, Refused
 from az.engine.game import Game, Symmetry
 from az.engine.onnx_evaluator import OnnxEvaluator
 from az.engine.precision import TWINS, twin_of
+from az.engine.providers import on_gpu
 from az.engine.records import FinishedGame, Records, check_records, read_records
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
 from az.engine.warm import warm_up
@@ -124,8 +125,10 @@ class RowReader:
                 config = state.config.selfplay
             else:
                 return "cannot be played again: neither a record file nor a checkpoint says how it was searched"
-            steady = "cpu" if state is not None and state.config.deterministic else "auto"
-            evaluator = OnnxEvaluator(path, self.game, provider=steady)
+            # As it was played: int8 on the CPU, and calls of the size that the record tells.
+            cpu = (state is not None and state.config.deterministic) or path == twin_of(path, "int8")
+            size = config.gpu_batch if not cpu and on_gpu() else 0
+            evaluator = OnnxEvaluator(path, self.game, provider="cpu" if cpu else "auto", batch=size)
             if evaluator.model_id != model:
                 return f"cannot be played again: {path.name} is not the model {model} any more"
             warm_up(self.game, self.say)

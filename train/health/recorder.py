@@ -68,7 +68,11 @@ class FlightRecorder:
             self.flight.keeper.put_back(before)
             raise
         self.value, self.error = value, None
-        seen = self.flight.look(before, value, error)
+        try:
+            seen = self.flight.look(before, value, error)
+        except BaseException:  # such as a kind of number that torch cannot add up
+            self.flight.keeper.put_back(before)
+            raise
         if not seen.harm:
             loss = seen.loss
             rates = self.flight.rates()

@@ -168,7 +168,7 @@ class Keeper:
         self._parts: list[nn.Module] = []  # every module inside the modules
         self._children: list[int] | None = None
         self._found: Found | None = None
-        self._key: list[int] = []
+        self._key: list[Any] = []
 
     def layout(self) -> Layout:
         """The tensors of now; the one of before when nothing was added, swapped or removed."""
@@ -185,7 +185,9 @@ class Keeper:
         if children != self._children:
             self._parts = [part for _, module in self.modules for part in module.modules()]
             self._children = [id(child) for part in self._parts for child in part._modules.values()]
-        key = [id(t) for part in self._parts for own in (part._parameters, part._buffers) for t in own.values()]
+        tensors = [t for part in self._parts for own in (part._parameters, part._buffers) for t in own.values()]
+        key: list[Any] = [id(t) for t in tensors]
+        key += [(t.dtype, t.numel(), t.device) for t in tensors if t is not None]  # .to() swaps what a tensor holds
         for optimizer in self.optimizers:
             key += [id(v) for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
             key += [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]

@@ -31,7 +31,8 @@ class Sweep:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.pieces = [piece for key in layout.groups if key[1].is_floating_point for piece in _cut(layout, key)]
+        kinds = [key for key in layout.groups if key[1].is_floating_point or key[1].is_complex]
+        self.pieces = [piece for key in kinds for piece in _cut(layout, key)]
         sizes: dict[Any, int] = {}
         for piece in self.pieces:
             sizes[piece.key] = max(sizes.get(piece.key, 0), piece.high - piece.low)
@@ -53,17 +54,23 @@ class Sweep:
             sums.append(number)
             if piece.weights:
                 weights.append(number)
-                changes.append(_norm(values.sub_(before[piece.key][piece.low : piece.high])))
+                changes.append(_norm(values.sub_(_plain(before[piece.key][piece.low : piece.high]))))
         return sums, torch.stack([_total(changes), _total(weights)]) if weights else torch.zeros(2)
 
     def _of(self, piece: Piece, views: list[Tensor]) -> tuple[Tensor, Tensor]:
         parts = [views[i] if high - low == views[i].numel() else views[i][low:high] for i, low, high in piece.parts]
-        values = torch.cat(parts, out=self._scratch[piece.key][: piece.high - piece.low])
-        return (_norm(values) if piece.weights else values.sum(dtype=_wide(values.dtype))), values
+        values = _plain(torch.cat(parts, out=self._scratch[piece.key][: piece.high - piece.low]))
+        by_norm = piece.weights or values.is_complex()
+        return (_norm(values) if by_norm else values.sum(dtype=_wide(values.dtype))), values
+
+
+def _plain(values: Tensor) -> Tensor:
+    """Eight-bit floats cannot be added up as they are."""
+    return values.float() if values.element_size() == 1 else values
 
 
 def _norm(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values, dtype=_wide(values.dtype))
+    return torch.linalg.vector_norm(values, dtype=None if values.is_complex() else _wide(values.dtype))
 
 
 def _total(norms: list[Tensor]) -> Tensor:
