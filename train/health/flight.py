@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from az.train.health.also import copies_of, same_bits, write
 from az.train.health.history import History
-from az.train.health.state import Held, Keeper, Snapshot
+from az.train.health.state import Held, Keeper, Snapshot, few_threads
 from az.train.health.sweep import Sweep
 from az.train.health.trees import is_finite
 
@@ -76,11 +76,11 @@ class Flight:
 
     def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
         """One reduction over all that the step may have written; exact only where that is not finite."""
-        with torch.no_grad():
+        found = self.keeper.found()
+        with torch.no_grad(), few_threads(found.layout.small):
             if self.meant is None:
                 self.meant = {id(one.tensor) for one, piece in before.layout.pieces(before.copies)
                               if one.fixed and not is_finite(piece) and not bool(torch.isnan(piece).any())}  # fmt: skip
-            found = self.keeper.found()
             layout, grads = found.layout, found.gradients()
             if self._sweep is None or self._sweep.layout is not layout:
                 self._sweep = Sweep(layout)

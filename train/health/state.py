@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from az.train.health.also import SHARED, batch_copy, generators, keep, write
 
+SMALL = 32 << 20  # bytes: below it waking another thread takes longer than what it would take over
 _torch: Any = torch  # its _foreach functions are documented but missing from the stubs
 
 
@@ -54,6 +56,19 @@ def _dense(tensor: Tensor) -> bool:
     return True
 
 
+@contextmanager
+def few_threads(small: bool) -> Iterator[None]:
+    """One thread for what is small; as many as there are for the rest."""
+    threads = torch.get_num_threads()
+    if small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if small:
+            torch.set_num_threads(threads)
+
+
 class Layout:
     """Which tensors there are, grouped so that one copy takes all of a kind of number."""
 
@@ -62,6 +77,7 @@ class Layout:
         self.groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
         for i, one in enumerate(held):
             self.groups.setdefault((one.tensor.device, one.tensor.dtype), []).append(i)
+        self.small = sum(one.tensor.nbytes for one in held) <= SMALL
         self._views = [flat_view(one.tensor) for one in held]
         self._at = [one.tensor.data_ptr() for one in held]
         self._copied = [
@@ -168,7 +184,8 @@ class Keeper:
         self._parts: list[nn.Module] = []  # every module inside the modules
         self._children: list[int] | None = None
         self._found: Found | None = None
-        self._key: list[Any] = []
+        self._key: list[int] = []
+        self._kinds: list[tuple[torch.dtype, int, torch.device]] = []
 
     def layout(self) -> Layout:
         """The tensors of now; the one of before when nothing was added, swapped or removed."""
@@ -179,20 +196,22 @@ class Keeper:
         found = [one for i, other in enumerate(self.others) for one in _tensors_in(other, f"also{i}")]
         return [(name, t) for name, t in found if t.is_floating_point() and t.numel() and t.layout == torch.strided]
 
-    def found(self) -> Found:
-        """What there is now. Walking a model's tree costs more than copying it, so only identities are compared."""
+    def found(self, closely: bool = False) -> Found:
+        """What there is now. Walking a model's tree costs more than copying it, so only identities are compared;
+        closely: also whether one of the same tensors holds another kind of number, as after `.to()`.
+        """
         children = [id(child) for part in self._parts for child in part._modules.values()]
         if children != self._children:
             self._parts = [part for _, module in self.modules for part in module.modules()]
             self._children = [id(child) for part in self._parts for child in part._modules.values()]
         tensors = [t for part in self._parts for own in (part._parameters, part._buffers) for t in own.values()]
-        key: list[Any] = [id(t) for t in tensors]
-        key += [(t.dtype, t.numel(), t.device) for t in tensors if t is not None]  # .to() swaps what a tensor holds
+        key = [id(t) for t in tensors]
+        kinds = [(t.dtype, t.numel(), t.device) for t in tensors if t is not None] if closely else self._kinds
         for optimizer in self.optimizers:
             key += [id(v) for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
             key += [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
-        if self._found is None or key != self._key:
-            self._found, self._key = self._find(), key
+        if self._found is None or key != self._key or kinds != self._kinds:
+            self._found, self._key, self._kinds = self._find(), key, kinds
         return self._found
 
     def _find(self) -> Found:
@@ -223,8 +242,8 @@ class Keeper:
 
     def take(self, batch: Any, old: Snapshot | None = None) -> Snapshot:
         """A copy of everything. `old`: a snapshot no longer needed, whose memory may be used."""
-        with torch.no_grad():
-            found = self.found()
+        found = self.found(closely=True)
+        with torch.no_grad(), few_threads(found.layout.small):
             copies = found.layout.copied(old.copies if old else None)
             with_grad = [p for p in found.parameters if p.grad is not None and p.grad.layout == torch.strided]
             grads = Layout([Held("gradients", "", p.grad) for p in with_grad if p.grad is not None])
