@@ -83,7 +83,8 @@ class _NewestModel:
 
     def _has_room(self) -> bool:
         """On a GPU a step makes one call of full size for every model in play: few may be, or most rows are empty."""
-        return not self.job.config.gpu_batch or len(self._alive) < MODELS_ON_GPU
+        on_cpu = self.job.provider == "cpu" or not self.job.config.gpu_batch
+        return on_cpu or len(self._alive) < MODELS_ON_GPU
 
 
 class _Outbox:

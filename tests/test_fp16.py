@@ -142,7 +142,7 @@ def test_a_size_that_the_device_has_no_memory_for_ends_the_search(monkeypatch):
 
 def test_a_worker_on_a_gpu_keeps_few_models_in_play(published, tmp_path):
     """A step makes one call of full size for every model in play."""
-    job = WorkerJob(tmp_path, "connect4", SelfplayConfig(gpu_batch=4), 0, 1, 0, 0, 1, provider="cpu")
+    job = WorkerJob(tmp_path, "connect4", SelfplayConfig(gpu_batch=4), 0, 1, 0, 0, 1)
     (tmp_path / "models").mkdir()
     hand = _NewestModel(job, GAME)
 
