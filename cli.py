@@ -31,7 +31,9 @@ OnIncident = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    typer.Option(help="fp32, int8, or auto: int8 for self-play where the CPU is made for it and the model has it."),
+    typer.Option(
+        help="fp32, int8, fp16, or auto: int8 where the CPU is made for it, fp16 on a GPU, if the model has it."
+    ),
 ]
 
 

@@ -27,15 +27,15 @@ import onnx
 
 from az.engine.bench import RawMeter, middle_positions, usual_length
 from az.engine.cores import usable_cores
-from az.engine.cuda import BATCHES, best_batch
 from az.engine.game import Game
 from az.engine.lanes import Lanes
 from az.engine.models import SHIPPED
-from az.engine.onnx_evaluator import OnnxEvaluator, encode_floats
-from az.engine.plan import MOST_LANES
+from az.engine.onnx_evaluator import OnnxEvaluator
+from az.engine.plan import GPU_BATCHES, MOST_LANES, best_batch
 from az.engine.selfplay import SelfplayConfig
 from az.export.fp16_file import halved
 from az.export.onnx_file import sealed
+from az.export.twin_gate import CHECKED_IN_FILE, carrying, own_answers
 
 
 def half_file(path: Path, folder: Path) -> Path:
@@ -43,13 +43,10 @@ def half_file(path: Path, folder: Path) -> Path:
     plain = OnnxEvaluator(path, provider="cpu")
     metadata = {**plain.metadata, "precision": "fp16"}
     model = halved(onnx.load(path))
-    unchecked = OnnxEvaluator("fp16", plain.game, provider="cpu", data=sealed(model, metadata), check=False)
-    planes = middle_planes(plain.game, 8)
-    logits, values = np.empty((8, plain.game.num_actions), np.float32), np.empty(8, np.float32)
-    unchecked.evaluate(planes, logits, values)
-    carried = {"check_planes": planes, "check_logits": logits, "check_values": values}
+    planes = middle_planes(plain.game, CHECKED_IN_FILE)
+    answers = own_answers(model, metadata, plain.game, planes, "fp16")
     out = folder / f"{path.stem}.fp16.onnx"
-    out.write_bytes(sealed(model, {**metadata, **{name: encode_floats(array) for name, array in carried.items()}}))
+    out.write_bytes(sealed(model, carrying(metadata, planes, answers)))
     return out
 
 
@@ -108,7 +105,7 @@ def main() -> None:
         batch = asked.batch or best_batch(open_at)
         lanes = asked.lanes or max(2, min(MOST_LANES, usable_cores() - 1))
         evaluator = open_at(batch)
-    planes = middle_planes(evaluator.game, max(batch, *BATCHES))
+    planes = middle_planes(evaluator.game, max(batch, *GPU_BATCHES))
     meters = [RawMeter(evaluator, planes, batch) for _ in range(lanes)]
     config = SelfplayConfig(simulations=asked.sims, fast_simulations=asked.sims, slots=batch, cache=False)
     search = Search(evaluator, replace(config, opening_plies=usual_length(evaluator.game)), lanes)

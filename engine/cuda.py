@@ -7,10 +7,8 @@ the same. Memory that the driver has locked is copied by the device itself, besi
 from __future__ import annotations
 
 import ctypes
-import time
 import weakref
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +16,6 @@ from az.engine.evaluator import Float32
 from az.engine.game import Game
 
 DEFAULT_BATCH = 1024
-BATCHES = (256, 512, 1024, 2048, 4096)
-NEAR = 0.95  # the smallest batch that comes so near to the fastest: small ones keep more lanes busy
 PORTABLE = 1  # cudaHostAllocPortable: locked for every context
 
 
@@ -33,7 +29,6 @@ class Staging:
         self.planes: Float32 = make((size, *game.planes_shape), np.float32)
         self.logits: Float32 = make((size, game.num_actions), np.float32)
         self.values: Float32 = make((size,), np.float32)
-        self.locked = len(self._held) == 3
         weakref.finalize(self, _free, self._held).atexit = False  # a lane may still write then
         self._session, self._binding = session, session.io_binding()
         self._binding.bind_input("planes", "cpu", 0, np.float32, self.planes.shape, self.planes.ctypes.data)
@@ -76,40 +71,3 @@ def cuda_runtime() -> Any:
     from az.engine.providers import library, runtime_name
 
     return library(runtime_name())
-
-
-class Asked(Protocol):
-    """What is measured."""
-
-    game: Game
-
-    def evaluate(self, planes: Float32, logits: Float32, values: Float32) -> None: ...
-
-
-def best_batch(open_at: Callable[[int], Asked], seconds: float = 0.2, sizes: tuple[int, ...] = BATCHES) -> int:
-    """The smallest size of a call that is nearly as fast as the fastest. `open_at`: the evaluator of a size.
-
-    Raises Refused where not even the smallest runs; a size that the device has no memory for ends the search.
-    """
-    rates: dict[int, float] = {}
-    for size in sorted(sizes):
-        try:
-            rates[size] = _rate(open_at(size), size, seconds)
-        except Exception:  # onnxruntime's own errors share no base class
-            if not rates:
-                raise
-            break
-    return min(size for size, rate in rates.items() if rate >= NEAR * max(rates.values()))
-
-
-def _rate(evaluator: Asked, size: int, seconds: float) -> float:
-    game = evaluator.game
-    planes = np.zeros((size, *game.planes_shape), np.float32)
-    logits, values = np.empty((size, game.num_actions), np.float32), np.empty(size, np.float32)
-    for _ in range(3):  # memory is taken and kernels are picked in the first calls
-        evaluator.evaluate(planes, logits, values)
-    begun, calls = time.perf_counter(), 0
-    while (spent := time.perf_counter() - begun) < seconds:
-        evaluator.evaluate(planes, logits, values)
-        calls += 1
-    return calls * size / spent

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from az.engine.bench import RawMeter
 from az.engine.cores import usable_cores
-from az.engine.cuda import best_batch
+from az.engine.evaluator import Evaluator
 from az.engine.game import Game
 from az.engine.onnx_evaluator import OnnxEvaluator
 from az.engine.precision import load_precision, usable
 from az.engine.selfplay import SelfplayConfig
 
+GPU_BATCHES = (256, 512, 1024, 2048, 4096)
+NEAR = 0.95  # the smallest batch that comes so near to the fastest: small ones keep more lanes busy
 MOST_LANES = 6  # threads of one process: beyond this they wait for Python's lock
 
 
@@ -45,3 +51,26 @@ def plan_for(model: Path, game: Game, config: SelfplayConfig, workers: int, prov
     sized = replace(config, gpu_batch=batch, slots=max(config.slots, batch))
     line = f"self-play in {why}, calls of {batch:,} positions, {lanes} in flight"
     return Plan(workers or 1, lanes, provider, sized, line)
+
+
+def best_batch(open_at: Callable[[int], Evaluator], seconds: float = 0.2, sizes: tuple[int, ...] = GPU_BATCHES) -> int:
+    """The smallest size of a call that is nearly as fast as the fastest. `open_at`: the evaluator of a size.
+
+    Raises Refused where not even the smallest runs; a size that the device has no memory for ends the search.
+    """
+    rates: dict[int, float] = {}
+    for size in sorted(sizes):
+        try:
+            rates[size] = _rate(open_at(size), size, seconds)
+        except Exception:  # onnxruntime's own errors share no base class
+            if not rates:
+                raise
+            break
+    return min(size for size, rate in rates.items() if rate >= NEAR * max(rates.values()))
+
+
+def _rate(evaluator: Evaluator, size: int, seconds: float) -> float:
+    meter = RawMeter(evaluator, np.zeros((size, *evaluator.game.planes_shape), np.float32), size)
+    for _ in range(3):  # memory is taken and kernels are picked in the first calls
+        meter.rate(size, 0.0)
+    return meter.rate(size, seconds)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from az.engine.errors import Refused
-from az.engine.evaluator import Evaluator, Float32
+from az.engine.evaluator import Float32
 from az.engine.game import Game
 from az.engine.onnx_evaluator import OnnxEvaluator, encode_floats
 from az.export.fp16_file import halved
@@ -65,14 +65,12 @@ def twin_bytes_of(
     judged = Positions(np.ascontiguousarray(positions.planes[1::2]), positions.legal[1::2])
     metadata = {key: ",".join(map(str, fact)) if isinstance(fact, list) else str(fact) for key, fact in facts.items()}
     metadata |= {"precision": twin}
-    # The first sealing carries fp32's answers: the engine's check at load would refuse a twin that is far off.
     answers = torch_answers(network, judged.planes)
-    unchecked = OnnxEvaluator(name, game, provider="cpu", data=sealed(small, _carrying(metadata, judged, answers)), check=False)  # fmt: skip  # noqa: E501
-    own = _answers(unchecked, judged.planes)
+    own = own_answers(small, carrying(metadata, judged.planes, answers), game, judged.planes, name)
     difference = measure(twin, answers, own, judged)
     difference.check()
     metadata |= {key: str(value) for key, value in difference.facts().items()}
-    data = sealed(small, _carrying(metadata, judged, own))
+    data = sealed(small, carrying(metadata, judged.planes, own))
     OnnxEvaluator(name, game, provider="cpu", data=data)  # every check of the engine, once more on what is written
     return data, difference
 
@@ -95,14 +93,16 @@ def measure(twin: str, wanted: Answers, got: Answers, positions: Positions) -> D
     )
 
 
-def _carrying(metadata: Mapping[str, str], positions: Positions, answers: tuple[Float32, Float32]) -> dict[str, str]:
-    carried = {"check_planes": positions.planes, "check_logits": answers[0], "check_values": answers[1]}
+def carrying(metadata: Mapping[str, str], planes: Float32, answers: Answers) -> dict[str, str]:
+    """The metadata with the positions and answers that the engine compares at load."""
+    carried = {"check_planes": planes, "check_logits": answers[0], "check_values": answers[1]}
     return {**metadata, **{key: encode_floats(array[:CHECKED_IN_FILE]) for key, array in carried.items()}}
 
 
-def _answers(evaluator: Evaluator, planes: Float32) -> tuple[Float32, Float32]:
-    logits = np.empty((len(planes), evaluator.game.num_actions), np.float32)
-    values = np.empty(len(planes), np.float32)
+def own_answers(model: onnx.ModelProto, metadata: Mapping[str, str], game: Game, planes: Float32, name: str) -> Answers:
+    """What a twin answers, before it carries that: the engine's check at load would refuse one that is far off."""
+    evaluator = OnnxEvaluator(name, game, provider="cpu", data=sealed(model, metadata), check=False)
+    logits, values = np.empty((len(planes), game.num_actions), np.float32), np.empty(len(planes), np.float32)
     evaluator.evaluate(planes, logits, values)
     return logits, values
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from az.engine import cuda, plan, precision
-from az.engine.cuda import best_batch
+from az.engine import plan, precision
 from az.engine.errors import Refused
 from az.engine.game import load_game
 from az.engine.models import newest_model
 from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.plan import plan_for
+from az.engine.plan import best_batch, plan_for
 from az.engine.precision import choose_precision, load_precision, twin_of, wanted_twin
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
 from az.engine.worker import WorkerJob, _NewestModel
@@ -123,7 +122,7 @@ def test_games_do_not_depend_on_the_size_of_a_call(published):
 
 def test_the_smallest_batch_that_is_nearly_the_fastest_is_taken(monkeypatch):
     rates = {256: 100.0, 512: 190.0, 1024: 240.0, 2048: 250.0}
-    monkeypatch.setattr(cuda, "_rate", lambda _, size, __: rates[size])
+    monkeypatch.setattr(plan, "_rate", lambda _, size, __: rates[size])
     assert best_batch(lambda _: None, sizes=tuple(rates)) == 1024
 
 
@@ -132,7 +131,7 @@ def test_a_size_that_the_device_has_no_memory_for_ends_the_search(monkeypatch):
         if size > most:
             raise Refused("out of memory")
 
-    monkeypatch.setattr(cuda, "_rate", lambda _, size, __: float(size))
+    monkeypatch.setattr(plan, "_rate", lambda _, size, __: float(size))
     most = 600
     assert best_batch(open_at, sizes=(1024, 256, 512)) == 512
     most = 0
@@ -160,9 +159,16 @@ def test_a_worker_on_a_gpu_keeps_few_models_in_play(published, tmp_path):
 
 
 def test_a_batch_is_measured_with_the_real_network(published):
-    sizes = (1, 16)
-    found = best_batch(lambda size: OnnxEvaluator(published.path, GAME, batch=size), 0.02, sizes)
-    assert found in sizes
+    calls = {1: [], 64: []}
+
+    def open_at(size):
+        evaluator = OnnxEvaluator(published.path, GAME, batch=size)
+        answer = evaluator.evaluate
+        evaluator.evaluate = lambda planes, *out: (calls[size].append(len(planes)), answer(planes, *out))
+        return evaluator
+
+    assert best_batch(open_at, 0.02, (64, 1)) == 64  # 64 in one call are many times as fast as one
+    assert all(len(rows) > 3 and set(rows) == {size} for size, rows in calls.items())
 
 
 def test_the_plan_of_a_cpu_and_of_a_gpu(published, monkeypatch):
