@@ -72,7 +72,7 @@ def python_first() -> None:
 class Kernel:
     """A function that is compiled, or loaded from the cache, at its first call: a process pays for what it uses."""
 
-    def __init__(self, function: Callable[..., Any], signature: Callable[[], Any], **options: bool) -> None:
+    def __init__(self, function: Callable[..., Any], signature: Callable[[], Any], **options: Any) -> None:
         self.function, self.signature, self.options = function, signature, options
         self.compiled: Any = function if JIT_OFF else None
         update_wrapper(self, function)
@@ -116,9 +116,10 @@ class _Helper(Kernel):
         return self.function(*arguments)
 
 
-def kernel(signature: Any) -> Callable[[Callable[..., Any]], Kernel]:
-    """`@kernel(types.void(…))`: one explicit signature, cached, the GIL released, no fastmath, nothing allocated."""
-    return partial(Kernel, signature=lambda: signature)
+def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Kernel]:
+    """`@kernel(types.void(…))`: one explicit signature, cached, the GIL released, nothing allocated; no fastmath
+    unless options, which are numba's, ask for it."""
+    return partial(Kernel, signature=lambda: signature, **options)
 
 
 def helper(function: Callable[..., Any]) -> Any:

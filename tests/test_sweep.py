@@ -3,13 +3,15 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from az.train.health import FlightRecorder, sweep
+from az.train.health.also import same_bits
 from az.train.health.state import Keeper
-from az.train.health.sweep import Sweep
+from az.train.health.sweep import Sweep, sums_of
 
 
 def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Optimizer, Keeper]:
@@ -154,3 +156,37 @@ def test_what_changes_between_steps_is_found_and_put_back(change):
     assert incident is not None
     assert model.state_dict().keys() == kept.keys()
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in kept.items())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", ["plain", "channels_last", "turned", "holes", "double", "half"])
+def test_a_bad_gradient_shows_however_it_lies(kind, bad):
+    made = {
+        "plain": torch.ones(4, 3, 2, 5),
+        "channels_last": torch.ones(4, 3, 2, 5).contiguous(memory_format=torch.channels_last),
+        "turned": torch.ones(5, 2, 3, 4).permute(3, 2, 1, 0),
+        "holes": torch.ones(4, 3, 2, 10)[..., ::2],
+        "double": torch.ones(4, 3, 2, 5, dtype=torch.float64),
+        "half": torch.ones(4, 3, 2, 5, dtype=torch.bfloat16),
+    }[kind]
+    others = [torch.full((3,), 3e38), torch.zeros(0), torch.ones(7, dtype=torch.float64)]
+    assert all(math.isfinite(number) for number in sums_of([*others, made]))
+    for place in ((0, 0, 0, 0), (1, 2, 1, 3), (3, 2, 1, 4)):
+        made[place] = bad
+        assert not all(math.isfinite(number) for number in sums_of([*others, made])), place
+        made[place] = 1.0
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 64, 1001])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.bool_])
+def test_one_changed_bit_of_a_batch_is_seen(count, dtype):
+    one = (np.arange(count) % 2).astype(dtype)
+    two = one.copy()
+    two.flags.writeable = False  # as a batch from a mapped file is
+    assert same_bits(one, two)
+    for at in {0, count // 2, count - 1}:
+        for bit in (0, 7):
+            one.view(np.uint8)[at * one.itemsize] ^= 1 << bit
+            assert not same_bits(one, two), (at, bit)
+            one.view(np.uint8)[at * one.itemsize] ^= 1 << bit
+    assert same_bits(one, two)

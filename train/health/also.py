@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from az.engine.jit import JIT_OFF
 from az.train.health.trees import leaves
 
 # What has a keeper of its own, and what holds no state.
@@ -57,7 +58,14 @@ def same_bits(a: Any, b: Any) -> bool:
         return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
     if a.dtype == object:
         return True
-    return a.nbytes == b.nbytes and bool(np.array_equal(_words(a), _words(b)))
+    if a.nbytes != b.nbytes:
+        return False
+    one, two = _words(a), _words(b)
+    if JIT_OFF or one.dtype != np.uint64:
+        return bool(np.array_equal(one, two))
+    from az.train.health.compiled import same_words  # imports numba
+
+    return same_words(one, two)
 
 
 def _words(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

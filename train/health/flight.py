@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from az.train.health.also import copies_of, same_bits, write
 from az.train.health.history import History
 from az.train.health.state import Held, Keeper, Snapshot, few_threads
-from az.train.health.sweep import Sweep
+from az.train.health.sweep import Sweep, sums_of
 from az.train.health.trees import is_finite
 
 
@@ -86,9 +86,7 @@ class Flight:
                 self._sweep = Sweep(layout)
             known = layout is before.layout
             sums, moved = self._sweep.moved(before.copies) if known else (self._sweep.sums(), None)
-            for device in {g.device for g in grads}:
-                here = [g for g in grads if g.device == device]
-                sums.append(torch.stack(torch._foreach_norm(here)).sum())  # pyright: ignore
+            sums += sums_of(grads)
             loose = self.keeper.loose()
             sums += [tensor.detach().sum() for _, tensor in loose]
             loss = find_loss(value)

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import is_
 from typing import Any
 
 import torch
@@ -36,13 +38,13 @@ class Held:
 
 
 def flat_view(tensor: Tensor) -> Tensor:
-    """All numbers of a tensor in memory order, without a copy where the memory has no holes."""
+    """All numbers of a tensor, one behind the other, without a copy where the memory has no holes."""
     plain = tensor.detach()
     if plain.is_contiguous():
         return plain.view(-1)
     if _dense(plain):
         return plain.as_strided((plain.numel(),), (1,))
-    return plain.reshape(-1)
+    return plain.reshape(-1).contiguous()
 
 
 def _dense(tensor: Tensor) -> bool:
@@ -182,9 +184,9 @@ class Keeper:
         self.tensors = [(f"also{i}", item) for i, item in enumerate(also) if isinstance(item, Tensor)]
         self.others = [item for item in also if not isinstance(item, nn.Module | Tensor | torch.optim.Optimizer)]
         self._parts: list[nn.Module] = []  # every module inside the modules
-        self._children: list[int] | None = None
+        self._children: list[Any] | None = None
         self._found: Found | None = None
-        self._key: list[int] = []
+        self._key: list[Any] = []
         self._kinds: list[tuple[torch.dtype, int, torch.device]] = []
 
     def layout(self) -> Layout:
@@ -200,17 +202,16 @@ class Keeper:
         """What there is now. Walking a model's tree costs more than copying it, so only identities are compared;
         closely: also whether one of the same tensors holds another kind of number, as after `.to()`.
         """
-        children = [id(child) for part in self._parts for child in part._modules.values()]
-        if children != self._children:
+        children = _values(part._modules for part in self._parts)
+        if not _same(children, self._children):
             self._parts = [part for _, module in self.modules for part in module.modules()]
-            self._children = [id(child) for part in self._parts for child in part._modules.values()]
-        tensors = [t for part in self._parts for own in (part._parameters, part._buffers) for t in own.values()]
-        key = [id(t) for t in tensors]
-        kinds = [(t.dtype, t.numel(), t.device) for t in tensors if t is not None] if closely else self._kinds
+            self._children = _values(part._modules for part in self._parts)
+        key = _values(own for part in self._parts for own in (part._parameters, part._buffers))
+        kinds = [(t.dtype, t.numel(), t.device) for t in key if t is not None] if closely else self._kinds
         for optimizer in self.optimizers:
-            key += [id(v) for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
-            key += [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
-        if self._found is None or key != self._key or kinds != self._kinds:
+            key += [v for v in _values(optimizer.state.values()) if isinstance(v, Tensor)]
+            key += chain.from_iterable(group["params"] for group in optimizer.param_groups)
+        if self._found is None or not _same(key, self._key) or kinds != self._kinds:
             self._found, self._key, self._kinds = self._find(), key, kinds
         return self._found
 
@@ -278,6 +279,15 @@ class Keeper:
             for back in snapshot.extras:
                 back()
             snapshot.generators()
+
+
+def _values(holders: Iterable[dict[Any, Any]]) -> list[Any]:
+    return list(chain.from_iterable(map(dict.values, holders)))
+
+
+def _same(now: list[Any], before: list[Any] | None) -> bool:
+    """Whether these are the very same objects."""
+    return before is not None and len(now) == len(before) and all(map(is_, now, before))
 
 
 def _modules_in(thing: Any, depth: int = 2) -> list[nn.Module]:

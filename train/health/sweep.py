@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from az.engine.jit import JIT_OFF
 from az.train.health.state import Layout
+
+_torch: Any = torch  # its _foreach functions are documented but missing from the stubs
 
 # Numbers of a piece. On a CPU a piece stays in the cache of its core, half a megabyte; elsewhere a piece is a launch,
 # which costs more than memory does.
@@ -27,21 +32,24 @@ class Piece:
 
 
 class Sweep:
-    """Reads every floating tensor of a layout piece by piece, without a copy of the whole."""
+    """Reads every floating tensor of a layout, without a copy of the whole: float32 on a CPU by address, the rest
+    piece by piece."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         kinds = [key for key in layout.groups if key[1].is_floating_point or key[1].is_complex]
-        self.pieces = [piece for key in kinds for piece in _cut(layout, key)]
+        self.plain = [_Plain(layout, key) for key in kinds if by_address(*key)]
+        self.pieces = [piece for key in kinds if not by_address(*key) for piece in _cut(layout, key)]
         sizes: dict[Any, int] = {}
         for piece in self.pieces:
             sizes[piece.key] = max(sizes.get(piece.key, 0), piece.high - piece.low)
         self._scratch = {key: torch.empty(size, dtype=key[1], device=key[0]) for key, size in sizes.items()}
 
     def sums(self) -> list[Tensor]:
-        """A number for every piece, finite where the piece is."""
+        """A number for every part, finite where the part is."""
         views = self.layout.views()
-        return [self._of(piece, views)[0] for piece in self.pieces]
+        whole = [plain.of(views) for plain in self.plain]
+        return [*whole, *(self._of(piece, views)[0] for piece in self.pieces)]
 
     def moved(self, before: dict[Any, Tensor]) -> tuple[list[Tensor], Tensor]:
         """`sums` and [2]: norms of the change of the weights since `before`, a copy of this layout, and of them."""
@@ -49,6 +57,11 @@ class Sweep:
         changes: list[Tensor] = []
         weights: list[Tensor] = []
         views = self.layout.views()
+        for plain in self.plain:
+            rest, change, size = plain.moved(views, before)
+            sums += [rest, size]
+            changes.append(change)
+            weights.append(size)
         for piece in self.pieces:
             number, values = self._of(piece, views)
             sums.append(number)
@@ -62,6 +75,64 @@ class Sweep:
         values = _plain(torch.cat(parts, out=self._scratch[piece.key][: piece.high - piece.low]))
         by_norm = piece.weights or values.is_complex()
         return (_norm(values) if by_norm else values.sum(dtype=_wide(values.dtype))), values
+
+
+def by_address(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether compiled passes can read such numbers."""
+    return not JIT_OFF and device.type == "cpu" and dtype == torch.float32
+
+
+def sums_of(tensors: list[Tensor]) -> list[Tensor]:
+    """Some numbers, all finite where all of these strided floats are: gradients, which are others after every step."""
+    plain = [t for t in tensors if by_address(t.device, t.dtype) and _in_one_piece(t)]
+    sums = []
+    if plain:
+        from az.train.health import compiled
+
+        sizes = np.array([t.numel() for t in plain], np.int64)
+        sums.append(_judged(compiled.all_finite(compiled.addresses(plain), sizes)))
+    known = {id(t) for t in plain}
+    rest = [t for t in tensors if id(t) not in known]
+    for device in {t.device for t in rest}:
+        here = [t for t in rest if t.device == device]
+        sums.append(torch.stack(_torch._foreach_norm(here)).sum())
+    return sums
+
+
+def _in_one_piece(tensor: Tensor) -> bool:
+    """Whether its numbers lie in memory without holes, in one of the two usual orders."""
+    return tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+
+
+def _judged(finite: bool) -> Tensor:
+    return torch.tensor(0.0 if finite else math.nan)
+
+
+class _Plain:
+    """The float32 tensors of a CPU."""
+
+    def __init__(self, layout: Layout, key: tuple[torch.device, torch.dtype]) -> None:
+        from az.train.health import compiled  # imports numba
+
+        self._by, self._key, self._members = compiled, key, layout.groups[key]
+        self._sizes = np.array([layout.held[i].tensor.numel() for i in self._members], np.int64)
+        self._weights = np.array([layout.held[i].kind == "weights" for i in self._members])
+        self._first = 4 * (np.cumsum(self._sizes) - self._sizes)  # bytes, in a flat copy
+
+    def of(self, views: list[Tensor]) -> Tensor:
+        """0, or NaN where a number is none."""
+        return _judged(self._by.all_finite(self._at(views), self._sizes))
+
+    def moved(self, views: list[Tensor], before: dict[Any, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """`of` all but the weights; norms of the change of the weights and of the weights."""
+        at, which, rest = self._at(views), self._weights, ~self._weights
+        then = before[self._key].data_ptr() + self._first[which]
+        sums = self._by.squares(at[which], self._sizes[which], then)
+        change, size = torch.tensor(sums, dtype=torch.float64).sqrt()
+        return _judged(self._by.all_finite(at[rest], self._sizes[rest])), change, size
+
+    def _at(self, views: list[Tensor]) -> np.ndarray:
+        return self._by.addresses([views[i] for i in self._members])
 
 
 def _plain(values: Tensor) -> Tensor:

@@ -1,0 +1,96 @@
+"""float32 in the memory of a CPU, read by address in compiled passes: many small tensors cost no call each.
+
+torch reads such a state at less than half of this speed (docs/log.md). Import it where it is needed: numba takes a
+second and a half. Without the compiler nothing here is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import carray  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor
+
+from az.engine.jit import kernel
+
+INFINITE = 0x7F800000  # the bits of +inf; those of NaN are greater
+
+
+def addresses(tensors: list[Tensor]) -> np.ndarray:
+    """[n] int64: where their numbers begin."""
+    return np.array([tensor.data_ptr() for tensor in tensors], np.int64)
+
+
+def all_finite(at: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether every number is one. at, sizes: [n] int64, addresses and how many float32 lie there."""
+    return int(_greatest(at, sizes)) < INFINITE
+
+
+def squares(at: np.ndarray, sizes: np.ndarray, before: np.ndarray) -> tuple[float, float]:
+    """(sum of the squared differences to what lies at `before`, sum of squares), in double precision: finite where
+    all numbers are. before: [n] int64 addresses."""
+    out = np.zeros(2)
+    _squares(at, sizes, before, out)
+    return float(out[0]), float(out[1])
+
+
+def same_words(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal to the bit. a, b: contiguous uint64 arrays of one length."""
+    return not _differs(_address(a), _address(b), len(a))
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _pointer_to(kind: Any) -> Any:
+    @intrinsic
+    def at(_: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            return builder.inttoptr(given[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(address), generate
+
+    return at
+
+
+bits_at, floats_at, words_at = (_pointer_to(kind) for kind in (types.uint32, types.float32, types.uint64))
+
+
+# Sums in any order, so that they are taken eight at a time (infinities and NaN stay what they are); carray needs _nrt.
+OPTIONS = {"fastmath": {"reassoc"}, "_nrt": True}
+
+
+@kernel(types.uint32(types.int64[::1], types.int64[::1]), **OPTIONS)
+def _greatest(at, sizes):  # as whole numbers, which know no overflow
+    most = np.uint32(0)
+    for i in range(len(at)):
+        bits = carray(bits_at(at[i]), (sizes[i],))
+        for j in range(sizes[i]):
+            most = max(most, bits[j] & np.uint32(0x7FFFFFFF))
+    return most
+
+
+@kernel(types.void(types.int64[::1], types.int64[::1], types.int64[::1], types.float64[::1]), **OPTIONS)
+def _squares(at, sizes, before, out):
+    change, size = 0.0, 0.0
+    for i in range(len(at)):
+        now, then = carray(floats_at(at[i]), (sizes[i],)), carray(floats_at(before[i]), (sizes[i],))
+        for j in range(sizes[i]):
+            x = np.float64(now[j])
+            d = x - np.float64(then[j])
+            change += d * d
+            size += x * x
+    out[0], out[1] = change, size
+
+
+@kernel(types.boolean(types.int64, types.int64, types.int64), **OPTIONS)
+def _differs(one, two, count):
+    a, b = carray(words_at(one), (count,)), carray(words_at(two), (count,))
+    found = np.uint64(0)
+    for i in range(count):
+        found |= a[i] ^ b[i]
+    return found != 0
