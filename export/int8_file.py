@@ -13,57 +13,22 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from torch import nn
 
-from az.engine.evaluator import Float32
 from az.engine.precision import cpu_flags
+from az.export.calibration import Seen, balanced
 from az.export.onnx_file import IR_VERSION, OPSET
-from az.train.model import Network
-
-Range = tuple[float, float]
 
 
-def activation_ranges(network: Network, planes: Float32) -> dict[str, Range]:
-    """(least, greatest) of every tensor that is quantised, by its name in the exported graph, over these positions."""
-    ranges: dict[str, Range] = {"planes": (-1.0, 1.0)}  # what the game contract allows
-
-    def watch(name: str, relu: bool) -> Any:
-        def see(_: nn.Module, __: Any, output: torch.Tensor) -> None:
-            low, high = float(output.min()), float(output.max())
-            ranges[name] = (low, high)
-            if relu:
-                ranges[f"{name}.relu"] = (0.0, max(high, 0.0))
-
-        return see
-
-    hooks = []
-    for path, module in network.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            hooks.append(module.register_forward_hook(watch(path, relu=True)))
-    for index, block in enumerate(network.blocks):
-        hooks.append(block.register_forward_hook(watch(f"blocks.{index}.sum.relu", relu=False)))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same bytes on any number of cores
-    try:
-        with torch.no_grad():
-            network(torch.from_numpy(planes))
-    finally:
-        torch.set_num_threads(threads)
-        for hook in hooks:
-            hook.remove()
-    return ranges
-
-
-def quantised(model: onnx.ModelProto, ranges: dict[str, Range]) -> onnx.ModelProto:
-    """The int8 model of an fp32 model that `onnx_file.model_of` wrote."""
-    return _Quantiser(model, ranges).run()
+def quantised(model: onnx.ModelProto, seen: dict[str, Seen]) -> onnx.ModelProto:
+    """The int8 model of an fp32 model that `onnx_file.model_of` wrote. seen: what `calibration.watch` saw in it."""
+    return _Quantiser(*balanced(model, seen)).run()
 
 
 class _Quantiser:
     """Walks the fp32 graph in order; what is quantised stands in `here` under its fp32 name."""
 
-    def __init__(self, model: onnx.ModelProto, ranges: dict[str, Range]) -> None:
-        self.model, self.ranges = model, ranges
+    def __init__(self, model: onnx.ModelProto, seen: dict[str, Seen]) -> None:
+        self.model, self.seen = model, seen
         self.weights = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
@@ -95,7 +60,7 @@ class _Quantiser:
 
     def scale(self, name: str) -> list[str]:
         """[scale, zero point] of a tensor, so that 0 is exact."""
-        low, high = min(self.ranges[name][0], 0.0), max(self.ranges[name][1], 0.0)
+        low, high = min(self.seen[name].lows.min(), 0.0), max(self.seen[name].tops.max(), 0.0)
         step = np.float32(max((high - low) / 255.0, 1e-8))
         zero = np.uint8(np.clip(np.round(-low / float(step)), 0, 255))
         return [self.constant(f"{name}.scale", np.array(step)), self.constant(f"{name}.zero", np.array(zero))]
@@ -121,6 +86,8 @@ class _Quantiser:
         zero = weight_zero_point(kernel.shape[1])
         scale = np.maximum(np.abs(kernel).max(axis=(1, 2, 3)) / (127 - zero), 1e-12)
         whole = np.clip(np.round(kernel / scale[:, None, None, None]), zero - 127, 127 - zero) + zero
+        rounded = (whole - zero) * scale[:, None, None, None]
+        bias = bias - _mean_output(self.seen[node.input[0]].mean, rounded - kernel)
         in_sums = np.round(bias / (float(self.constants[source[1]]) * scale)).clip(-(2**31), 2**31 - 1)
         output = self.result(node.output[0])
         inputs = [
@@ -149,6 +116,15 @@ class _Quantiser:
                 self.floats.add(name)
                 self.nodes.append(helper.make_node("DequantizeLinear", self.here[name], [name]))
         self.nodes.append(node)
+
+
+def _mean_output(mean: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[C_out] what a convolution gives on average: its share that rounding added is taken off the bias.
+
+    mean: [C, H, W] of its input. Source: Nagel et al. 2019, arXiv:1906.04721, §4.2.
+    """
+    output = torch.nn.functional.conv2d(torch.from_numpy(mean)[None], torch.from_numpy(kernel), padding="same")
+    return output.mean(dim=(0, 2, 3)).numpy()
 
 
 def weight_zero_point(channels: int) -> int:

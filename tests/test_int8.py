@@ -14,7 +14,7 @@ from az.engine.models import newest_model, shipped_models
 from az.engine.onnx_evaluator import OnnxEvaluator
 from az.engine.precision import TWINS, choose_precision, load_precision, twin_of
 from az.export import twin_gate
-from az.export.int8_file import activation_ranges
+from az.export.calibration import watch
 from az.export.parity import Positions, random_positions
 from az.export.pipeline import Candidate, Published, publish
 from az.export.twin_gate import Difference, measure
@@ -97,9 +97,9 @@ def test_the_same_weights_and_positions_give_the_same_twin(published, tmp_path):
 
 def test_a_weak_twin_is_refused_and_the_model_goes_out_without_it(monkeypatch, tmp_path):
     def narrow(made, planes):  # as if calibrated on positions that are nothing like the game's
-        return {name: (0.02 * low, 0.02 * high) for name, (low, high) in activation_ranges(made, planes).items()}
+        return {at: replace(one, lows=0.02 * one.lows, tops=0.02 * one.tops) for at, one in watch(made, planes).items()}
 
-    monkeypatch.setattr(twin_gate, "activation_ranges", narrow)
+    monkeypatch.setattr(twin_gate, "watch", narrow)
     result = publish(candidate(), tmp_path, 1)
     assert isinstance(result, Published)
     assert "int8" in result.card["int8_refused"]

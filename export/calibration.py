@@ -1,0 +1,122 @@
+"""What flows through a network on real positions, and its channels balanced so that eight bits hold more of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import nn
+
+from az.engine.evaluator import Float32
+from az.train.model import Network
+
+LEAST = 0.02  # of the largest channel: a channel that was never awake is not blown up without end
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One tensor [n, C, H, W] over the calibration positions."""
+
+    lows: NDArray[np.float64]  # [C], least value of each channel
+    tops: NDArray[np.float64]  # [C], greatest
+    mean: NDArray[np.float64]  # [C, H, W], over the positions
+
+
+def watch(network: Network, planes: Float32) -> dict[str, Seen]:
+    """Every tensor that is quantised, by its name in the exported graph.
+
+    network: in evaluation mode on the CPU; planes: [n, C, H, W].
+    """
+    allowed = np.ones(planes.shape[1])  # by the game contract
+    seen = {"planes": replace(_seen(torch.from_numpy(planes)), lows=-allowed, tops=allowed)}
+
+    def see(name: str, relu: bool) -> Any:
+        def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
+            seen[name] = _seen(output)
+            if relu:
+                seen[f"{name}.relu"] = _seen(output.relu())
+
+        return keep
+
+    hooks = []
+    for path, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            hooks.append(module.register_forward_hook(see(path, relu=True)))
+    for index, block in enumerate(network.blocks):
+        hooks.append(block.register_forward_hook(see(f"blocks.{index}.sum.relu", relu=False)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same bytes on any number of cores
+    try:
+        with torch.no_grad():
+            network(torch.from_numpy(planes))
+    finally:
+        torch.set_num_threads(threads)
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _seen(values: torch.Tensor) -> Seen:
+    exact = values.double()
+    return Seen(exact.amin(dim=(0, 2, 3)).numpy(), exact.amax(dim=(0, 2, 3)).numpy(), exact.mean(0).numpy())
+
+
+def balanced(model: onnx.ModelProto, seen: dict[str, Seen]) -> tuple[onnx.ModelProto, dict[str, Seen]]:
+    """The same function with channels of more equal reach: each is divided by the root of its share of the largest one,
+    and multiplied again by the convolutions that read it. A ReLU lets positive factors through, an addition if both
+    sides have the same. Source: Nagel et al. 2019, arXiv:1906.04721, §4.1; the root shares the error between the
+    numbers and the weights, as in Xiao et al. 2022, arXiv:2211.10438, §4.
+    """
+    leader = _leaders(model)
+    factors = {
+        name: _factors([one for at, one in seen.items() if leader.get(at) == name and at.endswith(".relu")])
+        for name in set(leader.values())
+    }
+    scaled = onnx.ModelProto()
+    scaled.CopyFrom(model)
+    weights = {item.name: item for item in scaled.graph.initializer}
+    for node in scaled.graph.node:
+        if node.op_type != "Conv":
+            continue
+        kernel, bias = (numpy_helper.to_array(weights[name]).astype(np.float64) for name in node.input[1:3])
+        into, out = (factors.get(leader.get(name, ""), np.ones(1)) for name in (node.input[0], node.output[0]))
+        kernel, bias = kernel * into[None, :, None, None] / out[:, None, None, None], bias / out
+        for name, array in zip(node.input[1:3], (kernel, bias), strict=True):
+            weights[name].CopyFrom(numpy_helper.from_array(array.astype(np.float32), name))
+    return scaled, {name: _divided(one, factors.get(leader.get(name, ""))) for name, one in seen.items()}
+
+
+def _leaders(model: onnx.ModelProto) -> dict[str, str]:
+    """tensor -> the tensor whose channels' factors it must share; what others than convolutions read is in none."""
+    leader: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            leader[node.output[0]] = node.output[0]
+        elif node.op_type == "Relu" and node.input[0] in leader:
+            leader[node.output[0]] = leader[node.input[0]]
+        elif node.op_type == "Add":
+            one, two = (leader[name] for name in node.input)
+            leader = {name: one if of == two else of for name, of in leader.items()}
+            leader[node.output[0]] = one
+    fixed = {
+        leader[name] for node in model.graph.node if node.op_type not in ("Conv", "Relu", "Add") for name in node.input
+        if name in leader
+    }  # fmt: skip
+    return {name: of for name, of in leader.items() if of not in fixed}
+
+
+def _factors(group: list[Seen]) -> NDArray[np.float64]:
+    """[C], at most 1: of the tensors that share them, the largest share counts."""
+    shares = [one.tops / max(one.tops.max(), 1e-12) for one in group]
+    return np.sqrt(np.clip(np.max(shares, axis=0), LEAST, 1.0))
+
+
+def _divided(one: Seen, factors: NDArray[np.float64] | None) -> Seen:
+    if factors is None:
+        return one
+    return Seen(one.lows / factors, one.tops / factors, one.mean / factors[:, None, None])

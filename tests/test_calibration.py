@@ -1,0 +1,101 @@
+"""What the int8 twin is made with: channels balanced without changing the function, rounding that moves no average."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import numpy_helper
+
+from az.engine.game import load_game
+from az.export.calibration import LEAST, balanced, watch
+from az.export.int8_file import quantised
+from az.export.onnx_file import model_of
+from az.export.parity import random_positions
+from az.train.config import NetConfig
+from az.train.model import Network
+
+GAME = load_game("connect4")
+PLANES = random_positions(GAME, 120, seed=4).planes
+
+
+def uneven_network():
+    """Channels of very different reach, and one that sleeps."""
+    torch.manual_seed(5)
+    net = NetConfig(16, 3, policy_channels=2, value_channels=1, value_hidden=4)
+    made = Network(GAME.planes_shape, GAME.num_actions, net).train()
+    for _ in range(3):
+        made(torch.from_numpy(PLANES))
+    with torch.no_grad():
+        for norm in (made.stem.norm, made.blocks[0].norm1, made.blocks[1].norm1, made.blocks[2].norm2):
+            norm.weight.mul_(torch.logspace(-2, 1, 16))
+        made.blocks[1].norm1.bias[3] = -1e3
+    return made.eval()
+
+
+def graph_of(network):
+    made = model_of(network)
+    assert isinstance(made, onnx.ModelProto)
+    return made
+
+
+def answers(model):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["logits", "value"], {"planes": PLANES})
+
+
+def test_balancing_changes_no_answer_and_evens_the_channels():
+    network = uneven_network()
+    plain = graph_of(network)
+    even, seen = balanced(plain, before := watch(network, PLANES))
+    for one, two in zip(answers(plain), answers(even), strict=True):
+        assert np.abs(one - two).max() < 1e-4 * max(1.0, np.abs(one).max())
+    assert answers(plain)[0].tobytes() == answers(graph_of(network))[0].tobytes()  # the model itself was left alone
+    for name in ("blocks.0.norm1.relu", "blocks.1.norm1.relu"):
+        least, most = (np.sort(one[name].tops / one[name].tops.max())[1] for one in (before, seen))
+        assert most > 1.5 * least, name
+    for name in ("policy_stem.norm.relu", "value_stem.norm.relu", "planes"):  # read by others than convolutions
+        assert seen[name] == before[name]
+
+
+def test_what_is_said_of_the_balanced_network_is_what_flows_through_it():
+    network = uneven_network()
+    even, seen = balanced(graph_of(network), watch(network, PLANES))
+    names = [name for name in seen if name != "planes" and not name.endswith("norm2.relu")]
+    even.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    session = onnxruntime.InferenceSession(even.SerializeToString(), providers=["CPUExecutionProvider"])
+    for name, values in zip(names, session.run(names, {"planes": PLANES}), strict=True):
+        np.testing.assert_allclose(values.max(axis=(0, 2, 3)), seen[name].tops, rtol=1e-3, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(values.min(axis=(0, 2, 3)), seen[name].lows, rtol=1e-3, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(values.mean(axis=0), seen[name].mean, rtol=1e-2, atol=1e-3, err_msg=name)
+
+
+def test_a_sleeping_channel_is_not_blown_up():
+    network = uneven_network()
+    seen = watch(network, PLANES)
+    assert seen["blocks.1.norm1.relu"].tops[3] == 0.0
+    even, _ = balanced(graph_of(network), seen)
+    for one, two in zip(graph_of(network).graph.initializer, even.graph.initializer, strict=True):
+        before, after = numpy_helper.to_array(one), numpy_helper.to_array(two)
+        assert (np.abs(after) <= np.abs(before) / LEAST**0.5 * 1.001).all(), one.name
+        assert np.isfinite(after).all(), one.name
+
+
+def test_rounded_weights_move_no_channel_on_average():
+    network = uneven_network()
+    seen = watch(network, PLANES)
+    plain, _ = balanced(graph_of(network), seen)
+    small = quantised(graph_of(network), seen)
+    exact, whole = ({i.name: numpy_helper.to_array(i) for i in one.graph.initializer} for one in (plain, small))
+    node = next(node for node in small.graph.node if node.op_type == "QLinearConv")
+    _, scale, _, kernel, steps, zero, *_, bias = (whole.get(name) for name in node.input)
+    kernel = (kernel.astype(float) - zero[:, None, None, None]) * steps[:, None, None, None]
+    outputs = [
+        torch.nn.functional.conv2d(torch.from_numpy(PLANES).double(), torch.from_numpy(k), padding=1)
+        for k in (exact["stem.conv.weight"].astype(float), kernel)
+    ]
+    wanted = outputs[0].mean(dim=(0, 2, 3)).numpy() + exact["stem.conv.bias"]
+    got = outputs[1].mean(dim=(0, 2, 3)).numpy() + bias * float(scale) * steps
+    uncorrected = outputs[1].mean(dim=(0, 2, 3)).numpy() + exact["stem.conv.bias"]
+    rest = float(scale) * steps  # a bias is a whole number of these
+    assert (np.abs(got - wanted) <= 0.51 * rest).all()
+    assert (np.abs(uncorrected - wanted) > 0.51 * rest).any()
