@@ -37,16 +37,15 @@ def watch(network: Network, planes: Float32) -> dict[str, Seen]:
 
     def see(name: str, relu: bool) -> Any:
         def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
-            seen[name] = _seen(output)
-            if relu:
-                seen[f"{name}.relu"] = _seen(output.relu())
+            seen[name] = _seen(output.relu() if relu else output)
 
         return keep
 
     hooks = []
     for path, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            hooks.append(module.register_forward_hook(see(path, relu=True)))
+            added = path.endswith("norm2")  # to the block's input, and only then comes the ReLU
+            hooks.append(module.register_forward_hook(see(path if added else f"{path}.relu", relu=not added)))
     for index, block in enumerate(network.blocks):
         hooks.append(block.register_forward_hook(see(f"blocks.{index}.sum.relu", relu=False)))
     threads = torch.get_num_threads()
@@ -62,8 +61,9 @@ def watch(network: Network, planes: Float32) -> dict[str, Seen]:
 
 
 def _seen(values: torch.Tensor) -> Seen:
-    exact = values.double()
-    return Seen(exact.amin(dim=(0, 2, 3)).numpy(), exact.amax(dim=(0, 2, 3)).numpy(), exact.mean(0).numpy())
+    array = values.numpy()
+    lows, tops = array.min(axis=(0, 2, 3)), array.max(axis=(0, 2, 3))
+    return Seen(lows.astype(np.float64), tops.astype(np.float64), array.mean(axis=0, dtype=np.float64))
 
 
 def balanced(model: onnx.ModelProto, seen: dict[str, Seen]) -> tuple[onnx.ModelProto, dict[str, Seen]]:

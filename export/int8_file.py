@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -123,8 +122,11 @@ def _mean_output(mean: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDAr
 
     mean: [C, H, W] of its input. Source: Nagel et al. 2019, arXiv:1906.04721, §4.2.
     """
-    output = torch.nn.functional.conv2d(torch.from_numpy(mean)[None], torch.from_numpy(kernel), padding="same")
-    return output.mean(dim=(0, 2, 3)).numpy()
+    height, width, reach = *mean.shape[1:], kernel.shape[2] // 2
+    padded = np.pad(mean, ((0, 0), (reach, reach), (reach, reach)))
+    sides = range(kernel.shape[2])
+    under = [[padded[:, y : y + height, x : x + width].mean(axis=(1, 2)) for x in sides] for y in sides]  # [k, k, C]
+    return np.einsum("ocyx,yxc->o", kernel, np.array(under))
 
 
 def weight_zero_point(channels: int) -> int:
