@@ -24,14 +24,16 @@ def main() -> None:
     for panel, axis in zip(panels, axes, strict=True):
         points = [point for point in found["points"] if point["axis"] == axis]
         for key, label, style in LINES:
-            panel.plot([p["at"] for p in points], [p[key] for p in points], style, marker="o", ms=3, label=label)
+            panel.plot(
+                [p["at"] for p in points], [p[f"{key}_share"] for p in points], style, marker="o", ms=3, label=label
+            )
         panel.set_xlabel(axis)
-        panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
         if axis != "cores":
             panel.set_xscale("log", base=2)
         panel.set_xticks([p["at"] for p in points], [str(p["at"]) for p in points])
-    panels[0].set_ylabel("a second")
+    panels[0].set_ylim(bottom=0)  # of all three, once all lines are drawn
+    panels[0].set_ylabel("÷ onnxruntime alone, all cores")
     panels[0].legend(fontsize=8)
     figure.suptitle(f"{found['game']}, {found['precision']}", fontsize=10)
     figure.tight_layout()

@@ -1,7 +1,8 @@
 """How simulations a second grow with games in flight, simulations a move and cores.
 
-`python benchmarks/throughput.py checkers > throughput.json`, then, where matplotlib is installed,
-`python benchmarks/plot_throughput.py throughput.json docs/throughput.svg`.
+A machine that others use too changes its speed by the minute, so every rate is divided by that of onnxruntime alone on
+all cores, taken just before it. `python benchmarks/throughput.py checkers > throughput.json`, then, where matplotlib is
+installed, `python benchmarks/plot_throughput.py throughput.json docs/throughput.svg`.
 """
 
 from __future__ import annotations
@@ -23,21 +24,27 @@ GAMES_IN_FLIGHT = (1, 4, 16, 64, 128, 256)
 SIMULATIONS = (25, 50, 100, 200, 400, 800)
 
 
-def measured(bench: Bench, cores: int, repeats: int, seconds: float) -> dict[str, float]:
-    """Median simulations a second with and without the cache, and raw evaluations beside them."""
-    pool = BenchPool(bench, cores)
-    phases = (f"raw_{bench.precision}", "search_nocache", "search")
+KINDS = {"raw": "raw_{}", "nocache": "search_nocache", "cache": "search"}
+
+
+def measured(bench: Bench, cores: int, alone: BenchPool, repeats: int, seconds: float) -> dict[str, float]:
+    """Median rates, and each as a share of what onnxruntime alone evaluates on all cores a moment before it."""
+    pool, whole = BenchPool(bench, cores), f"raw_{bench.precision}"
+    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    shares: dict[str, list[float]] = {kind: [] for kind in KINDS}
     try:
-        for phase in phases:
-            pool.measure(phase, 2.0)
-        runs = [{phase: pool.measure(phase, seconds)["per_s"] for phase in phases} for _ in range(repeats)]
+        for phase in KINDS.values():
+            pool.measure(phase.format(bench.precision), 2.0)
+        for _ in range(repeats):
+            for kind, phase in KINDS.items():
+                beside = alone.measure(whole, seconds)["per_s"]
+                rates[kind].append(pool.measure(phase.format(bench.precision), seconds)["per_s"])
+                shares[kind].append(rates[kind][-1] / beside)
     finally:
         pool.close()
     return {
-        "raw": statistics.median(run[phases[0]] for run in runs),
-        "nocache": statistics.median(run["search_nocache"] for run in runs),
-        "cache": statistics.median(run["search"] for run in runs),
-        "nocache_over_raw": statistics.median(run["search_nocache"] / run[phases[0]] for run in runs),
+        **{kind: statistics.median(values) for kind, values in rates.items()},
+        **{f"{kind}_share": statistics.median(values) for kind, values in shares.items()},
     }
 
 
@@ -46,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("game")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--seconds", type=float, default=1.0)
     arguments = parser.parse_args()
     game = load_game(arguments.game)
     warm_up(game)
@@ -58,10 +65,13 @@ def main() -> None:
         (("simulations a move", n, replace(usual, simulations=n), cores) for n in SIMULATIONS),
         (("cores", n, usual, n) for n in range(1, cores + 1)),
     )
+    alone = BenchPool(usual, cores)
+    alone.measure(f"raw_{precision}", 2.0)
     points = [
-        {"axis": axis, "at": at, **measured(bench, processes, arguments.repeats, arguments.seconds)}
+        {"axis": axis, "at": at, **measured(bench, processes, alone, arguments.repeats, arguments.seconds)}
         for axis, at, bench, processes in jobs
     ]
+    alone.close()
     print(json.dumps({"game": game.name, "model": Path(models[precision]).name, "precision": why, "points": points}))
 
 
