@@ -74,8 +74,7 @@ def balanced(model: onnx.ModelProto, seen: dict[str, Seen]) -> tuple[onnx.ModelP
     """
     leader = _leaders(model)
     factors = {
-        name: _factors([one for at, one in seen.items() if leader.get(at) == name and at.endswith(".relu")])
-        for name in set(leader.values())
+        name: _factors([one for at, one in seen.items() if leader.get(at) == name]) for name in set(leader.values())
     }
     scaled = onnx.ModelProto()
     scaled.CopyFrom(model)
@@ -111,8 +110,10 @@ def _leaders(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def _factors(group: list[Seen]) -> NDArray[np.float64]:
-    """[C], at most 1: of the tensors that share them, the largest share counts."""
-    shares = [one.tops / max(one.tops.max(), 1e-12) for one in group]
+    """[C], at most 1: of the tensors that share them, the largest share counts. What lies below 0 counts too: a channel
+    that sleeps behind its ReLU may set the range before it."""
+    reaches = [np.maximum(one.tops, -one.lows) for one in group]
+    shares = [reach / max(reach.max(), 1e-12) for reach in reaches]
     return np.sqrt(np.clip(np.max(shares, axis=0), LEAST, 1.0))
 
 

@@ -84,6 +84,8 @@ class _Quantiser:
         kernel, bias = self.weights[name].astype(np.float64), self.weights[bias_name].astype(np.float64)
         zero = weight_zero_point(kernel.shape[1])
         scale = np.maximum(np.abs(kernel).max(axis=(1, 2, 3)) / (127 - zero), 1e-12)
+        # A bias is a whole number of in-step times scale: a channel of next to no weights keeps it too.
+        scale = np.maximum(scale, 1.5 * np.abs(bias) / (float(self.constants[source[1]]) * 2.0**30))
         whole = np.clip(np.round(kernel / scale[:, None, None, None]), zero - 127, 127 - zero) + zero
         rounded = (whole - zero) * scale[:, None, None, None]
         bias = bias - _mean_output(self.seen[node.input[0]].mean, rounded - kernel)

@@ -65,3 +65,7 @@ def test_a_row_without_a_move_is_named():
     batch.planes[:] = 1.0  # the ends of the range are in it
     batch.value[:] = -1.0
     assert check_batch(batch) == [(4, "empty-mask", "mask")]
+
+
+def test_no_rows_are_no_fault():
+    assert check_batch(fixed_batch(GAME, 0)) == []

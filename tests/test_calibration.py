@@ -3,10 +3,12 @@
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 from onnx import numpy_helper
 
 from az.engine.game import load_game
+from az.export import int8_file
 from az.export.calibration import LEAST, balanced, watch
 from az.export.int8_file import quantised
 from az.export.onnx_file import model_of
@@ -99,3 +101,43 @@ def test_rounded_weights_move_no_channel_on_average():
     rest = float(scale) * steps  # a bias is a whole number of these
     assert (np.abs(got - wanted) <= 0.51 * rest).all()
     assert (np.abs(uncorrected - wanted) > 0.51 * rest).any()
+
+
+def twin_error(network):
+    """Root mean square error of the int8 values, positions of their own."""
+    small = quantised(graph_of(network), watch(network, PLANES))
+    planes = random_positions(GAME, 120, seed=5).planes
+    session = onnxruntime.InferenceSession(small.SerializeToString(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(planes))[1].numpy()
+    return float(np.sqrt(np.square(session.run(["value"], {"planes": planes})[0] - wanted).mean()))
+
+
+def even_network():
+    torch.manual_seed(6)
+    net = NetConfig(16, 3, policy_channels=2, value_channels=1, value_hidden=4)
+    made = Network(GAME.planes_shape, GAME.num_actions, net).train()
+    for _ in range(3):
+        made(torch.from_numpy(PLANES))
+    return made.eval()
+
+
+@pytest.mark.parametrize("depth", [1.0, 15.0])
+def test_a_channel_that_sleeps_behind_its_relu_does_not_coarsen_the_rest(monkeypatch, depth):
+    network = even_network()
+    with torch.no_grad():
+        for norm in (network.stem.norm, *(block.norm2 for block in network.blocks)):
+            norm.bias[3] -= depth
+    found = twin_error(network)
+    monkeypatch.setattr(int8_file, "balanced", lambda model, seen: (model, seen))
+    assert found < 1.5 * twin_error(network)
+
+
+def test_a_channel_of_next_to_no_weights_keeps_its_bias():
+    usual, network = twin_error(even_network()), even_network()
+    with torch.no_grad():
+        network.blocks[1].conv1.weight[4] *= 1e-9
+        network.blocks[1].norm1.running_mean[4] *= 1e-9
+        network.blocks[1].norm1.running_var[4] = 1.0
+        network.blocks[1].norm1.bias[4] = 2.0
+    assert twin_error(network) < 2 * usual

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import types
 
@@ -21,7 +23,13 @@ FAULTS = {  # cause (az.train.health.causes) and field
 def check_batch(batch: Batch) -> list[tuple[int, str, str]]:
     """(row of the batch, cause, field) of every bad row; one pass over the batch, no copies."""
     found = np.zeros(len(batch.value), np.int8)
-    judge_batch(batch.planes.reshape(len(found), -1), batch.policy, batch.mask, batch.value, found)
+    judge_batch(
+        batch.planes.reshape(len(batch.planes), math.prod(batch.planes.shape[1:])),
+        batch.policy,
+        batch.mask,
+        batch.value,
+        found,
+    )
     return [(int(row), *FAULTS[int(found[row])]) for row in np.flatnonzero(found)]
 
 

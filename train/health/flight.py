@@ -90,7 +90,8 @@ class Flight:
             loose = self.keeper.loose()
             sums += [tensor.detach().sum() for _, tensor in loose]
             loss = find_loss(value)
-            device = sums[0].device if sums else torch.device("cpu")
+            devices = [number.device for number in sums]  # one journey from the accelerator, not one a number
+            device = next((one for one in devices if one.type != "cpu"), torch.device("cpu"))
             numbers = [*sums, *(list(moved) if moved is not None else [])]
             if isinstance(loss, Tensor):
                 numbers.append(loss.detach().reshape(()))

@@ -47,6 +47,11 @@ def flat_view(tensor: Tensor) -> Tensor:
     return plain.reshape(-1).contiguous()
 
 
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    """(shape, stride, kind of number, device)"""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
 def _dense(tensor: Tensor) -> bool:
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
@@ -80,18 +85,31 @@ class Layout:
         for i, one in enumerate(held):
             self.groups.setdefault((one.tensor.device, one.tensor.dtype), []).append(i)
         self.small = sum(one.tensor.nbytes for one in held) <= SMALL
+        self._forms = [_form(one.tensor) for one in held]
+        self._sizes = [one.tensor.numel() for one in held]
+        self._dense = [_dense(one.tensor) for one in held]
         self._views = [flat_view(one.tensor) for one in held]
         self._at = [one.tensor.data_ptr() for one in held]
-        self._copied = [
-            one.tensor.numel() and v.data_ptr() != a for one, v, a in zip(held, self._views, self._at, strict=True)
-        ]
+        self._copied = [v.data_ptr() != a for v, a in zip(self._views, self._at, strict=True)]
+
+    def refresh(self) -> bool:
+        """Looks anew at storage that was swapped, or that has holes; False where a tensor holds other numbers than it
+        did: of another kind, more of them or in another order. Then nothing of this layout may be read."""
+        for i, one in enumerate(self.held):
+            tensor, at = one.tensor, one.tensor.data_ptr()
+            if at != self._at[i] or tensor.numel() != self._sizes[i]:
+                if _form(tensor) != self._forms[i]:
+                    return False
+                self._views[i], self._at[i] = flat_view(tensor), at
+                self._copied[i] = self._views[i].data_ptr() != at
+            elif self._copied[i]:
+                self._views[i] = flat_view(tensor)
+        return True
 
     def views(self) -> list[Tensor]:
-        """Flat views of now: storage that was swapped, or that has holes, is looked at anew."""
-        for i, one in enumerate(self.held):
-            at = one.tensor.data_ptr()
-            if at != self._at[i] or self._copied[i]:
-                self._views[i], self._at[i] = flat_view(one.tensor), at
+        """Flat views of now. Raises RuntimeError where `refresh` says no."""
+        if not self.refresh():
+            raise RuntimeError("a tensor of the model changed its form while it was looked at")
         return self._views
 
     def copied(self, into: dict[Any, Tensor] | None = None) -> dict[Any, Tensor]:
@@ -113,20 +131,22 @@ class Layout:
         for key, members in self.groups.items():
             at = 0
             for i in members:
-                tensor = self.held[i].tensor.detach()
-                piece = copies[key][at : at + tensor.numel()]
-                at += tensor.numel()
-                if _dense(tensor):
-                    flat_view(tensor).copy_(piece)
-                else:
-                    tensor.copy_(piece.view(tensor.shape))
+                tensor, size = self.held[i].tensor, self._sizes[i]
+                shape, stride, *_ = self._forms[i]
+                piece = copies[key][at : at + size]
+                at += size
+                kept = piece.as_strided(shape, stride) if self._dense[i] else piece.view(shape)
+                if (tensor.shape, tensor.dtype, tensor.device) == (kept.shape, kept.dtype, kept.device):
+                    tensor.detach().copy_(kept)
+                else:  # it was given other numbers, as by `.half()`
+                    tensor.data = kept.clone()
 
     def pieces(self, copies: dict[Any, Tensor]) -> Iterable[tuple[Held, Tensor]]:
         """Every held tensor with its flat piece of a copy."""
         for key, members in self.groups.items():
             at = 0
             for i in members:
-                size = self.held[i].tensor.numel()
+                size = self._sizes[i]
                 yield self.held[i], copies[key][at : at + size]
                 at += size
 
@@ -187,7 +207,6 @@ class Keeper:
         self._children: list[Any] | None = None
         self._found: Found | None = None
         self._key: list[Any] = []
-        self._kinds: list[tuple[torch.dtype, int, torch.device]] = []
 
     def layout(self) -> Layout:
         """The tensors of now; the one of before when nothing was added, swapped or removed."""
@@ -198,21 +217,20 @@ class Keeper:
         found = [one for i, other in enumerate(self.others) for one in _tensors_in(other, f"also{i}")]
         return [(name, t) for name, t in found if t.is_floating_point() and t.numel() and t.layout == torch.strided]
 
-    def found(self, closely: bool = False) -> Found:
-        """What there is now. Walking a model's tree costs more than copying it, so only identities are compared;
-        closely: also whether one of the same tensors holds another kind of number, as after `.to()`.
+    def found(self) -> Found:
+        """What there is now. Walking a model's tree costs more than copying it, so only identities are compared,
+        and whether each tensor still has the form that it had, which `.to()` changes.
         """
         children = _values(part._modules for part in self._parts)
         if not _same(children, self._children):
             self._parts = [part for _, module in self.modules for part in module.modules()]
             self._children = _values(part._modules for part in self._parts)
         key = _values(own for part in self._parts for own in (part._parameters, part._buffers))
-        kinds = [(t.dtype, t.numel(), t.device) for t in key if t is not None] if closely else self._kinds
         for optimizer in self.optimizers:
             key += [v for v in _values(optimizer.state.values()) if isinstance(v, Tensor)]
             key += chain.from_iterable(group["params"] for group in optimizer.param_groups)
-        if self._found is None or not _same(key, self._key) or kinds != self._kinds:
-            self._found, self._key, self._kinds = self._find(), key, kinds
+        if self._found is None or not _same(key, self._key) or not self._found.layout.refresh():
+            self._found, self._key = self._find(), key
         return self._found
 
     def _find(self) -> Found:
@@ -243,7 +261,7 @@ class Keeper:
 
     def take(self, batch: Any, old: Snapshot | None = None) -> Snapshot:
         """A copy of everything. `old`: a snapshot no longer needed, whose memory may be used."""
-        found = self.found(closely=True)
+        found = self.found()
         with torch.no_grad(), few_threads(found.layout.small):
             copies = found.layout.copied(old.copies if old else None)
             with_grad = [p for p in found.parameters if p.grad is not None and p.grad.layout == torch.strided]
@@ -266,14 +284,16 @@ class Keeper:
     def put_back(self, snapshot: Snapshot) -> None:
         """Everything as it was, to the bit, in the same objects."""
         with torch.no_grad():
+            for parameter in self.found().parameters:
+                parameter.grad = None  # one of another form than the numbers that come back would be refused
+            snapshot.layout.put_back(snapshot.copies)
+            snapshot.grads.put_back(snapshot.grad_copies)
             for container, name, value in snapshot.places:
                 container[name] = value
             for parameter in snapshot.no_grad:
                 parameter.grad = None
             for optimizer, groups, state in snapshot.optimizers:
                 _restore_optimizer(optimizer, groups, state)
-            snapshot.layout.put_back(snapshot.copies)
-            snapshot.grads.put_back(snapshot.grad_copies)
             for leaf, kept in snapshot.batch:
                 write(leaf, kept)
             for back in snapshot.extras:
@@ -281,8 +301,8 @@ class Keeper:
             snapshot.generators()
 
 
-def _values(holders: Iterable[dict[Any, Any]]) -> list[Any]:
-    return list(chain.from_iterable(map(dict.values, holders)))
+def _values(holders: Iterable[Any]) -> list[Any]:
+    return list(chain.from_iterable(holder.values() for holder in holders))
 
 
 def _same(now: list[Any], before: list[Any] | None) -> bool:

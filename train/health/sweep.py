@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from az.engine.jit import JIT_OFF
 from az.train.health.state import Layout
@@ -38,8 +38,9 @@ class Sweep:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         kinds = [key for key in layout.groups if key[1].is_floating_point or key[1].is_complex]
-        self.plain = [_Plain(layout, key) for key in kinds if by_address(*key)]
-        self.pieces = [piece for key in kinds if not by_address(*key) for piece in _cut(layout, key)]
+        plain = {key for key in kinds if all(by_address(layout.held[i].tensor) for i in layout.groups[key])}
+        self.plain = [_Plain(layout, key) for key in kinds if key in plain]
+        self.pieces = [piece for key in kinds if key not in plain for piece in _cut(layout, key)]
         sizes: dict[Any, int] = {}
         for piece in self.pieces:
             sizes[piece.key] = max(sizes.get(piece.key, 0), piece.high - piece.low)
@@ -77,14 +78,20 @@ class Sweep:
         return (_norm(values) if by_norm else values.sum(dtype=_wide(values.dtype))), values
 
 
-def by_address(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether compiled passes can read such numbers."""
-    return not JIT_OFF and device.type == "cpu" and dtype == torch.float32
+def by_address(tensor: Tensor) -> bool:
+    """Whether compiled passes can read its numbers: float32 in memory of its own. A subclass may have none."""
+    return (
+        not JIT_OFF
+        and tensor.dtype == torch.float32
+        and tensor.device.type == "cpu"
+        and type(tensor) in (Tensor, nn.Parameter, nn.Buffer)
+        and (tensor.data_ptr() != 0 or not tensor.numel())
+    )
 
 
 def sums_of(tensors: list[Tensor]) -> list[Tensor]:
     """Some numbers, all finite where all of these strided floats are: gradients, which are others after every step."""
-    plain = [t for t in tensors if by_address(t.device, t.dtype) and _in_one_piece(t)]
+    plain = [t for t in tensors if by_address(t) and _in_one_piece(t)]
     sums = []
     if plain:
         from az.train.health import compiled
@@ -132,7 +139,10 @@ class _Plain:
         return _judged(self._by.all_finite(at[rest], self._sizes[rest])), change, size
 
     def _at(self, views: list[Tensor]) -> np.ndarray:
-        return self._by.addresses([views[i] for i in self._members])
+        at = self._by.addresses([views[i] for i in self._members])
+        if not at[self._sizes > 0].all():
+            raise RuntimeError("a tensor of the model has lost its memory")
+        return at
 
 
 def _plain(values: Tensor) -> Tensor:

@@ -1,0 +1,143 @@
+"""Tensors that a step gives another form, other memory or none: nothing is misread, and everything comes back."""
+
+import math
+from collections import UserDict
+
+import pytest
+import torch
+from torch import nn
+
+from az.train.health import FlightRecorder
+
+
+class Rig:
+    """A model that stands still (the rate is 0), so that whatever changes was changed by the test."""
+
+    def __init__(self, model, shape, rate=0.0):
+        self.model, self.batch = model, torch.ones(shape)
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        self.recorder = FlightRecorder(model, self.optimizer)
+
+    def run(self, then=lambda: None):
+        def step(batch):
+            self.optimizer.zero_grad()
+            loss = self.model(batch).square().mean()
+            loss.backward()
+            self.optimizer.step()
+            then()
+            return loss.detach()
+
+        return self.recorder.run(step, self.batch)
+
+
+def to_half(model):
+    model.half()
+
+
+def shrink(model):
+    model.weight.data = model.weight.data[:10].clone()
+
+
+def resize(model):
+    model.lost.set_(torch.zeros(3))
+
+
+def turn(model):
+    model.weight.data = model.weight.data.t().contiguous().t()
+
+
+@pytest.mark.parametrize("change", [to_half, shrink, resize, turn])
+@pytest.mark.parametrize("size", [8, 3000])  # the large one's old memory goes back to the system
+def test_a_form_changed_within_a_step_is_read_as_it_is_now(change, size):
+    model = nn.Linear(size, size)
+    model.register_buffer("lost", torch.ones(size, size))
+    rig = Rig(model, (2, size))
+    assert rig.run() is None
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert rig.run(lambda: change(model)) is None
+    assert rig.recorder.flight.history.steps[-1].update < 1e-3
+    assert rig.recorder.rewind(1)
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == kept[name].dtype
+        assert torch.equal(tensor, kept[name]), name
+
+
+def test_nan_in_numbers_of_another_kind_is_met_and_undone():
+    rig = Rig(nn.Linear(8, 8, bias=False), (2, 8))
+    assert rig.run() is None
+    kept = rig.model.weight.detach().clone()
+
+    def spoil():
+        rig.optimizer.zero_grad()
+        rig.model.double()
+        with torch.no_grad():
+            rig.model.weight[-1, -1] = math.nan
+
+    incident = rig.run(spoil)
+    assert incident is not None
+    assert rig.model.weight.dtype == torch.float32
+    assert torch.equal(rig.model.weight, kept)
+
+
+@pytest.mark.parametrize("name", ["bias", "weight"])
+def test_memory_with_holes_swapped_in_is_read_at_every_look(name):
+    rig = Rig(nn.Linear(4, 4), (2, 4))
+    assert rig.run() is None
+    parameter = getattr(rig.model, name)
+    parameter.data = torch.zeros(*parameter.shape, 2)[..., 0]
+    assert rig.run() is None
+    parameter.data.fill_(5.0)
+
+    def spoil():
+        with torch.no_grad():
+            parameter.fill_(math.nan)
+
+    assert rig.run(spoil) is not None
+    assert (parameter == 5.0).all()
+
+
+def test_an_order_in_memory_that_changed_is_no_order_of_the_numbers():
+    rig = Rig(nn.Conv2d(3, 4, 3, bias=False), (1, 3, 5, 5))
+    kept = rig.model.weight.detach().clone()
+    assert rig.run() is None
+    rig.model.to(memory_format=torch.channels_last)
+    assert rig.run() is None
+    assert rig.recorder.rewind(0)
+    assert torch.equal(rig.model.weight, kept)
+
+
+class Wrapped(torch.Tensor):
+    """A tensor without memory of its own: it hands every operation to another one."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, requires_grad=True)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, operation, types, given=(), named=None):
+        def bare(one):
+            return one.inner if isinstance(one, Wrapped) else [bare(x) for x in one] if isinstance(one, list) else one
+
+        found = operation(*[bare(one) for one in given], **{key: bare(one) for key, one in (named or {}).items()})
+        return Wrapped(found) if operation is torch.ops.aten.detach.default else found
+
+
+def test_a_tensor_without_memory_of_its_own_is_read_by_torch():
+    model = nn.Linear(4, 4)
+    model.weight = nn.Parameter(Wrapped(torch.ones(4, 4)))
+    rig = Rig(model, (2, 4))
+    assert [rig.run() for _ in range(3)] == [None, None, None]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_containers_need_not_be_dicts():
+    rig = Rig(torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))), (8, 4))
+    rig.batch = torch.randn(8, 4)
+    assert [rig.run() for _ in range(2)] == [None, None]
+    rig = Rig(nn.Linear(4, 4), (2, 4))
+    for parameter in rig.model.parameters():
+        rig.optimizer.state[parameter] = UserDict(momentum_buffer=torch.zeros_like(parameter))
+    assert [rig.run() for _ in range(2)] == [None, None]
