@@ -285,7 +285,8 @@ class Keeper:
         """Everything as it was, to the bit, in the same objects."""
         with torch.no_grad():
             for parameter in self.found().parameters:
-                parameter.grad = None  # one of another form than the numbers that come back would be refused
+                if parameter.grad is not None and parameter.grad.layout == torch.strided:
+                    parameter.grad = None  # one of another form than the numbers that come back would be refused
             snapshot.layout.put_back(snapshot.copies)
             snapshot.grads.put_back(snapshot.grad_copies)
             for container, name, value in snapshot.places:
