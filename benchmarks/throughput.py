@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import statistics
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,21 +25,20 @@ GAMES_IN_FLIGHT = (1, 4, 16, 64, 128, 256)
 SIMULATIONS = (25, 50, 100, 200, 400, 800)
 
 
-KINDS = {"raw": "raw_{}", "nocache": "search_nocache", "cache": "search"}
-
-
 def measured(bench: Bench, cores: int, alone: BenchPool, repeats: int, seconds: float) -> dict[str, float]:
     """Median rates, and each as a share of what onnxruntime alone evaluates on all cores a moment before it."""
-    pool, whole = BenchPool(bench, cores), f"raw_{bench.precision}"
-    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    shares: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    whole = f"raw_{bench.precision}"
+    phases = {"raw": whole, "nocache": "search_nocache", "cache": "search"}
+    pool = BenchPool(bench, cores)
+    rates: dict[str, list[float]] = {kind: [] for kind in phases}
+    shares: dict[str, list[float]] = {kind: [] for kind in phases}
     try:
-        for phase in KINDS.values():
-            pool.measure(phase.format(bench.precision), 2.0)
+        for phase in phases.values():
+            pool.measure(phase, 2.0)
         for _ in range(repeats):
-            for kind, phase in KINDS.items():
+            for kind, phase in phases.items():
                 beside = alone.measure(whole, seconds)["per_s"]
-                rates[kind].append(pool.measure(phase.format(bench.precision), seconds)["per_s"])
+                rates[kind].append(pool.measure(phase, seconds)["per_s"])
                 shares[kind].append(rates[kind][-1] / beside)
     finally:
         pool.close()
@@ -65,13 +65,12 @@ def main() -> None:
         (("simulations a move", n, replace(usual, simulations=n), cores) for n in SIMULATIONS),
         (("cores", n, usual, n) for n in range(1, cores + 1)),
     )
-    alone = BenchPool(usual, cores)
-    alone.measure(f"raw_{precision}", 2.0)
-    points = [
-        {"axis": axis, "at": at, **measured(bench, processes, alone, arguments.repeats, arguments.seconds)}
-        for axis, at, bench, processes in jobs
-    ]
-    alone.close()
+    with closing(BenchPool(usual, cores)) as alone:
+        alone.measure(f"raw_{precision}", 2.0)
+        points = [
+            {"axis": axis, "at": at, **measured(bench, processes, alone, arguments.repeats, arguments.seconds)}
+            for axis, at, bench, processes in jobs
+        ]
     print(json.dumps({"game": game.name, "model": Path(models[precision]).name, "precision": why, "points": points}))
 
 

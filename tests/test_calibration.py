@@ -20,18 +20,23 @@ GAME = load_game("connect4")
 PLANES = random_positions(GAME, 120, seed=4).planes
 
 
-def uneven_network():
-    """Channels of very different reach, and one that sleeps."""
+def even_network():
     torch.manual_seed(5)
     net = NetConfig(16, 3, policy_channels=2, value_channels=1, value_hidden=4)
     made = Network(GAME.planes_shape, GAME.num_actions, net).train()
     for _ in range(3):
         made(torch.from_numpy(PLANES))
+    return made.eval()
+
+
+def uneven_network():
+    """Channels of very different reach, and one that sleeps."""
+    made = even_network()
     with torch.no_grad():
         for norm in (made.stem.norm, made.blocks[0].norm1, made.blocks[1].norm1, made.blocks[2].norm2):
             norm.weight.mul_(torch.logspace(-2, 1, 16))
         made.blocks[1].norm1.bias[3] = -1e3
-    return made.eval()
+    return made
 
 
 def graph_of(network):
@@ -111,15 +116,6 @@ def twin_error(network):
     with torch.no_grad():
         wanted = network(torch.from_numpy(planes))[1].numpy()
     return float(np.sqrt(np.square(session.run(["value"], {"planes": planes})[0] - wanted).mean()))
-
-
-def even_network():
-    torch.manual_seed(6)
-    net = NetConfig(16, 3, policy_channels=2, value_channels=1, value_hidden=4)
-    made = Network(GAME.planes_shape, GAME.num_actions, net).train()
-    for _ in range(3):
-        made(torch.from_numpy(PLANES))
-    return made.eval()
 
 
 @pytest.mark.parametrize("depth", [1.0, 15.0])

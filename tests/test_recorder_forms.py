@@ -141,3 +141,13 @@ def test_containers_need_not_be_dicts():
     for parameter in rig.model.parameters():
         rig.optimizer.state[parameter] = UserDict(momentum_buffer=torch.zeros_like(parameter))
     assert [rig.run() for _ in range(2)] == [None, None]
+
+
+def test_memory_given_away_within_a_step_is_no_crash_and_comes_back():
+    rig = Rig(nn.Linear(50, 50), (2, 50))
+    assert rig.run() is None
+    kept = rig.model.weight.detach().clone()
+    with pytest.raises(RuntimeError, match="has lost its memory"):
+        rig.run(lambda: rig.model.weight.untyped_storage().resize_(0))
+    assert torch.equal(rig.model.weight, kept)
+    assert rig.run() is None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from az.train.health.also import copies_of, same_bits, write
 from az.train.health.history import History
 from az.train.health.state import Held, Keeper, Snapshot, few_threads
-from az.train.health.sweep import Sweep, sums_of
+from az.train.health.sweep import Sweep, gathered, sums_of
 from az.train.health.trees import is_finite
 
 
@@ -90,12 +90,10 @@ class Flight:
             loose = self.keeper.loose()
             sums += [tensor.detach().sum() for _, tensor in loose]
             loss = find_loss(value)
-            devices = [number.device for number in sums]  # one journey from the accelerator, not one a number
-            device = next((one for one in devices if one.type != "cpu"), torch.device("cpu"))
             numbers = [*sums, *(list(moved) if moved is not None else [])]
             if isinstance(loss, Tensor):
                 numbers.append(loss.detach().reshape(()))
-            told = torch.stack([n.double().to(device) for n in numbers]).tolist() if numbers else []
+            told = gathered(numbers).tolist() if numbers else []
             loss_number = told.pop() if isinstance(loss, Tensor) else loss
             update, weights = told[len(sums) :] if moved is not None else (0.0, 0.0)
             harm = set()

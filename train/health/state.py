@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from az.train.health.also import SHARED, batch_copy, generators, keep, write
 
+PLAIN = (Tensor, nn.Parameter, nn.Buffer)  # not their subclasses
 SMALL = 32 << 20  # bytes: below it waking another thread takes longer than what it would take over
-_torch: Any = torch  # its _foreach functions are documented but missing from the stubs
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,14 @@ def flat_view(tensor: Tensor) -> Tensor:
     plain = tensor.detach()
     if plain.is_contiguous():
         return plain.view(-1)
-    if _dense(plain):
+    if _dense(plain.shape, plain.stride()):
         return plain.as_strided((plain.numel(),), (1,))
     return plain.reshape(-1).contiguous()
+
+
+def has_lost_memory(tensor: Tensor) -> bool:
+    """Whether its memory was given away. A subclass may never have had any: it hands what it is asked to others."""
+    return type(tensor) in PLAIN and tensor.data_ptr() == 0 and tensor.numel() > 0
 
 
 def _form(tensor: Tensor) -> tuple[Any, ...]:
@@ -52,9 +57,9 @@ def _form(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
-def _dense(tensor: Tensor) -> bool:
+def _dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+    for stride, size in sorted(zip(strides, shape, strict=True)):
         if size == 1:
             continue
         if stride != expected:
@@ -87,10 +92,9 @@ class Layout:
         self.small = sum(one.tensor.nbytes for one in held) <= SMALL
         self._forms = [_form(one.tensor) for one in held]
         self._sizes = [one.tensor.numel() for one in held]
-        self._dense = [_dense(one.tensor) for one in held]
-        self._views = [flat_view(one.tensor) for one in held]
+        self.views = [flat_view(one.tensor) for one in held]  # as they were at the last `refresh`
         self._at = [one.tensor.data_ptr() for one in held]
-        self._copied = [v.data_ptr() != a for v, a in zip(self._views, self._at, strict=True)]
+        self._copied = [v.data_ptr() != a for v, a in zip(self.views, self._at, strict=True)]
 
     def refresh(self) -> bool:
         """Looks anew at storage that was swapped, or that has holes; False where a tensor holds other numbers than it
@@ -100,24 +104,17 @@ class Layout:
             if at != self._at[i] or tensor.numel() != self._sizes[i]:
                 if _form(tensor) != self._forms[i]:
                     return False
-                self._views[i], self._at[i] = flat_view(tensor), at
-                self._copied[i] = self._views[i].data_ptr() != at
+                self.views[i], self._at[i] = flat_view(tensor), at
+                self._copied[i] = self.views[i].data_ptr() != at
             elif self._copied[i]:
-                self._views[i] = flat_view(tensor)
+                self.views[i] = flat_view(tensor)
         return True
-
-    def views(self) -> list[Tensor]:
-        """Flat views of now. Raises RuntimeError where `refresh` says no."""
-        if not self.refresh():
-            raise RuntimeError("a tensor of the model changed its form while it was looked at")
-        return self._views
 
     def copied(self, into: dict[Any, Tensor] | None = None) -> dict[Any, Tensor]:
         """One flat copy a group, written into the arrays of an older copy where they fit."""
-        views = self.views()
         copies = {}
         for key, members in self.groups.items():
-            parts = [views[i] for i in members]
+            parts = [self.views[i] for i in members]
             size = sum(part.numel() for part in parts)
             old = into.get(key) if into else None
             if old is None or old.numel() != size:
@@ -135,8 +132,9 @@ class Layout:
                 shape, stride, *_ = self._forms[i]
                 piece = copies[key][at : at + size]
                 at += size
-                kept = piece.as_strided(shape, stride) if self._dense[i] else piece.view(shape)
-                if (tensor.shape, tensor.dtype, tensor.device) == (kept.shape, kept.dtype, kept.device):
+                kept = piece.as_strided(shape, stride) if _dense(shape, stride) else piece.view(shape)
+                same = (tensor.shape, tensor.dtype, tensor.device) == (kept.shape, kept.dtype, kept.device)
+                if same and not has_lost_memory(tensor):
                     tensor.detach().copy_(kept)
                 else:  # it was given other numbers, as by `.half()`
                     tensor.data = kept.clone()

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from az.engine.jit import JIT_OFF
-from az.train.health.state import Layout
+from az.train.health.state import PLAIN, Layout, has_lost_memory
 
 _torch: Any = torch  # its _foreach functions are documented but missing from the stubs
 
@@ -39,7 +39,7 @@ class Sweep:
         self.layout = layout
         kinds = [key for key in layout.groups if key[1].is_floating_point or key[1].is_complex]
         plain = {key for key in kinds if all(by_address(layout.held[i].tensor) for i in layout.groups[key])}
-        self.plain = [_Plain(layout, key) for key in kinds if key in plain]
+        self.groups = [_ByAddress(layout, key) for key in kinds if key in plain]
         self.pieces = [piece for key in kinds if key not in plain for piece in _cut(layout, key)]
         sizes: dict[Any, int] = {}
         for piece in self.pieces:
@@ -48,30 +48,32 @@ class Sweep:
 
     def sums(self) -> list[Tensor]:
         """A number for every part, finite where the part is."""
-        views = self.layout.views()
-        whole = [plain.of(views) for plain in self.plain]
-        return [*whole, *(self._of(piece, views)[0] for piece in self.pieces)]
+        whole = [group.judged(group.at(self.layout.views)) for group in self.groups]
+        return [*whole, *(self._of(piece)[0] for piece in self.pieces)]
 
     def moved(self, before: dict[Any, Tensor]) -> tuple[list[Tensor], Tensor]:
         """`sums` and [2]: norms of the change of the weights since `before`, a copy of this layout, and of them."""
         sums: list[Tensor] = []
         changes: list[Tensor] = []
         weights: list[Tensor] = []
-        views = self.layout.views()
-        for plain in self.plain:
-            rest, change, size = plain.moved(views, before)
-            sums += [rest, size]
-            changes.append(change)
-            weights.append(size)
+        for group in self.groups:
+            at = group.at(self.layout.views)
+            sums.append(group.judged(at, but_weights=True))
+            if group.weights.any():
+                change, size = group.moved(at, before)
+                sums.append(size)
+                changes.append(change)
+                weights.append(size)
         for piece in self.pieces:
-            number, values = self._of(piece, views)
+            number, values = self._of(piece)
             sums.append(number)
             if piece.weights:
                 weights.append(number)
                 changes.append(_norm(values.sub_(_plain(before[piece.key][piece.low : piece.high]))))
         return sums, torch.stack([_total(changes), _total(weights)]) if weights else torch.zeros(2)
 
-    def _of(self, piece: Piece, views: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _of(self, piece: Piece) -> tuple[Tensor, Tensor]:
+        views = self.layout.views
         parts = [views[i] if high - low == views[i].numel() else views[i][low:high] for i, low, high in piece.parts]
         values = _plain(torch.cat(parts, out=self._scratch[piece.key][: piece.high - piece.low]))
         by_norm = piece.weights or values.is_complex()
@@ -84,8 +86,8 @@ def by_address(tensor: Tensor) -> bool:
         not JIT_OFF
         and tensor.dtype == torch.float32
         and tensor.device.type == "cpu"
-        and type(tensor) in (Tensor, nn.Parameter, nn.Buffer)
-        and (tensor.data_ptr() != 0 or not tensor.numel())
+        and type(tensor) in PLAIN
+        and not has_lost_memory(tensor)
     )
 
 
@@ -98,10 +100,9 @@ def sums_of(tensors: list[Tensor]) -> list[Tensor]:
 
         sizes = np.array([t.numel() for t in plain], np.int64)
         sums.append(_judged(compiled.all_finite(compiled.addresses(plain), sizes)))
-    known = {id(t) for t in plain}
-    rest = [t for t in tensors if id(t) not in known]
-    for device in {t.device for t in rest}:
-        here = [t for t in rest if t.device == device]
+    read = {id(t) for t in plain}
+    for device in {t.device for t in tensors if id(t) not in read}:
+        here = [t for t in tensors if t.device == device and id(t) not in read]
         sums.append(torch.stack(_torch._foreach_norm(here)).sum())
     return sums
 
@@ -115,7 +116,7 @@ def _judged(finite: bool) -> Tensor:
     return torch.tensor(0.0 if finite else math.nan)
 
 
-class _Plain:
+class _ByAddress:
     """The float32 tensors of a CPU."""
 
     def __init__(self, layout: Layout, key: tuple[torch.device, torch.dtype]) -> None:
@@ -123,26 +124,27 @@ class _Plain:
 
         self._by, self._key, self._members = compiled, key, layout.groups[key]
         self._sizes = np.array([layout.held[i].tensor.numel() for i in self._members], np.int64)
-        self._weights = np.array([layout.held[i].kind == "weights" for i in self._members])
+        self.weights = np.array([layout.held[i].kind == "weights" for i in self._members])
         self._first = 4 * (np.cumsum(self._sizes) - self._sizes)  # bytes, in a flat copy
 
-    def of(self, views: list[Tensor]) -> Tensor:
-        """0, or NaN where a number is none."""
-        return _judged(self._by.all_finite(self._at(views), self._sizes))
-
-    def moved(self, views: list[Tensor], before: dict[Any, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """`of` all but the weights; norms of the change of the weights and of the weights."""
-        at, which, rest = self._at(views), self._weights, ~self._weights
-        then = before[self._key].data_ptr() + self._first[which]
-        sums = self._by.squares(at[which], self._sizes[which], then)
-        change, size = torch.tensor(sums, dtype=torch.float64).sqrt()
-        return _judged(self._by.all_finite(at[rest], self._sizes[rest])), change, size
-
-    def _at(self, views: list[Tensor]) -> np.ndarray:
+    def at(self, views: list[Tensor]) -> np.ndarray:
+        """[n] addresses of now."""
         at = self._by.addresses([views[i] for i in self._members])
         if not at[self._sizes > 0].all():
             raise RuntimeError("a tensor of the model has lost its memory")
         return at
+
+    def judged(self, at: np.ndarray, but_weights: bool = False) -> Tensor:
+        """0, or NaN where a number is none."""
+        which = ~self.weights if but_weights else slice(None)
+        return _judged(self._by.all_finite(at[which], self._sizes[which]))
+
+    def moved(self, at: np.ndarray, before: dict[Any, Tensor]) -> tuple[Tensor, Tensor]:
+        """Norms of the change of the weights and of the weights."""
+        which = self.weights
+        then = before[self._key].data_ptr() + self._first[which]
+        change, size = torch.tensor(self._by.squares(at[which], self._sizes[which], then), dtype=torch.float64).sqrt()
+        return change, size
 
 
 def _plain(values: Tensor) -> Tensor:
@@ -154,8 +156,14 @@ def _norm(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values, dtype=None if values.is_complex() else _wide(values.dtype))
 
 
+def gathered(numbers: list[Tensor]) -> Tensor:
+    """[n] float64, on the accelerator where one of them is there: they go to the CPU in one journey, not one by one."""
+    device = next((one.device for one in numbers if one.device.type != "cpu"), torch.device("cpu"))
+    return torch.stack([one.double().to(device) for one in numbers])
+
+
 def _total(norms: list[Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack([norm.double().to(norms[0].device) for norm in norms]))
+    return torch.linalg.vector_norm(gathered(norms))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
