@@ -9,6 +9,8 @@ from torch import nn
 
 from az.train.health import FlightRecorder
 
+PLAIN, LAST = torch.contiguous_format, torch.channels_last
+
 
 class Rig:
     """A model that stands still (the rate is 0), so that whatever changes was changed by the test."""
@@ -96,11 +98,12 @@ def test_memory_with_holes_swapped_in_is_read_at_every_look(name):
     assert (parameter == 5.0).all()
 
 
-def test_an_order_in_memory_that_changed_is_no_order_of_the_numbers():
-    rig = Rig(nn.Conv2d(3, 4, 3, bias=False), (1, 3, 5, 5))
+@pytest.mark.parametrize(("one", "two"), [(PLAIN, LAST), (LAST, PLAIN)])
+def test_an_order_in_memory_that_changed_is_no_order_of_the_numbers(one, two):
+    rig = Rig(nn.Conv2d(3, 4, 3, bias=False).to(memory_format=one), (1, 3, 5, 5))
     kept = rig.model.weight.detach().clone()
     assert rig.run() is None
-    rig.model.to(memory_format=torch.channels_last)
+    rig.model.to(memory_format=two)
     assert rig.run() is None
     assert rig.recorder.rewind(0)
     assert torch.equal(rig.model.weight, kept)
@@ -141,6 +144,10 @@ def test_containers_need_not_be_dicts():
     for parameter in rig.model.parameters():
         rig.optimizer.state[parameter] = UserDict(momentum_buffer=torch.zeros_like(parameter))
     assert [rig.run() for _ in range(2)] == [None, None]
+    state = rig.optimizer.state[rig.model.bias]
+    kept = state["momentum_buffer"].clone()
+    assert rig.run(lambda: state.update(momentum_buffer=torch.full((4,), math.nan))) is not None
+    assert torch.equal(rig.optimizer.state[rig.model.bias]["momentum_buffer"], kept)
 
 
 def test_memory_given_away_within_a_step_is_no_crash_and_comes_back():

@@ -105,7 +105,6 @@ class Layout:
                 if _form(tensor) != self._forms[i]:
                     return False
                 self.views[i], self._at[i] = flat_view(tensor), at
-                self._copied[i] = self.views[i].data_ptr() != at
             elif self._copied[i]:
                 self.views[i] = flat_view(tensor)
         return True
