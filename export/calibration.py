@@ -16,6 +16,8 @@ from az.engine.evaluator import Float32
 from az.train.model import Network
 
 LEAST = 0.02  # of the largest channel: a channel that was never awake is not blown up without end
+SAMPLE = 4  # every so manieth position is kept where numbers and not only their reach are needed
+SHARES = np.arange(1.0, 0.2, -0.05)  # of a side's reach, tried for the best range
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,25 @@ class Seen:
     lows: NDArray[np.float64]  # [C], least value of each channel
     tops: NDArray[np.float64]  # [C], greatest
     mean: NDArray[np.float64]  # [C, H, W], over the positions
+    addends: tuple[Float32, Float32] | None = None  # [n, C, H, W] of it and of what is added to it before a ReLU
+
+    def span(self) -> tuple[float, float]:
+        """(least, greatest) that eight bits hold; 0 is between them. What the ReLU behind a sum swallows anyway may be
+        cut off, which makes the rest finer: the range whose rounding changes the sum least, in squares.
+        """
+        low, high = min(float(self.lows.min()), 0.0), max(float(self.tops.max()), 0.0)
+        if self.addends is None:
+            return low, high
+        one, other = self.addends
+        exact = np.maximum(one + other, 0.0)
+
+        def error(low: float, high: float) -> float:
+            step = np.float32(max((high - low) / 255.0, 1e-8))
+            held = np.clip(np.round(one / step), round(low / step), round(low / step) + 255) * step
+            return float(np.square(np.maximum(held + other, 0.0) - exact).mean())
+
+        cut = low * min(SHARES, key=lambda share: error(low * share, high))
+        return cut, high * min(SHARES, key=lambda share: error(cut, high * share))
 
 
 def watch(network: Network, planes: Float32) -> dict[str, Seen]:
@@ -35,9 +56,20 @@ def watch(network: Network, planes: Float32) -> dict[str, Seen]:
     allowed = np.ones(planes.shape[1])  # by the game contract
     seen = {"planes": replace(_seen(torch.from_numpy(planes)), lows=-allowed, tops=allowed)}
 
+    last: dict[str, torch.Tensor] = {}
+
     def see(name: str, relu: bool) -> Any:
         def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
             seen[name] = _seen(output.relu() if relu else output)
+            last[name] = output
+
+        return keep
+
+    def see_sum(name: str, added: str) -> Any:
+        def keep(_: nn.Module, given: tuple[torch.Tensor], output: torch.Tensor) -> None:
+            seen[name] = _seen(output)
+            one, other = last[added][::SAMPLE].numpy(), given[0][::SAMPLE].numpy()
+            seen[added] = replace(seen[added], addends=(one, other))
 
         return keep
 
@@ -47,7 +79,7 @@ def watch(network: Network, planes: Float32) -> dict[str, Seen]:
             added = path.endswith("norm2")  # to the block's input, and only then comes the ReLU
             hooks.append(module.register_forward_hook(see(path if added else f"{path}.relu", relu=not added)))
     for index, block in enumerate(network.blocks):
-        hooks.append(block.register_forward_hook(see(f"blocks.{index}.sum.relu", relu=False)))
+        hooks.append(block.register_forward_hook(see_sum(f"blocks.{index}.sum.relu", f"blocks.{index}.norm2")))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same bytes on any number of cores
     try:
@@ -120,4 +152,8 @@ def _factors(group: list[Seen]) -> NDArray[np.float64]:
 def _divided(one: Seen, factors: NDArray[np.float64] | None) -> Seen:
     if factors is None:
         return one
-    return Seen(one.lows / factors, one.tops / factors, one.mean / factors[:, None, None])
+    across = factors[:, None, None]
+    addends = None
+    if one.addends:
+        addends = (one.addends[0] / across).astype(np.float32), (one.addends[1] / across).astype(np.float32)
+    return Seen(one.lows / factors, one.tops / factors, one.mean / across, addends)

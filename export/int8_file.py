@@ -59,7 +59,7 @@ class _Quantiser:
 
     def scale(self, name: str) -> list[str]:
         """[scale, zero point] of a tensor, so that 0 is exact."""
-        low, high = min(self.seen[name].lows.min(), 0.0), max(self.seen[name].tops.max(), 0.0)
+        low, high = self.seen[name].span()
         step = np.float32(max((high - low) / 255.0, 1e-8))
         zero = np.uint8(np.clip(np.round(-low / float(step)), 0, 255))
         return [self.constant(f"{name}.scale", np.array(step)), self.constant(f"{name}.zero", np.array(zero))]

@@ -1,5 +1,7 @@
 """What the int8 twin is made with: channels balanced without changing the function, rounding that moves no average."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,7 +11,7 @@ from onnx import numpy_helper
 
 from az.engine.game import load_game
 from az.export import int8_file
-from az.export.calibration import LEAST, balanced, watch
+from az.export.calibration import LEAST, Seen, balanced, watch
 from az.export.int8_file import quantised
 from az.export.onnx_file import model_of
 from az.export.parity import random_positions
@@ -127,6 +129,33 @@ def test_a_channel_that_sleeps_behind_its_relu_does_not_coarsen_the_rest(monkeyp
     found = twin_error(network)
     monkeypatch.setattr(int8_file, "balanced", lambda model, seen: (model, seen))
     assert found < 1.5 * twin_error(network)
+
+
+def test_what_the_relu_behind_a_sum_swallows_takes_no_steps():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 30, 4, 6, 7)).astype(np.float32)
+    one[:, 2], other[:, 2] = one[:, 2] - 40.0, np.abs(other[:, 2])  # always far below what is added to it
+    lows, tops = (values.astype(np.float64) for values in (one.min(axis=(0, 2, 3)), one.max(axis=(0, 2, 3))))
+    alone = Seen(lows, tops, one.mean(axis=0, dtype=np.float64))
+    assert alone.span() == (lows.min(), tops.max())
+    low, high = replace(alone, addends=(one, other)).span()
+    assert 0.2 * lows.min() > low > 0.3 * lows.min()  # the most that is tried
+    assert 0.8 * tops.max() < high <= tops.max()
+
+
+def test_ranges_are_those_of_the_sums_that_flow(monkeypatch):
+    network = even_network()
+    _, seen = balanced(graph_of(network), watch(network, PLANES))
+    for name, one in seen.items():
+        assert (one.addends is not None) == name.endswith("norm2"), name
+        if one.addends:
+            assert (one.addends[0].max(axis=(0, 2, 3)) <= one.tops * 1.0001 + 1e-6).all(), name
+            total = np.maximum(one.addends[0] + one.addends[1], 0.0)
+            after = seen[name.replace("norm2", "sum.relu")].tops
+            assert (total.max(axis=(0, 2, 3)) <= after * 1.0001 + 1e-5).all(), name
+    found = twin_error(network)
+    monkeypatch.setattr(Seen, "span", lambda one: (min(one.lows.min(), 0.0), max(one.tops.max(), 0.0)))
+    assert found < 0.95 * twin_error(network)
 
 
 def test_a_channel_of_next_to_no_weights_keeps_its_bias():
