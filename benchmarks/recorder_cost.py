@@ -36,7 +36,7 @@ from az.engine.game import Game, load_game
 from az.train import batch_check, learner, pilot
 from az.train.bench import fixed_batch
 from az.train.config import HealthConfig
-from az.train.health import FlightRecorder, flight, state, sweep
+from az.train.health import FlightRecorder, flight, hand, layout, state, sweep
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.presets import preset
@@ -53,10 +53,12 @@ PARTS = {
     "  take: random states": (state, "generators"),
     "  take: optimizer": (state, "_state_of"),
     "look": (flight.Flight, "look"),
-    "  look: numbers and norms": (sweep.Sweep, "moved"),
+    "  look: addresses": (sweep.Sweep, "reading"),
     "  look: batch compared": (flight, "same_bits"),
     "  take and look: lists of tensors": (state.Keeper, "found"),
-    "  take: flat copies": (state.Layout, "copied"),
+    "  take: flat copies": (layout.Layout, "copying"),
+    "  take and look: second thread woken": (hand.Bench, "begin"),
+    "  take and look: second thread waited for": (hand.Bench, "end"),
 }
 
 

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 
 from az.train.health import FlightRecorder, sweep
 from az.train.health.also import same_bits
+from az.train.health.layout import Layout
 from az.train.health.state import Keeper
 from az.train.health.sweep import Sweep, sums_of
 
@@ -29,6 +32,20 @@ def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Opt
     return model, optimizer, Keeper(model, [optimizer], [])
 
 
+def looked(
+    layout: Layout | None, before: dict[Any, torch.Tensor] | None = None, gradients: Sequence[torch.Tensor] = ()
+) -> tuple[list[float], list[float]]:
+    """(a number for every part, [norm of the change of the weights, of the weights])"""
+    sweep = Sweep(layout or Layout([]))
+    work, left = sweep.reading(before, list(gradients))
+    if work:
+        work()
+    sums, weights, changes = sweep.rest(before)
+    bad, change, size = sweep.out
+    norms = [math.hypot(change**0.5, *map(float, changes)), math.hypot(size**0.5, *map(float, weights))]
+    return [bad, size, *map(float, [*sums, *sums_of(left)])], norms
+
+
 @pytest.mark.parametrize("most", [1, 7, 64, 1 << 20])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_norms_are_those_of_the_weights(monkeypatch, most, dtype):
@@ -39,14 +56,14 @@ def test_norms_are_those_of_the_weights(monkeypatch, most, dtype):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn_like(p))
-    sums, norms = Sweep(before.layout).moved(before.copies)
+    sums, norms = looked(before.layout, before.copies)
     assert all(math.isfinite(number) for number in sums)
     change = math.sqrt(
         sum(float((p.detach() - w).double().square().sum()) for p, w in zip(model.parameters(), weights, strict=True))
     )
     size = math.sqrt(sum(float(p.detach().double().square().sum()) for p in model.parameters()))
     tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-5
-    assert norms.tolist() == pytest.approx([change, size], rel=tolerance)
+    assert norms == pytest.approx([change, size], rel=tolerance)
 
 
 @pytest.mark.parametrize("most", [7, 1 << 20])
@@ -62,16 +79,16 @@ def test_a_bad_number_shows_wherever_it_lies(monkeypatch, most, bad):
                 place = tuple(int(i) for i in torch.unravel_index(torch.tensor(at), one.tensor.shape))
                 kept = one.tensor[place].clone()
                 one.tensor[place] = bad
-                sums = Sweep(keeper.layout()).sums()
+                sums = looked(keeper.layout())[0]
                 one.tensor[place] = kept
             assert not all(math.isfinite(number) for number in sums), (one.kind, one.name, at)
-            assert all(math.isfinite(number) for number in Sweep(keeper.layout()).sums())
+            assert all(math.isfinite(number) for number in looked(keeper.layout())[0])
 
 
 def test_many_large_numbers_of_half_precision_are_no_fault():
     model = nn.Linear(300, 300).to(torch.bfloat16)
     model.register_buffer("large", torch.full((4096,), 3e4, dtype=torch.float16))
-    assert all(math.isfinite(number) for number in Sweep(Keeper(model, [], []).layout()).sums())
+    assert all(math.isfinite(number) for number in looked(Keeper(model, [], []).layout())[0])
 
 
 def test_complex_numbers_and_eight_bits_are_looked_at_too():
@@ -81,13 +98,13 @@ def test_complex_numbers_and_eight_bits_are_looked_at_too():
     model.register_parameter("frozen", nn.Parameter(torch.ones(9).to(torch.float8_e4m3fn), requires_grad=False))
     keeper = Keeper(model, [], [])
     before = keeper.take(None)
-    assert all(math.isfinite(number) for number in Sweep(before.layout).moved(before.copies)[0])
+    assert all(math.isfinite(number) for number in looked(before.layout, before.copies)[0])
     for name, bad in (("waves", complex(0.0, math.inf)), ("small", math.nan), ("frozen", math.nan)):
         tensor = model.get_buffer(name) if name != "frozen" else model.get_parameter(name)
         with torch.no_grad():
             kept = tensor.clone()
             tensor.copy_(torch.full((9,), bad).to(tensor.dtype))
-            sums = Sweep(before.layout).moved(before.copies)[0]
+            sums = looked(before.layout, before.copies)[0]
             tensor.copy_(kept)
         assert not all(math.isfinite(number) for number in sums), name
 
@@ -170,10 +187,10 @@ def test_a_bad_gradient_shows_however_it_lies(kind, bad):
         "half": torch.ones(4, 3, 2, 5, dtype=torch.bfloat16),
     }[kind]
     others = [torch.full((3,), 3e38), torch.zeros(0), torch.ones(7, dtype=torch.float64)]
-    assert all(math.isfinite(number) for number in sums_of([*others, made]))
+    assert all(math.isfinite(number) for number in looked(None, None, [*others, made])[0])
     for place in ((0, 0, 0, 0), (1, 2, 1, 3), (3, 2, 1, 4)):
         made[place] = bad
-        assert not all(math.isfinite(number) for number in sums_of([*others, made])), place
+        assert not all(math.isfinite(number) for number in looked(None, None, [*others, made])[0]), place
         made[place] = 1.0
 
 

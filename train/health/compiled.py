@@ -12,29 +12,26 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import carray  # pyright: ignore[reportPrivateImportUsage]
-from torch import Tensor
 
 from az.engine.jit import kernel
 
 INFINITE = 0x7F800000  # the bits of +inf; those of NaN are greater
 
 
-def addresses(tensors: list[Tensor]) -> np.ndarray:
-    """[n] int64: where their numbers begin."""
-    return np.array([tensor.data_ptr() for tensor in tensors], np.int64)
+def look(at: np.ndarray, sizes: np.ndarray, moved: np.ndarray, before: np.ndarray, out: np.ndarray) -> None:
+    """One pass, with one call, over tensors and what some of them were before.
+
+    at, sizes: [n] int64, addresses and how many float32 lie there; moved: [n] bool, which have earlier numbers;
+    before: [n] int64, the addresses of those (others are not read).
+    out: [3] float64, written: 0 where every number is one, or NaN; sum of the squared differences of those that
+    moved; sum of their squares.
+    """
+    _look(at, sizes, moved, before, out)
 
 
-def all_finite(at: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether every number is one. at, sizes: [n] int64, addresses and how many float32 lie there."""
-    return int(_greatest(at, sizes)) < INFINITE
-
-
-def squares(at: np.ndarray, sizes: np.ndarray, before: np.ndarray) -> tuple[float, float]:
-    """(sum of the squared differences to what lies at `before`, sum of squares), in double precision: finite where
-    all numbers are. before: [n] int64 addresses."""
-    out = np.zeros(2)
-    _squares(at, sizes, before, out)
-    return float(out[0]), float(out[1])
+def copy(at: np.ndarray, sizes: np.ndarray, to: np.ndarray) -> None:
+    """All numbers of these tensors into the memory at `to`. at, sizes, to: [n] int64, as above."""
+    _copy(at, sizes, to)
 
 
 def same_words(a: np.ndarray, b: np.ndarray) -> bool:
@@ -64,27 +61,34 @@ bits_at, floats_at, words_at = (_pointer_to(kind) for kind in (types.uint32, typ
 OPTIONS = {"fastmath": {"reassoc"}, "_nrt": True}
 
 
-@kernel(types.uint32(types.int64[::1], types.int64[::1]), **OPTIONS)
-def _greatest(at, sizes):  # as whole numbers, which know no overflow
-    most = np.uint32(0)
+@kernel(
+    types.void(types.int64[::1], types.int64[::1], types.boolean[::1], types.int64[::1], types.float64[::1]),
+    **OPTIONS,
+)
+def _look(at, sizes, moved, before, out):
+    change, size, most = 0.0, 0.0, np.uint32(0)
     for i in range(len(at)):
-        bits = carray(bits_at(at[i]), (sizes[i],))
-        for j in range(sizes[i]):
-            most = max(most, bits[j] & np.uint32(0x7FFFFFFF))
-    return most
+        if moved[i]:
+            now, then = carray(floats_at(at[i]), (sizes[i],)), carray(floats_at(before[i]), (sizes[i],))
+            for j in range(sizes[i]):
+                x = np.float64(now[j])
+                d = x - np.float64(then[j])
+                change += d * d
+                size += x * x
+        else:
+            bits = carray(bits_at(at[i]), (sizes[i],))
+            for j in range(sizes[i]):
+                most = max(most, bits[j] & np.uint32(0x7FFFFFFF))
+    out[0] = 0.0 if most < INFINITE else np.nan
+    out[1], out[2] = change, size
 
 
-@kernel(types.void(types.int64[::1], types.int64[::1], types.int64[::1], types.float64[::1]), **OPTIONS)
-def _squares(at, sizes, before, out):
-    change, size = 0.0, 0.0
+@kernel(types.void(types.int64[::1], types.int64[::1], types.int64[::1]), **OPTIONS)
+def _copy(at, sizes, to):
     for i in range(len(at)):
-        now, then = carray(floats_at(at[i]), (sizes[i],)), carray(floats_at(before[i]), (sizes[i],))
+        source, target = carray(bits_at(at[i]), (sizes[i],)), carray(bits_at(to[i]), (sizes[i],))
         for j in range(sizes[i]):
-            x = np.float64(now[j])
-            d = x - np.float64(then[j])
-            change += d * d
-            size += x * x
-    out[0], out[1] = change, size
+            target[j] = source[j]
 
 
 @kernel(types.boolean(types.int64, types.int64, types.int64), **OPTIONS)

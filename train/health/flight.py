@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from az.train.health.also import copies_of, same_bits, write
 from az.train.health.history import History
-from az.train.health.state import Held, Keeper, Snapshot, few_threads
+from az.train.health.layout import Held
+from az.train.health.state import Keeper, Snapshot, few_threads
 from az.train.health.sweep import Sweep, gathered, sums_of
 from az.train.health.trees import is_finite
 
@@ -77,6 +78,7 @@ class Flight:
     def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
         """One reduction over all that the step may have written; exact only where that is not finite."""
         found = self.keeper.found()
+        worth = self.keeper.hand.is_worth(found.layout)
         with torch.no_grad(), few_threads(found.layout.small):
             if self.meant is None:
                 self.meant = {id(one.tensor) for one, piece in before.layout.pieces(before.copies)
@@ -84,30 +86,31 @@ class Flight:
             layout, grads = found.layout, found.gradients()
             if self._sweep is None or self._sweep.layout is not layout:
                 self._sweep = Sweep(layout)
-            known = layout is before.layout
-            sums, moved = self._sweep.moved(before.copies) if known else (self._sweep.sums(), None)
-            sums += sums_of(grads)
-            loose = self.keeper.loose()
-            sums += [tensor.detach().sum() for _, tensor in loose]
-            loss = find_loss(value)
-            numbers = [*sums, *(list(moved) if moved is not None else [])]
-            if isinstance(loss, Tensor):
-                numbers.append(loss.detach().reshape(()))
-            told = gathered(numbers).tolist() if numbers else []
-            loss_number = told.pop() if isinstance(loss, Tensor) else loss
-            update, weights = told[len(sums) :] if moved is not None else (0.0, 0.0)
+            copies = before.copies if layout is before.layout else None
             harm = set()
+            work, left = self._sweep.reading(copies, grads)
+            with self.keeper.hand.beside(work, worth):
+                loose, loss = self.keeper.loose(), find_loss(value)
+                sums, weights, changes = self._sweep.rest(copies)
+                sums += [*sums_of(left), *(tensor.detach().sum() for _, tensor in loose)]
+                lost = [loss.detach().reshape(())] if isinstance(loss, Tensor) else []
+                told = gathered([*sums, *weights, *changes, *lost])
+                loss_number = told.pop() if isinstance(loss, Tensor) else loss
+                if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
+                    harm.add("batch")
+            bad, change, size = self._sweep.out.tolist()
+            ends = len(sums), len(sums) + len(weights)
+            weight = math.hypot(math.sqrt(size), *told[ends[0] : ends[1]])
+            update = math.hypot(math.sqrt(change), *told[ends[1] :])
             if error is not None:
                 harm.add("error")
             if loss_number is not None and not math.isfinite(loss_number):
                 harm.add("loss")
-            if not all(math.isfinite(x) for x in told[: len(sums)]):
+            if not all(math.isfinite(x) for x in (bad, size, *told[: ends[0]])):
                 harm |= {one.kind for one in layout.held if self._harmed(one)}
                 harm |= {"also" for name, tensor in loose if self._harmed_loosely(name, tensor)}
                 harm |= {"gradients" for gradient in grads if not is_finite(gradient)}
-            if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
-                harm.add("batch")
-            return Seen(harm, loss_number, update, weights)
+            return Seen(harm, loss_number, update, weight)
 
     def redo(
         self, step: Callable[[Any], Any], steps: list[tuple[Snapshot | None, Any]], rates: list[float]

@@ -1,13 +1,10 @@
-"""The whole state that a training step may change, copied in one pass and put back to the bit.
-
-A copy is one `torch.cat` a dtype: a few hundred small tensors cost one call instead of a few hundred.
-"""
+"""The whole state that a training step may change, copied and put back to the bit."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -18,54 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from az.train.health.also import SHARED, batch_copy, generators, keep, write
-
-PLAIN = (Tensor, nn.Parameter, nn.Buffer)  # not their subclasses
-SMALL = 32 << 20  # bytes: below it waking another thread takes longer than what it would take over
-
-
-@dataclass(frozen=True)
-class Held:
-    """One tensor of the state and what it is."""
-
-    kind: str  # weights, buffers, optimizer, gradients, also
-    name: str
-    tensor: Tensor
-
-    @property
-    def fixed(self) -> bool:
-        """Whether no optimizer moves it: infinities in it may be meant, as in a mask."""
-        return self.kind == "buffers" or (self.kind in ("weights", "also") and not self.tensor.requires_grad)
-
-
-def flat_view(tensor: Tensor) -> Tensor:
-    """All numbers of a tensor, one behind the other, without a copy where the memory has no holes."""
-    plain = tensor.detach()
-    if plain.is_contiguous():
-        return plain.view(-1)
-    if _dense(plain.shape, plain.stride()):
-        return plain.as_strided((plain.numel(),), (1,))
-    return plain.reshape(-1).contiguous()
-
-
-def has_lost_memory(tensor: Tensor) -> bool:
-    """Whether its memory was given away. A subclass may never have had any: it hands what it is asked to others."""
-    return type(tensor) in PLAIN and tensor.data_ptr() == 0 and tensor.numel() > 0
-
-
-def _form(tensor: Tensor) -> tuple[Any, ...]:
-    """(shape, stride, kind of number, device)"""
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
-
-
-def _dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    expected = 1
-    for stride, size in sorted(zip(strides, shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True
+from az.train.health.hand import Hand
+from az.train.health.layout import Held, Layout, copying_of
 
 
 @contextmanager
@@ -79,73 +30,6 @@ def few_threads(small: bool) -> Iterator[None]:
     finally:
         if small:
             torch.set_num_threads(threads)
-
-
-class Layout:
-    """Which tensors there are, grouped so that one copy takes all of a kind of number."""
-
-    def __init__(self, held: list[Held]) -> None:
-        self.held = held
-        self.groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-        for i, one in enumerate(held):
-            self.groups.setdefault((one.tensor.device, one.tensor.dtype), []).append(i)
-        self.small = sum(one.tensor.nbytes for one in held) <= SMALL
-        self._forms = [_form(one.tensor) for one in held]
-        self._sizes = [one.tensor.numel() for one in held]
-        self.views = [flat_view(one.tensor) for one in held]  # as they were at the last `refresh`
-        self._at = [one.tensor.data_ptr() for one in held]
-        self._copied = [v.data_ptr() != a for v, a in zip(self.views, self._at, strict=True)]
-
-    def refresh(self) -> bool:
-        """Looks anew at storage that was swapped, or that has holes; False where a tensor holds other numbers than it
-        did: of another kind, more of them or in another order. Then nothing of this layout may be read."""
-        for i, one in enumerate(self.held):
-            tensor, at = one.tensor, one.tensor.data_ptr()
-            if at != self._at[i] or tensor.numel() != self._sizes[i]:
-                if _form(tensor) != self._forms[i]:
-                    return False
-                self.views[i], self._at[i] = flat_view(tensor), at
-            elif self._copied[i]:
-                self.views[i] = flat_view(tensor)
-        return True
-
-    def copied(self, into: dict[Any, Tensor] | None = None) -> dict[Any, Tensor]:
-        """One flat copy a group, written into the arrays of an older copy where they fit."""
-        copies = {}
-        for key, members in self.groups.items():
-            parts = [self.views[i] for i in members]
-            size = sum(part.numel() for part in parts)
-            old = into.get(key) if into else None
-            if old is None or old.numel() != size:
-                old = torch.empty(size, dtype=key[1], device=key[0])
-            torch.cat(parts, out=old)
-            copies[key] = old
-        return copies
-
-    def put_back(self, copies: dict[Any, Tensor]) -> None:
-        """Write a copy into the tensors it was taken from."""
-        for key, members in self.groups.items():
-            at = 0
-            for i in members:
-                tensor, size = self.held[i].tensor, self._sizes[i]
-                shape, stride, *_ = self._forms[i]
-                piece = copies[key][at : at + size]
-                at += size
-                kept = piece.as_strided(shape, stride) if _dense(shape, stride) else piece.view(shape)
-                same = (tensor.shape, tensor.dtype, tensor.device) == (kept.shape, kept.dtype, kept.device)
-                if same and not has_lost_memory(tensor):
-                    tensor.detach().copy_(kept)
-                else:  # it was given other numbers, as by `.half()`
-                    tensor.data = kept.clone()
-
-    def pieces(self, copies: dict[Any, Tensor]) -> Iterable[tuple[Held, Tensor]]:
-        """Every held tensor with its flat piece of a copy."""
-        for key, members in self.groups.items():
-            at = 0
-            for i in members:
-                size = self._sizes[i]
-                yield self.held[i], copies[key][at : at + size]
-                at += size
 
 
 @dataclass
@@ -204,6 +88,7 @@ class Keeper:
         self._children: list[Any] | None = None
         self._found: Found | None = None
         self._key: list[Any] = []
+        self.hand = Hand()
 
     def layout(self) -> Layout:
         """The tensors of now; the one of before when nothing was added, swapped or removed."""
@@ -259,24 +144,26 @@ class Keeper:
     def take(self, batch: Any, old: Snapshot | None = None) -> Snapshot:
         """A copy of everything. `old`: a snapshot no longer needed, whose memory may be used."""
         found = self.found()
+        worth = self.hand.is_worth(found.layout)
         with torch.no_grad(), few_threads(found.layout.small):
-            copies = found.layout.copied(old.copies if old else None)
+            copies, left = found.layout.copying(old.copies if old else None)
             with_grad = [p for p in found.parameters if p.grad is not None and p.grad.layout == torch.strided]
             grads = Layout([Held("gradients", "", p.grad) for p in with_grad if p.grad is not None])
-            grad_copies = grads.copied(old.grad_copies if old else None)
-            training: list[Any] = [(vars(part), "training", part.training) for part in self._parts]
-            return Snapshot(
-                found.layout,
-                copies,
-                [*training, *found.places, *((_Grad(p), "grad", p.grad) for p in with_grad)],
-                grads,
-                grad_copies,
-                [p for p in found.parameters if p.grad is None],
-                [(o, [_options(g) for g in o.param_groups], _state_of(o)) for o in self.optimizers],
-                [kept for other in self.others for kept in keep(other)],
-                generators(),
-                batch_copy(batch, old.batch if old else []),
-            )
+            grad_copies, more = grads.copying(old.grad_copies if old else None)
+            with self.hand.beside(copying_of([left, more]), worth):
+                training: list[Any] = [(vars(part), "training", part.training) for part in self._parts]
+                return Snapshot(
+                    found.layout,
+                    copies,
+                    [*training, *found.places, *((_Grad(p), "grad", p.grad) for p in with_grad)],
+                    grads,
+                    grad_copies,
+                    [p for p in found.parameters if p.grad is None],
+                    [(o, [_options(g) for g in o.param_groups], _state_of(o)) for o in self.optimizers],
+                    [kept for other in self.others for kept in keep(other)],
+                    generators(),
+                    batch_copy(batch, old.batch if old else []),
+                )
 
     def put_back(self, snapshot: Snapshot) -> None:
         """Everything as it was, to the bit, in the same objects."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from az.engine.jit import JIT_OFF
-from az.train.health.state import PLAIN, Layout, has_lost_memory
+from az.train.health.layout import BY_ADDRESS, Layout, by_address, is_in_one_piece
 
 _torch: Any = torch  # its _foreach functions are documented but missing from the stubs
 
@@ -32,119 +31,70 @@ class Piece:
 
 
 class Sweep:
-    """Reads every floating tensor of a layout, without a copy of the whole: float32 on a CPU by address, the rest
-    piece by piece."""
+    """Reads every floating tensor of a layout, without a copy of the whole: what it can by address, the rest piece by
+    piece."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         kinds = [key for key in layout.groups if key[1].is_floating_point or key[1].is_complex]
-        plain = {key for key in kinds if all(by_address(layout.held[i].tensor) for i in layout.groups[key])}
-        self.groups = [_ByAddress(layout, key) for key in kinds if key in plain]
-        self.pieces = [piece for key in kinds if key not in plain for piece in _cut(layout, key)]
+        rest = [key for key in kinds if layout.groups[key] is not layout.by_address]
+        self.pieces = [piece for key in rest for piece in _cut(layout, key)]
         sizes: dict[Any, int] = {}
         for piece in self.pieces:
             sizes[piece.key] = max(sizes.get(piece.key, 0), piece.high - piece.low)
         self._scratch = {key: torch.empty(size, dtype=key[1], device=key[0]) for key, size in sizes.items()}
+        self._weights = np.array([layout.held[i].kind == "weights" for i in layout.by_address], np.bool_)
+        self.out = np.zeros(3)  # what a pass by address writes, see `compiled.look`
 
-    def sums(self) -> list[Tensor]:
-        """A number for every part, finite where the part is."""
-        whole = [group.judged(group.at(self.layout.views)) for group in self.groups]
-        return [*whole, *(self._of(piece)[0] for piece in self.pieces)]
+    def reading(
+        self, before: dict[Any, Tensor] | None, gradients: list[Tensor]
+    ) -> tuple[Callable[[], None] | None, list[Tensor]]:
+        """(one pass that fills `out` and holds no lock of Python's, the gradients that it leaves to `sums_of`).
 
-    def moved(self, before: dict[Any, Tensor]) -> tuple[list[Tensor], Tensor]:
-        """`sums` and [2]: norms of the change of the weights since `before`, a copy of this layout, and of them."""
+        before: a copy of this layout, for norms; None: whether all are numbers is enough.
+        """
+        self.out[:] = 0.0
+        by = [by_address(g) and is_in_one_piece(g) for g in gradients]
+        mine, left = ([g for g, is_so in zip(gradients, by, strict=True) if is_so is side] for side in (True, False))
+        if not mine and not self.layout.by_address:
+            return None, left
+        from az.train.health import compiled  # imports numba
+
+        at, sizes = self.layout.addresses()
+        at = np.concatenate([at, np.array([g.data_ptr() for g in mine], np.int64)])
+        sizes = np.concatenate([sizes, np.array([g.numel() for g in mine], np.int64)])
+        moved, then = np.zeros(len(at), np.bool_), np.zeros(len(at), np.int64)
+        if before is not None and self.layout.by_address:
+            moved[: len(self._weights)] = self._weights
+            then[: len(self._weights)] = before[BY_ADDRESS].data_ptr() + self.layout.first
+        return lambda: compiled.look(at, sizes, moved, then, self.out), left
+
+    def rest(self, before: dict[Any, Tensor] | None) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Of all that has no address: (a number for every part, finite where the part is; norms of the parts of the
+        weights; norms of their changes since `before`, none without it)"""
         sums: list[Tensor] = []
-        changes: list[Tensor] = []
         weights: list[Tensor] = []
-        for group in self.groups:
-            at = group.at(self.layout.views)
-            sums.append(group.judged(at, but_weights=True))
-            if group.weights.any():
-                change, size = group.moved(at, before)
-                sums.append(size)
-                changes.append(change)
-                weights.append(size)
+        changes: list[Tensor] = []
         for piece in self.pieces:
             number, values = self._of(piece)
             sums.append(number)
-            if piece.weights:
+            if piece.weights and before is not None:
                 weights.append(number)
                 changes.append(_norm(values.sub_(_plain(before[piece.key][piece.low : piece.high]))))
-        return sums, torch.stack([_total(changes), _total(weights)]) if weights else torch.zeros(2)
+        return sums, weights, changes
 
     def _of(self, piece: Piece) -> tuple[Tensor, Tensor]:
-        views = self.layout.views
-        parts = [views[i] if high - low == views[i].numel() else views[i][low:high] for i, low, high in piece.parts]
+        views = [(self.layout.view(i), low, high) for i, low, high in piece.parts]
+        parts = [view if high - low == view.numel() else view[low:high] for view, low, high in views]
         values = _plain(torch.cat(parts, out=self._scratch[piece.key][: piece.high - piece.low]))
         by_norm = piece.weights or values.is_complex()
         return (_norm(values) if by_norm else values.sum(dtype=_wide(values.dtype))), values
 
 
-def by_address(tensor: Tensor) -> bool:
-    """Whether compiled passes can read its numbers: float32 in memory of its own. A subclass may have none."""
-    return (
-        not JIT_OFF
-        and tensor.dtype == torch.float32
-        and tensor.device.type == "cpu"
-        and type(tensor) in PLAIN
-        and not has_lost_memory(tensor)
-    )
-
-
 def sums_of(tensors: list[Tensor]) -> list[Tensor]:
-    """Some numbers, all finite where all of these strided floats are: gradients, which are others after every step."""
-    plain = [t for t in tensors if by_address(t) and _in_one_piece(t)]
-    sums = []
-    if plain:
-        from az.train.health import compiled
-
-        sizes = np.array([t.numel() for t in plain], np.int64)
-        sums.append(_judged(compiled.all_finite(compiled.addresses(plain), sizes)))
-    read = {id(t) for t in plain}
-    for device in {t.device for t in tensors if id(t) not in read}:
-        here = [t for t in tensors if t.device == device and id(t) not in read]
-        sums.append(torch.stack(_torch._foreach_norm(here)).sum())
-    return sums
-
-
-def _in_one_piece(tensor: Tensor) -> bool:
-    """Whether its numbers lie in memory without holes, in one of the two usual orders."""
-    return tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
-
-
-def _judged(finite: bool) -> Tensor:
-    return torch.tensor(0.0 if finite else math.nan)
-
-
-class _ByAddress:
-    """The float32 tensors of a CPU."""
-
-    def __init__(self, layout: Layout, key: tuple[torch.device, torch.dtype]) -> None:
-        from az.train.health import compiled  # imports numba
-
-        self._by, self._key, self._members = compiled, key, layout.groups[key]
-        self._sizes = np.array([layout.held[i].tensor.numel() for i in self._members], np.int64)
-        self.weights = np.array([layout.held[i].kind == "weights" for i in self._members])
-        self._first = 4 * (np.cumsum(self._sizes) - self._sizes)  # bytes, in a flat copy
-
-    def at(self, views: list[Tensor]) -> np.ndarray:
-        """[n] addresses of now."""
-        at = self._by.addresses([views[i] for i in self._members])
-        if not at[self._sizes > 0].all():
-            raise RuntimeError("a tensor of the model has lost its memory")
-        return at
-
-    def judged(self, at: np.ndarray, but_weights: bool = False) -> Tensor:
-        """0, or NaN where a number is none."""
-        which = ~self.weights if but_weights else slice(None)
-        return _judged(self._by.all_finite(at[which], self._sizes[which]))
-
-    def moved(self, at: np.ndarray, before: dict[Any, Tensor]) -> tuple[Tensor, Tensor]:
-        """Norms of the change of the weights and of the weights."""
-        which = self.weights
-        then = before[self._key].data_ptr() + self._first[which]
-        change, size = torch.tensor(self._by.squares(at[which], self._sizes[which], then), dtype=torch.float64).sqrt()
-        return change, size
+    """Some numbers, all finite where all of these strided floats are."""
+    devices = {t.device for t in tensors}
+    return [torch.stack(_torch._foreach_norm([t for t in tensors if t.device == one])).sum() for one in devices]
 
 
 def _plain(values: Tensor) -> Tensor:
@@ -156,14 +106,10 @@ def _norm(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values, dtype=None if values.is_complex() else _wide(values.dtype))
 
 
-def gathered(numbers: list[Tensor]) -> Tensor:
-    """[n] float64, on the accelerator where one of them is there: they go to the CPU in one journey, not one by one."""
+def gathered(numbers: list[Tensor]) -> list[float]:
+    """As Python has them. Those of an accelerator go to the CPU in one journey, not one by one."""
     device = next((one.device for one in numbers if one.device.type != "cpu"), torch.device("cpu"))
-    return torch.stack([one.double().to(device) for one in numbers])
-
-
-def _total(norms: list[Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(gathered(norms))
+    return torch.stack([one.double().to(device) for one in numbers]).tolist() if numbers else []
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
