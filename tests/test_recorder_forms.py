@@ -48,7 +48,15 @@ def turn(model):
     model.weight.data = model.weight.data.t().contiguous().t()
 
 
-@pytest.mark.parametrize("change", [to_half, shrink, resize, turn])
+def shrink_in_place(model):
+    model.weight.data = model.weight.data[:10]
+
+
+def turn_in_place(model):
+    model.weight.data = model.weight.data.t()
+
+
+@pytest.mark.parametrize("change", [to_half, shrink, resize, turn, shrink_in_place, turn_in_place])
 @pytest.mark.parametrize("size", [8, 3000])  # the large one's old memory goes back to the system
 def test_a_form_changed_within_a_step_is_read_as_it_is_now(change, size):
     model = nn.Linear(size, size)
@@ -62,6 +70,40 @@ def test_a_form_changed_within_a_step_is_read_as_it_is_now(change, size):
     for name, tensor in model.state_dict().items():
         assert tensor.dtype == kept[name].dtype
         assert torch.equal(tensor, kept[name]), name
+
+
+@pytest.mark.parametrize("change", [turn, turn_in_place])
+def test_a_form_changed_by_one_step_comes_back_after_the_next(change):
+    rig = Rig(nn.Linear(8, 8), (2, 8))
+    assert rig.run() is None
+    assert rig.run(lambda: change(rig.model)) is None
+    kept = rig.model.weight.detach().clone()
+
+    def spoil():
+        with torch.no_grad():
+            rig.model.weight.fill_(math.nan)
+
+    assert rig.run(spoil) is not None
+    assert torch.equal(rig.model.weight, kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_memory_swapped_in_is_read_whatever_numbers_it_holds(dtype):
+    rig = Rig(nn.Linear(8, 8).to(dtype), (2, 8))
+    rig.batch = rig.batch.to(dtype)
+    assert rig.run() is None
+    old = rig.model.weight.data
+    rig.model.weight.data = old + 1.0
+    kept = rig.model.weight.detach().clone()
+    old.fill_(7.0)
+    assert rig.run() is None
+
+    def spoil():
+        with torch.no_grad():
+            rig.model.weight[2, 3] = math.nan
+
+    assert rig.run(spoil) is not None
+    assert torch.equal(rig.model.weight, kept)
 
 
 def test_nan_in_numbers_of_another_kind_is_met_and_undone():

@@ -111,6 +111,7 @@ class Layout:
         self._forms = [_form(one.tensor) for one in held]
         self._tensors = [one.tensor for one in held]
         self._sizes = [one.tensor.numel() for one in held]
+        self._reach = [(tensor.numel(), tensor.stride()) for tensor in self._tensors]
         self._plain_sizes = np.array([self._sizes[i] for i in self.by_address], np.int64)
         self.first = 4 * (np.cumsum(self._plain_sizes) - self._plain_sizes)  # [n] bytes, in a flat copy
         self._at = [one.tensor.data_ptr() for one in held]
@@ -121,11 +122,11 @@ class Layout:
         """Looks anew at storage that was swapped, or that has holes; False where a tensor holds other numbers than it
         did: of another kind, more of them or in another order. Then nothing of this layout may be read."""
         at = [tensor.data_ptr() for tensor in self._tensors]
-        if at != self._at or [tensor.numel() for tensor in self._tensors] != self._sizes:
+        if at != self._at or [(tensor.numel(), tensor.stride()) for tensor in self._tensors] != self._reach:
             for i, tensor in enumerate(self._tensors):
-                if at[i] != self._at[i] or tensor.numel() != self._sizes[i]:
-                    if _form(tensor) != self._forms[i]:
-                        return False
+                if _form(tensor) != self._forms[i]:
+                    return False
+                if at[i] != self._at[i]:
                     self._views.pop(i, None)
             self._at = at
         for i in self._holes:
