@@ -125,6 +125,14 @@ def test_a_large_state_is_flown_with_a_second_thread():
 
 
 @pytest.mark.usefixtures("two_threads")
+def test_who_asked_torch_for_one_thread_gets_one():
+    before, flight = threads(), large()
+    torch.set_num_threads(1)
+    assert [flown(*flight, bad) for bad in (False, True, False)] == [False, True, False]
+    assert not threads() - before
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_a_fork_of_the_process_flies_on():
     hand, seen = Hand(), multiprocessing.get_context("fork").Queue()
     with hand.beside(lambda: None, worth=True):
