@@ -1,4 +1,5 @@
-"""What self-play makes of a GPU: simulations a second with several batches in flight, against onnxruntime alone.
+"""What self-play makes of a GPU: simulations a second with several batches in flight, against onnxruntime alone; and
+whether the learner gains by a CUDA graph there (`learner.cuda_graph`).
 
     python benchmarks/gpu.py --seconds 3 --repeats 5
     python benchmarks/gpu.py --provider cpu --batch 64 --lanes 2      (the same code where there is no GPU)
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 
 from az.engine.bench import RawMeter, middle_positions, usual_length
 from az.engine.cores import usable_cores
@@ -36,6 +38,8 @@ from az.engine.selfplay import SelfplayConfig
 from az.export.fp16_file import halved
 from az.export.onnx_file import sealed
 from az.export.twin_gate import CHECKED_IN_FILE, carrying, own_answers
+from az.train.bench import LearnerMeter
+from az.train.presets import preset
 
 
 def half_file(path: Path, folder: Path) -> Path:
@@ -83,6 +87,23 @@ def raw_rate(meters: list[RawMeter], batch: int, seconds: float) -> float:
         return sum(pool.map(lambda meter: meter.rate(batch, seconds), meters))
 
 
+def learner_rates(game: Game, seconds: float, repeats: int) -> dict[str, list[float]]:
+    """Rows a second of the learner, [median, least, greatest], operation by operation and as one graph, alternating."""
+    config, found = preset(game.name, "seed"), {"eager": [], "graph": []}
+    meters = {
+        name: LearnerMeter(game, replace(config, learner=replace(config.learner, cuda_graph=graph)), "auto", "cuda")
+        for name, graph in (("eager", False), ("graph", True))
+    }
+    for turn in range(repeats + 1):
+        for name, meter in meters.items():
+            rate = meter.rate(seconds)
+            if turn:
+                found[name].append(rate)
+    ratios = [graph / eager for eager, graph in zip(found["eager"], found["graph"], strict=True)]
+    lists = {**found, "graph_over_eager": ratios}
+    return {name: [statistics.median(values), min(values), max(values)] for name, values in lists.items()}
+
+
 def main() -> None:
     """One JSON object on stdout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,12 +141,13 @@ def main() -> None:
         "simulations": [row[1] for row in found],
         "raw_all_threads": [row[2] for row in found],
     }
+    learner = learner_rates(evaluator.game, asked.seconds, asked.repeats) if torch.cuda.is_available() else None
     told = {name: [statistics.median(values), min(values), max(values)] for name, values in rates.items()}
     print(
         json.dumps(
             {"game": asked.game, "provider": evaluator.provider, "precision": asked.precision, "batch": batch,
              "lanes": lanes, "per_second": told,
-             "simulations_over_raw": [statistics.median(ratios), min(ratios), max(ratios)]}
+             "simulations_over_raw": [statistics.median(ratios), min(ratios), max(ratios)], "learner": learner}
         ),
         flush=True,
     )  # fmt: skip

@@ -7,8 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from az.engine.errors import Refused
+from az.train.capture import wants_operations
 from az.train.config import LearnerConfig, NetConfig
 from az.train.learner import Learner, NonFinite, learning_rate
 from az.train.model import Network, l2_parameters
@@ -189,3 +191,24 @@ def test_learning_rate():
     assert learning_rate(config, 500, 1.0) == pytest.approx(0.02)
     assert learning_rate(config, 500, 7.0) == pytest.approx(0.02)
     assert learning_rate(LearnerConfig(), 0, 0.7) == LearnerConfig().learning_rate
+
+
+def test_a_graph_is_asked_for_where_there_is_a_gpu_only():
+    plain, asked = Learner(network(), CONFIG), Learner(network(), dataclasses.replace(CONFIG, cuda_graph=True))
+    assert not asked.captures
+    for number in range(3):
+        assert plain.step(batch(number)) == asked.step(batch(number))
+    assert same(everything(plain), everything(asked))
+
+
+def test_a_graph_is_not_used_while_operations_or_modules_are_watched():
+    watched = network()
+    assert not wants_operations(watched)
+    with TorchDispatchMode():
+        assert wants_operations(watched)
+    assert not wants_operations(watched)
+    for hook in ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"):
+        handle = getattr(watched.blocks[0], hook)(lambda *_: None)
+        assert wants_operations(watched), hook
+        handle.remove()
+    assert not wants_operations(watched)

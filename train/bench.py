@@ -37,9 +37,9 @@ def fixed_batch(game: Game, rows: int) -> Batch:
 class LearnerMeter:
     """Steps of az's learner, with everything that it looks at on the way."""
 
-    def __init__(self, game: Game, config: RunConfig, precision: str) -> None:
+    def __init__(self, game: Game, config: RunConfig, precision: str, device: str = "cpu") -> None:
         network = Network(game.planes_shape, game.num_actions, config.net)
-        self.learner = Learner(network, replace(config.learner, precision=precision))
+        self.learner = Learner(network, replace(config.learner, precision=precision), device)
         self.batch = fixed_batch(game, config.learner.batch)
 
     def rate(self, seconds: float) -> float:

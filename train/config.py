@@ -53,6 +53,7 @@ class LearnerConfig:
         "of the products in forward and backward (weights and sums stay fp32); auto: bf16 where it is fast",
         one_of=("auto", "fp32", "bf16"),
     )
+    cuda_graph: bool = key(False, "on a GPU: forward and backward as one graph; off until it was measured on one")
     average: float = key(0.0, "decay a step of the averaged weights that are published; 0 = off", 0.0, 0.999999)
 
 
