@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,6 @@ from az.engine.evaluator import Float32
 from az.train.model import Network
 
 LEAST = 0.02  # of the largest channel: a channel that was never awake is not blown up without end
-SAMPLE = 4  # every so manieth position is kept where numbers and not only their reach are needed
 SHARES = np.arange(1.0, 0.2, -0.05)  # of a side's reach, tried for the best range
 
 
@@ -30,11 +30,12 @@ class Seen:
     addends: tuple[Float32, Float32] | None = None  # [n, C, H, W] of it and of what is added to it before a ReLU
 
     def span(self) -> tuple[float, float]:
-        """(least, greatest) that eight bits hold; 0 is between them. What the ReLU behind a sum swallows anyway may be
-        cut off, which makes the rest finer: the range whose rounding changes the sum least, in squares.
+        """(least, greatest) that eight bits hold; 0 is between them. Before a sum with a ReLU it is the range that
+        changes the sum least, in squares: what the ReLU swallows anyway is cut off, and peaks where that makes
+        the rest finer by more than they lose.
         """
         low, high = min(float(self.lows.min()), 0.0), max(float(self.tops.max()), 0.0)
-        if self.addends is None:
+        if self.addends is None or not math.isfinite(high - low):  # what is not finite is for the gate to refuse
             return low, high
         one, other = self.addends
         exact = np.maximum(one + other, 0.0)
@@ -68,7 +69,7 @@ def watch(network: Network, planes: Float32) -> dict[str, Seen]:
     def see_sum(name: str, added: str) -> Any:
         def keep(_: nn.Module, given: tuple[torch.Tensor], output: torch.Tensor) -> None:
             seen[name] = _seen(output)
-            one, other = last[added][::SAMPLE].numpy(), given[0][::SAMPLE].numpy()
+            one, other = last[added].numpy(), given[0].numpy()
             seen[added] = replace(seen[added], addends=(one, other))
 
         return keep

@@ -143,6 +143,27 @@ def test_what_the_relu_behind_a_sum_swallows_takes_no_steps():
     assert 0.8 * tops.max() < high <= tops.max()
 
 
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_left_to_the_gate(bad):
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 3, 2, 6, 7)).astype(np.float32)
+    one[0, 0, 0, 0] = bad
+    lows, tops = (values.astype(np.float64) for values in (one.min(axis=(0, 2, 3)), one.max(axis=(0, 2, 3))))
+    low, high = Seen(lows, tops, one.mean(axis=0, dtype=np.float64), (one, other)).span()
+    assert not np.isfinite(high - low)
+
+
+def test_a_peak_in_any_position_counts():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 30, 4, 6, 7)).astype(np.float32)
+    for position in range(30):
+        spiked = one.copy()
+        spiked[position] *= 50.0
+        lows, tops = (values.astype(np.float64) for values in (spiked.min(axis=(0, 2, 3)), spiked.max(axis=(0, 2, 3))))
+        _, high = Seen(lows, tops, spiked.mean(axis=0, dtype=np.float64), (spiked, other)).span()
+        assert high > 0.6 * tops.max(), position
+
+
 def test_ranges_are_those_of_the_sums_that_flow(monkeypatch):
     network = even_network()
     _, seen = balanced(graph_of(network), watch(network, PLANES))

@@ -1,9 +1,13 @@
 """The recorder's second thread: beside the first one, faults of either come out, a fork and the end are survived."""
 
+import copy
 import gc
 import multiprocessing
+import signal
 import threading
 import time
+import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -69,17 +73,130 @@ def test_a_fault_of_the_work_comes_out_and_the_next_is_done():
     assert seen == [1]
 
 
+@pytest.mark.parametrize("at", ["_asked", "_begun", "_done"])
+def test_a_signal_in_any_wait_costs_no_later_look(at):
+    """The lock raises once, as Ctrl-C makes it; what is asked afterwards is still over when the body is."""
+    hand, over = Hand(), []
+    with hand.beside(lambda: None, worth=True):
+        pass
+    bench = hand._at
+    assert bench is not None
+    lock = getattr(bench, at)
+
+    class Struck:
+        """Raises in the first thread's next wait (or question); then it is the lock again."""
+
+        def acquire(self, blocking: bool = True) -> bool:
+            if blocking and threading.current_thread() is threading.main_thread():
+                setattr(bench, at, lock)
+                raise KeyboardInterrupt
+            return lock.acquire(blocking)
+
+        def release(self) -> None:
+            if at == "_asked":
+                setattr(bench, at, lock)
+                raise KeyboardInterrupt
+            lock.release()
+
+    def work() -> None:
+        time.sleep(0.1)
+        over.append(True)
+
+    setattr(bench, at, Struck())
+    with pytest.raises(KeyboardInterrupt), hand.beside(work, worth=True):
+        pass
+    assert over == [True]  # nothing is still being read or written
+    for count in range(2, 5):
+        with hand.beside(work, worth=True):
+            pass
+        assert len(over) == count
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_interrupted_flights_see_and_undo_later_faults():
+    flight = large()
+    recorder, model, optimizer = flight
+    assert not flown(recorder, model, optimizer, bad=False)
+    kept = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        for count in range(24):
+            signal.setitimer(signal.ITIMER_REAL, 0.0003 * (count % 12 + 1))
+            try:
+                flown(recorder, model, optimizer, bad=False)
+                time.sleep(0.01)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
+            if count % 8 == 7:
+                assert flown(recorder, model, optimizer, bad=True), count
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, kept)
+
+
+def test_without_a_thread_the_caller_works_alone(monkeypatch):
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    seen, hand = [], Hand()
+    with hand.beside(lambda: seen.append(threading.current_thread()), worth=True):
+        assert seen == [threading.current_thread()]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_trainer_that_its_tensors_know_is_let_go():
+    class Trainer:
+        def __init__(self) -> None:
+            self.recorder, self.model, self.optimizer = large()
+            next(self.model.parameters()).owner = self  # pyright: ignore[reportAttributeAccessIssue]
+
+    before, trainer = threads(), Trainer()
+    gone = weakref.ref(trainer)
+    assert not flown(trainer.recorder, trainer.model, trainer.optimizer, bad=False)
+    del trainer
+    gc.collect()
+    assert gone() is None
+    wait_until(lambda: not threads() - before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_recorder_inside_of_what_it_keeps_keeps_its_thread():
+    class Trainer:
+        def __init__(self) -> None:
+            self.count = 0
+
+    trainer, (_, model, optimizer) = Trainer(), large()
+    trainer.recorder = FlightRecorder(model, optimizer, also=[trainer])  # pyright: ignore
+    before = threads()
+    assert [flown(trainer.recorder, model, optimizer, bad) for bad in (False, True, False)] == [False, True, False]  # pyright: ignore
+    assert len(threads() - before) == 1
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_recorder_can_be_copied():
+    recorder, model, optimizer = copy.deepcopy(large())
+    assert [flown(recorder, model, optimizer, bad) for bad in (False, True)] == [False, True]
+    recorder, model, optimizer = copy.deepcopy((recorder, model, optimizer))
+    assert [flown(recorder, model, optimizer, bad) for bad in (False, True)] == [False, True]
+
+
+def wait_until(so: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if so():
+            return
+        time.sleep(0.02)
+    pytest.fail("it never came")
+
+
 def test_the_thread_ends_with_its_recorder():
     before, hand = threads(), Hand()
     with hand.beside(lambda: None, worth=True):
         assert len(threads() - before) == 1
     del hand
     gc.collect()
-    for _ in range(200):
-        if not threads() - before:
-            return
-        time.sleep(0.02)
-    pytest.fail("the thread is still there")
+    wait_until(lambda: not threads() - before)
 
 
 def flown(recorder: FlightRecorder, model: nn.Module, optimizer: torch.optim.Optimizer, bad: bool) -> bool:
@@ -93,7 +210,7 @@ def flown(recorder: FlightRecorder, model: nn.Module, optimizer: torch.optim.Opt
         if bad:
             with torch.no_grad():
                 next(model.parameters()).view(-1)[-1] = torch.nan
-        return loss
+        return loss.detach()
 
     kept = [p.detach().clone() for p in model.parameters()]
     incident = recorder.run(step, torch.ones(4, 700))

@@ -107,6 +107,39 @@ def test_memory_swapped_in_is_read_whatever_numbers_it_holds(dtype):
     assert torch.equal(rig.model.weight, kept)
 
 
+def test_a_shape_changed_over_the_same_strides_is_seen():
+    rig = Rig(nn.Linear(3, 2, bias=False), (2, 3))
+    base = torch.arange(9.0)
+    rig.model.weight.data = base.as_strided((2, 3), (3, 1))
+    rig.batch = torch.ones(2, 3)
+    assert rig.run() is None
+    rig.optimizer.zero_grad()
+    rig.model.weight.data = base.as_strided((3, 2), (3, 1))
+    rig.batch = torch.ones(2, 2)
+
+    def spoil():
+        with torch.no_grad():
+            rig.model.weight[2, 1] = math.nan
+
+    assert rig.run(spoil) is not None
+    assert torch.equal(base.as_strided((3, 2), (3, 1)), rig.model.weight)
+    assert not base.isnan().any()
+
+
+def test_a_tensor_with_its_sign_turned_in_passing_comes_back():
+    rig = Rig(nn.Linear(4, 4), (2, 4))
+    rig.model.register_buffer("turned", torch._neg_view(torch.arange(5.0)))
+    kept = rig.model.turned.clone()
+
+    def spoil():
+        with torch.no_grad():
+            rig.model.turned.fill_(math.nan)
+
+    assert rig.run() is None
+    assert rig.run(spoil) is not None
+    assert torch.equal(rig.model.turned, kept)
+
+
 def test_nan_in_numbers_of_another_kind_is_met_and_undone():
     rig = Rig(nn.Linear(8, 8, bias=False), (2, 8))
     assert rig.run() is None

@@ -23,8 +23,8 @@ def look(at: np.ndarray, sizes: np.ndarray, moved: np.ndarray, before: np.ndarra
 
     at, sizes: [n] int64, addresses and how many float32 lie there; moved: [n] bool, which have earlier numbers;
     before: [n] int64, the addresses of those (others are not read).
-    out: [3] float64, written: 0 where every number is one, or NaN; sum of the squared differences of those that
-    moved; sum of their squares.
+    out: [3] float64, written: 0 where every number of those that did not move is one, or NaN; of those that did the sum
+    of the squared differences and the sum of squares, finite where every number is one.
     """
     _look(at, sizes, moved, before, out)
 

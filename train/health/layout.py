@@ -53,7 +53,7 @@ def has_lost_memory(tensor: Tensor) -> bool:
 def by_address(tensor: Tensor) -> bool:
     """Whether compiled passes can read its numbers: float32 in a CPU's memory of its own. A subclass may have none."""
     plain = not JIT_OFF and tensor.dtype is torch.float32 and type(tensor) in PLAIN and tensor.is_cpu
-    return plain and not has_lost_memory(tensor)
+    return plain and not tensor.is_neg() and not has_lost_memory(tensor)
 
 
 def is_in_one_piece(tensor: Tensor) -> bool:
@@ -111,7 +111,7 @@ class Layout:
         self._forms = [_form(one.tensor) for one in held]
         self._tensors = [one.tensor for one in held]
         self._sizes = [one.tensor.numel() for one in held]
-        self._reach = [(tensor.numel(), tensor.stride()) for tensor in self._tensors]
+        self._reach = [(tensor.shape, tensor.stride()) for tensor in self._tensors]
         self._plain_sizes = np.array([self._sizes[i] for i in self.by_address], np.int64)
         self.first = 4 * (np.cumsum(self._plain_sizes) - self._plain_sizes)  # [n] bytes, in a flat copy
         self._at = [one.tensor.data_ptr() for one in held]
@@ -122,7 +122,7 @@ class Layout:
         """Looks anew at storage that was swapped, or that has holes; False where a tensor holds other numbers than it
         did: of another kind, more of them or in another order. Then nothing of this layout may be read."""
         at = [tensor.data_ptr() for tensor in self._tensors]
-        if at != self._at or [(tensor.numel(), tensor.stride()) for tensor in self._tensors] != self._reach:
+        if at != self._at or [(tensor.shape, tensor.stride()) for tensor in self._tensors] != self._reach:
             for i, tensor in enumerate(self._tensors):
                 if _form(tensor) != self._forms[i]:
                     return False
