@@ -127,7 +127,11 @@ def load_game(name: str) -> Game:
                 return _compiled(loaded if isinstance(loaded, Game) else loaded.GAME)
             except Exception as error:  # another package's code can fail in any way
                 raise Refused(f"the game '{name}' cannot be loaded from '{point.value}' ({error}).") from error
-    return import_module(f"az.engine.games.{name}").GAME
+    try:
+        return import_module(f"az.engine.games.{name}").GAME
+    except Exception as error:  # a file that somebody is writing can fail in any way
+        kind = type(error).__name__
+        raise Refused(f"the game '{name}' cannot be loaded from engine/games/{name}.py ({kind}: {error}).") from error
 
 
 def _compiled(game: Game) -> Game:

@@ -40,7 +40,7 @@ def _sources() -> list[Path]:
 
 
 def _cache_dir() -> Path:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(Path(__file__).resolve().parent).encode())  # numba's own files are kept by path too
     for path in _sources():
         digest.update(path.name.encode())
         digest.update(path.read_bytes())

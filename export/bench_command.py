@@ -16,7 +16,7 @@ from az.engine.bench import Bench, BenchPool, memory_main
 from az.engine.cores import usable_cores
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
-from az.engine.models import SHIPPED, resolve_model
+from az.engine.models import SHIPPED, load_evaluator, resolve_model
 from az.engine.precision import choose_precision, twin_of
 from az.engine.signature import signature
 from az.engine.warm import warm_up
@@ -36,6 +36,7 @@ def bench_models(game: Game, model: str | None) -> tuple[dict[str, Path], str, s
         raise WrongRequest(
             f"no fixed model of {game.name} comes with az: give one with --model, or measure one of {known}."
         )
+    load_evaluator(str(path), game)  # one of another game is refused here and not in every process
     chosen, why = choose_precision(path, "auto")
     twin = twin_of(path, "int8")
     models = {"fp32": path} | ({"int8": twin} if twin.is_file() else {})

@@ -64,7 +64,7 @@ def resume_run(name: str, minutes: float | None, steps: int | None, settings: li
         if getattr(changed, key) != getattr(config, key):
             raise WrongRequest(f"{key} of a run that has begun cannot be changed: make a new run with az train.")
     _try_out(changed)
-    if settings:
+    if changed != config:
         folder.keep_config(changed)
     _train(folder, changed)
 

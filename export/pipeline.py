@@ -32,6 +32,7 @@ from az.export.parity import LIMIT, Parity, Positions, compare, random_positions
 from az.export.twin_gate import twin_bytes_of
 from az.train import checkpoint as checkpoint_files
 from az.train.config import NetConfig
+from az.train.folder import RUNS
 from az.train.model import Network
 from az.train.outside import BadModel
 
@@ -101,6 +102,8 @@ def export_checkpoint(checkpoint: Path, out: Path) -> Published:
 
 
 def _load_checkpoint(path: Path) -> checkpoint_files.Checkpoint:
+    if not path.exists() and (RUNS / path / "checkpoints").is_dir():
+        path = RUNS / path
     if (path / "checkpoints").is_dir():
         found, reasons = checkpoint_files.latest(path)
         if found is None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from az.engine.errors import WrongRequest
+import az.engine.games
+from az.engine.errors import Refused, WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, game_names, load_game
 
 ORACLES = Path(__file__).resolve().parent / "oracles"
@@ -354,3 +355,12 @@ def test_sizes_of_othello_are_not_confused_by_a_warm_cache():
             [sys.executable, "-c", RULES_OF_BOTH.format(*order)], capture_output=True, text=True, check=True
         )
         assert run.stdout.strip() == "[4, 4] 65"
+
+
+@pytest.mark.parametrize("text", ["def broken(:\n", "X = 1\n", "1 / 0\n"])
+def test_a_broken_game_file_is_named(monkeypatch, tmp_path, text):
+    (tmp_path / "unfinished.py").write_text(text)
+    monkeypatch.setattr(az.engine.games, "__path__", [*az.engine.games.__path__, str(tmp_path)])
+    monkeypatch.setattr("az.engine.game.game_names", lambda: ["unfinished"])
+    with pytest.raises(Refused, match=r"'unfinished' cannot be loaded from engine/games/unfinished\.py"):
+        load_game("unfinished")

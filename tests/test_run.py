@@ -96,12 +96,16 @@ def test_finished_run_says_how_to_go_on_and_does(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "runs" / "t")
     refused = run_az(tmp_path, "resume", "t")
     assert refused.returncode == 2
-    assert "--steps" in refused.stderr
+    assert "larger total with --minutes or --steps" in refused.stderr
     done = run_az(tmp_path, "resume", "t", "--steps", 50)
     assert done.returncode == 0, done.stderr
     found, _ = checkpoint.latest(tmp_path / "runs" / "t")
     assert found is not None
     assert found.step == 50
+    again = run_az(tmp_path, "resume", "t")  # the new limit holds from now on
+    assert again.returncode == 2
+    assert "50 steps in all" in again.stderr
+    assert "steps = 50" in (tmp_path / "runs" / "t" / "config.toml").read_text()
 
 
 def test_bad_record_is_quarantined_and_the_run_goes_on(trained, tmp_path):

@@ -190,6 +190,7 @@ WRONG = [  # the request; what the sentence names; exit 2
     ("analyze runs/garbage", "no published model"),
 ]
 BROKEN = [  # the request; what the sentence names; exit 1
+    (f"bench connect4 --model {TTT}", "plays tictactoe, not connect4"),
     ("resume garbage", "runs/garbage/config.toml"),
     ("resume unknown", "learner.bach"),
     ("resume binary", "runs/binary/config.toml"),

@@ -49,9 +49,11 @@ def doctor(target: str, replay: bool, html: Path | None, say: Callable[[str], No
 def find(target: str) -> tuple[Path, bool]:
     """(folder, whether it is a run). TARGET is an incident's folder, a run's folder, or a name under runs/."""
     given = Path(target).expanduser()
-    if given.name == "incident.json" or (given / "incident.json").is_file():
+    if given.name == "incident.json":
         return given, False
     for place in (given, RUNS / target):
+        if target.strip() and (place / "incident.json").is_file():
+            return place, False
         if target.strip() and (place / "config.toml").is_file():
             return place, True
     if given.exists():

@@ -123,7 +123,8 @@ class Run:
         """Train until the limit of time or steps, or until asked to stop; always leaves a checkpoint."""
         if self.count.finished and self._over():
             raise WrongRequest(
-                f"the run '{self.folder.path.name}' is finished: train longer with --minutes or --steps."
+                f"the run '{self.folder.path.name}' is finished, with {self._elapsed() / 60:.1f} minutes and "
+                f"{self.learner.steps:,} steps in all: give a larger total with --minutes or --steps."
             )
         self.count.finished = False
         with interruptible(self._stop_when_done):
