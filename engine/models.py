@@ -79,6 +79,7 @@ class LateEvaluator:
 
 def short_name(path: Path) -> str:
     """What people see of a model: connect4 for a shipped one, RUN/000012 for a run's, otherwise the file's name."""
+    path = path.resolve()
     if path.parent == SHIPPED:
         return path.stem
     return f"{path.parent.parent.name}/{path.stem}" if path.parent.name == "models" else path.name

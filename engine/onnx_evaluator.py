@@ -180,10 +180,9 @@ def all_answers(data: bytes, planes: Float32) -> dict[str, Any]:
 
 
 def provider_line(evaluator: OnnxEvaluator) -> str:
-    """One line for people: where the network runs and why."""
-    threads = f"{evaluator.threads} thread{'s' if evaluator.threads > 1 else ''}"
-    where = "CUDA" if evaluator.provider == CUDA else f"the CPU, {threads}"
-    return f"network on {where}, {evaluator.precision} ({evaluator._why})"
+    """For people: where the network runs, and why where that was not asked for."""
+    why = "" if evaluator._why == "asked for" else f" ({evaluator._why})"
+    return f"network on {'CUDA' if evaluator.provider == CUDA else 'the CPU'}{why}"
 
 
 def encode_floats(array: Float32) -> str:

@@ -53,7 +53,7 @@ def selfplay_command(
     first, why = load_precision(path, None, config.precision, batch=config.gpu_batch)
     prepare_folder(out)
     if not quiet:
-        print(f"{why}; {provider_line(first)}", file=sys.stderr)
+        print(f"self-play in {why}; {provider_line(first)}", file=sys.stderr)
     warm_up(first.game, lambda text: print(text, file=sys.stderr))
     begun = shown = time.monotonic()
 

@@ -53,6 +53,7 @@ def test_settings_are_typed():
     [
         ("learner.batch", "not a setting"),
         ("learner.bach=3", "did you mean learner.batch"),
+        ("learner.lr=3", "did you mean learner.learning_rate"),
         ("batch=3", "did you mean learner.batch"),
         ("selfplay.batch=3", "did you mean learner.batch"),
         ("learner=3", "section"),

@@ -223,10 +223,17 @@ def _toml_lines(record: Any) -> list[str]:
     return lines
 
 
+def _initials(name: str) -> str:
+    """What many call it: lr for learner.learning_rate; "" for a single word."""
+    words = name.rpartition(".")[2].split("_")
+    return "".join(word[:1] for word in words) if len(words) > 1 else ""
+
+
 def _known(name: str, known: Mapping[str, type[Any]]) -> type[Any]:
     if name in known:
         return known[name]
     same_leaf = [k for k in known if k.rpartition(".")[2] == name.rpartition(".")[2]]
+    same_leaf = same_leaf or [k for k in known if _initials(k) == name.rpartition(".")[2]]
     near = same_leaf or get_close_matches(name, known, 3) or get_close_matches(name.rpartition(".")[2], known, 3)
     if name in SECTIONS:
         hint = f"it is a section, with the keys {', '.join(item.name for item in fields(SECTIONS[name]))}"
