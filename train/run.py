@@ -37,6 +37,7 @@ from az.train.turns import play_turn
 
 MOST_REFUSALS = 3  # models refused one after the other before the run stops
 BACKLOG_STEPS = 48  # steps that the learner may be behind before self-play rests
+MORE = "give a larger total with --minutes or --steps."
 SHOW_EVERY = 0.25  # seconds between two reports
 LOG_EVERY = 20  # steps between two lines of the log
 MODELS_KEPT = 20  # the newest, and every 50th
@@ -122,10 +123,8 @@ class Run:
     def train(self) -> None:
         """Train until the limit of time or steps, or until asked to stop; always leaves a checkpoint."""
         if self.count.finished and self._over():
-            raise WrongRequest(
-                f"the run '{self.folder.path.name}' is finished, with {self._elapsed() / 60:.1f} minutes and "
-                f"{self.learner.steps:,} steps in all: give a larger total with --minutes or --steps."
-            )
+            spent = f"{self._elapsed() / 60:.1f} minutes and {self.learner.steps:,} steps in all"
+            raise WrongRequest(f"the run '{self.folder.path.name}' is finished, with {spent}: {MORE}")
         self.count.finished = False
         with interruptible(self._stop_when_done):
             try:
