@@ -36,7 +36,8 @@ def bench_models(game: Game, model: str | None) -> tuple[dict[str, Path], str, s
         raise WrongRequest(
             f"no fixed model of {game.name} comes with az: give one with --model, or measure one of {known}."
         )
-    load_evaluator(str(path), game)  # one of another game is refused here and not in every process
+    if model is not None:
+        load_evaluator(str(path), game)  # one of another game is refused here and not in every process
     chosen, why = choose_precision(path, "auto")
     twin = twin_of(path, "int8")
     models = {"fp32": path} | ({"int8": twin} if twin.is_file() else {})

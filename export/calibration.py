@@ -62,7 +62,8 @@ def watch(network: Network, planes: Float32) -> dict[str, Seen]:
     def see(name: str, relu: bool) -> Any:
         def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
             seen[name] = _seen(output.relu() if relu else output)
-            last[name] = output
+            if not relu:  # what is added to something else
+                last[name] = output
 
         return keep
 

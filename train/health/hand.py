@@ -25,7 +25,7 @@ class Hand:
 
     def is_worth(self, layout: Layout) -> bool:
         """Whether there is a core for it and enough to do. Ask before torch's own threads are held back."""
-        return torch.get_num_threads() > 1 and sum(layout.held[i].tensor.nbytes for i in layout.by_address) >= WORTH
+        return torch.get_num_threads() > 1 and layout.plain_bytes >= WORTH
 
     @contextmanager
     def beside(self, work: Callable[[], None] | None, worth: bool) -> Iterator[None]:

@@ -111,8 +111,9 @@ class Layout:
         self._forms = [_form(one.tensor) for one in held]
         self._tensors = [one.tensor for one in held]
         self._sizes = [one.tensor.numel() for one in held]
-        self._reach = [(tensor.shape, tensor.stride()) for tensor in self._tensors]
+        self._reach = [form[:2] for form in self._forms]
         self._plain_sizes = np.array([self._sizes[i] for i in self.by_address], np.int64)
+        self.plain_bytes = 4 * int(self._plain_sizes.sum())
         self.first = 4 * (np.cumsum(self._plain_sizes) - self._plain_sizes)  # [n] bytes, in a flat copy
         self._at = [one.tensor.data_ptr() for one in held]
         self._holes = [i for i, one in enumerate(held) if not is_in_one_piece(one.tensor)]
