@@ -64,9 +64,7 @@ def resume_run(name: str, minutes: float | None, steps: int | None, settings: li
         if getattr(changed, key) != getattr(config, key):
             raise WrongRequest(f"{key} of a run that has begun cannot be changed: make a new run with az train.")
     _try_out(changed)
-    if changed != config:
-        folder.keep_config(changed)
-    _train(folder, changed)
+    _train(folder, changed, keep=changed != config)
 
 
 def _try_out(config: RunConfig) -> None:
@@ -92,7 +90,8 @@ def _limited(config: RunConfig, minutes: float | None, steps: int | None) -> Run
     return config
 
 
-def _train(folder: RunFolder, config: RunConfig) -> None:
+def _train(folder: RunFolder, config: RunConfig, keep: bool = False) -> None:
+    """keep: the configuration is not the folder's; it becomes so once nothing refuses the request."""
     from az.export.services import RunServices
     from az.train.run import Run
 
@@ -104,6 +103,8 @@ def _train(folder: RunFolder, config: RunConfig) -> None:
                 display.update({key: value for key, value in stats.items() if value is not None})
 
             run = Run(folder, config, RunServices(load_game(config.game), config), report, display.message)
+            if keep:
+                folder.keep_config(config)
             run.train()
     finally:
         with suppress(OSError):

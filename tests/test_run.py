@@ -97,6 +97,9 @@ def test_finished_run_says_how_to_go_on_and_does(trained, tmp_path):
     refused = run_az(tmp_path, "resume", "t")
     assert refused.returncode == 2
     assert "larger total with --minutes or --steps" in refused.stderr
+    before = (tmp_path / "runs" / "t" / "config.toml").read_bytes()
+    assert run_az(tmp_path, "resume", "t", "--steps", 3).returncode == 2
+    assert (tmp_path / "runs" / "t" / "config.toml").read_bytes() == before
     done = run_az(tmp_path, "resume", "t", "--steps", 50)
     assert done.returncode == 0, done.stderr
     found, _ = checkpoint.latest(tmp_path / "runs" / "t")

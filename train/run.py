@@ -79,6 +79,9 @@ class Run:
         self._refusals = 0
         self._published_step = -1
         self._latest: StepMetrics | None = None
+        if self.count.finished and self._over():
+            spent = f"{self._elapsed() / 60:.1f} minutes and {self.learner.steps:,} steps in all"
+            raise WrongRequest(f"the run '{self.folder.path.name}' is finished, with {spent}: {MORE}")
 
     # -- beginning ---------------------------------------------------------------------------------------------
 
@@ -122,9 +125,6 @@ class Run:
 
     def train(self) -> None:
         """Train until the limit of time or steps, or until asked to stop; always leaves a checkpoint."""
-        if self.count.finished and self._over():
-            spent = f"{self._elapsed() / 60:.1f} minutes and {self.learner.steps:,} steps in all"
-            raise WrongRequest(f"the run '{self.folder.path.name}' is finished, with {spent}: {MORE}")
         self.count.finished = False
         with interruptible(self._stop_when_done):
             try:
