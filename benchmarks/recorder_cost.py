@@ -56,7 +56,7 @@ PARTS = {
     "  look: addresses": (sweep.Sweep, "reading"),
     "  look: batch compared": (flight, "same_bits"),
     "  take and look: lists of tensors": (state.Keeper, "found"),
-    "  take: copies made ready": (layout.Layout, "copying"),
+    "  take: copies made ready": (layout.Layout, "plain_copy"),
     "  take and look: second thread woken": (hand.Bench, "begin"),
     "  take and look: second thread waited for": (hand.Bench, "end"),
 }

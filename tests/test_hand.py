@@ -117,17 +117,24 @@ def test_interrupted_flights_see_and_undo_later_faults():
     flight = large()
     recorder, model, optimizer = flight
     assert not flown(recorder, model, optimizer, bad=False)
-    kept = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    armed = False
+
+    def strike(*_: object) -> None:
+        if armed:  # a late one would strike the test
+            raise KeyboardInterrupt
+
+    kept = signal.signal(signal.SIGALRM, strike)
     try:
         for count in range(24):
             signal.setitimer(signal.ITIMER_REAL, 0.0003 * (count % 12 + 1))
             try:
+                armed = True
                 flown(recorder, model, optimizer, bad=False)
                 time.sleep(0.01)
             except KeyboardInterrupt:
                 pass
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0.0)
+            armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
             if count % 8 == 7:
                 assert flown(recorder, model, optimizer, bad=True), count
     finally:
@@ -264,3 +271,19 @@ def test_a_fork_of_the_process_flies_on():
     process.join(60)
     assert process.exitcode == 0
     assert seen.get(timeout=10) == "flight recorder"
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_step_broken_off_leaves_torch_as_it_was(error):
+    """A signal in the end of a `no_grad` leaves it switched on."""
+
+    def step(_: torch.Tensor) -> None:
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(1)
+        raise error
+
+    with pytest.raises(error):
+        large()[0].run(step, torch.ones(4, 700))
+    assert torch.is_grad_enabled()
+    assert torch.get_num_threads() == 2

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from az.train.health import FlightRecorder
+from az.train.health.layout import Held, Layout
 
 PLAIN, LAST = torch.contiguous_format, torch.channels_last
 
@@ -126,6 +127,78 @@ def test_a_shape_changed_over_the_same_strides_is_seen():
     assert not base.isnan().any()
 
 
+def test_strides_changed_over_the_same_shape_are_seen():
+    rig = Rig(nn.Linear(4, 4), (2, 4))
+    base = torch.arange(8.0)
+    rig.model.register_buffer("turned", base.as_strided((2, 2, 2), (1, 2, 4)))
+    assert rig.run() is None
+
+    def turn():
+        rig.model.turned.data = base.as_strided((2, 2, 2), (2, 1, 4))
+
+    def spoil():
+        with torch.no_grad():
+            rig.model.turned.fill_(math.nan)
+
+    assert rig.run(turn) is None
+    assert rig.run(spoil) is not None
+    assert torch.equal(rig.model.turned, torch.arange(8.0).as_strided((2, 2, 2), (2, 1, 4)))
+
+
+@pytest.mark.parametrize(
+    "change", [shrink_in_place, to_half, lambda model: setattr(model.weight, "data", torch.ones(9))]
+)
+def test_memory_that_may_be_gone_is_not_in_place(change):
+    model = nn.Linear(16, 16)
+    layout = Layout([Held("weights", "weight", model.weight)])
+    assert layout.is_in_place()
+    change(model)
+    assert not layout.is_in_place()
+
+
+def doubled(gradient):
+    return gradient.double()
+
+
+def turned(gradient):
+    return gradient.t().contiguous().t()
+
+
+def with_holes(gradient):
+    return torch.stack([gradient, gradient], -1)[..., 0]
+
+
+def negative(gradient):
+    return torch._neg_view(-gradient)
+
+
+def as_it_is(gradient):
+    return gradient.clone()
+
+
+@pytest.mark.parametrize("form", [as_it_is, doubled, turned, with_holes, negative, lambda g: Wrapped(g)])
+@pytest.mark.parametrize("before", [as_it_is, None])
+def test_gradients_are_new_tensors_at_every_step_and_come_back(form, before):
+    """What was found of the last ones says nothing of these: neither where they lie nor how."""
+    model = nn.Linear(6, 6, bias=False)
+    model.weight.grad_dtype = None  # any
+    recorder = FlightRecorder(model, None)
+
+    def give(number, made):
+        def step(_):
+            model.weight.grad = made(torch.full((6, 6), number))
+
+        return step
+
+    for number in (1.0, 2.0, 3.0):
+        made = before if before is not None and number < 2 else form
+        assert recorder.run(give(number, made), None) is None
+    kept = torch.full((6, 6), 3.0, dtype=torch.float64 if form is doubled else torch.float32)
+    assert recorder.run(give(math.nan, form), None) is not None
+    grad = model.weight.grad
+    assert torch.equal(grad.inner if isinstance(grad, Wrapped) else grad, kept)
+
+
 def test_a_tensor_with_its_sign_turned_in_passing_comes_back():
     rig = Rig(nn.Linear(4, 4), (2, 4))
     rig.model.register_buffer("turned", torch._neg_view(torch.arange(5.0)))
@@ -226,8 +299,10 @@ def test_containers_need_not_be_dicts():
     assert torch.equal(rig.optimizer.state[rig.model.bias]["momentum_buffer"], kept)
 
 
-def test_memory_given_away_within_a_step_is_no_crash_and_comes_back():
-    rig = Rig(nn.Linear(50, 50), (2, 50))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_memory_given_away_within_a_step_is_no_crash_and_comes_back(dtype):
+    rig = Rig(nn.Linear(50, 50).to(dtype), (2, 50))
+    rig.batch = rig.batch.to(dtype)
     assert rig.run() is None
     kept = rig.model.weight.detach().clone()
     with pytest.raises(RuntimeError, match="has lost its memory"):

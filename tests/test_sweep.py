@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from torch import nn
 
 from az.train.health import FlightRecorder, sweep
 from az.train.health.also import same_bits
-from az.train.health.layout import Layout
+from az.train.health.layout import Group, Held, Layout
 from az.train.health.state import Keeper
 from az.train.health.sweep import Sweep, sums_of
 
@@ -33,17 +33,20 @@ def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Opt
 
 
 def looked(
-    layout: Layout | None, before: dict[Any, torch.Tensor] | None = None, gradients: Sequence[torch.Tensor] = ()
+    layout: Layout | None,
+    before: Mapping[Group, torch.Tensor] = MappingProxyType({}),
+    gradients: Sequence[torch.Tensor] = (),
 ) -> tuple[list[float], list[float]]:
     """(a number for every part, [norm of the change of the weights, of the weights])"""
     sweep = Sweep(layout or Layout([]))
-    work, left = sweep.reading(before, list(gradients))
+    grads = Layout([Held("gradients", "", gradient) for gradient in gradients])
+    work = sweep.reading(before, grads)
     if work:
         work()
     sums, weights, changes = sweep.rest(before)
     bad, change, size = sweep.out
     norms = [math.hypot(change**0.5, *map(float, changes)), math.hypot(size**0.5, *map(float, weights))]
-    return [bad, size, *map(float, [*sums, *sums_of(left)])], norms
+    return [bad, size, *map(float, [*sums, *sums_of(grads)])], norms
 
 
 @pytest.mark.parametrize("most", [1, 7, 64, 1 << 20])
@@ -187,10 +190,10 @@ def test_a_bad_gradient_shows_however_it_lies(kind, bad):
         "half": torch.ones(4, 3, 2, 5, dtype=torch.bfloat16),
     }[kind]
     others = [torch.full((3,), 3e38), torch.zeros(0), torch.ones(7, dtype=torch.float64)]
-    assert all(math.isfinite(number) for number in looked(None, None, [*others, made])[0])
+    assert all(math.isfinite(number) for number in looked(None, {}, [*others, made])[0])
     for place in ((0, 0, 0, 0), (1, 2, 1, 3), (3, 2, 1, 4)):
         made[place] = bad
-        assert not all(math.isfinite(number) for number in looked(None, None, [*others, made])[0]), place
+        assert not all(math.isfinite(number) for number in looked(None, {}, [*others, made])[0]), place
         made[place] = 1.0
 
 

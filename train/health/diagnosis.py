@@ -169,7 +169,7 @@ def _ends(found: Diagnosis, watch: Watch, harm: set[str], bad_ops: list[int]) ->
     loss = found.replayed_value
     tensors += [t for t in (loss if isinstance(loss, tuple | list) else [loss]) if isinstance(t, Tensor)]
     tensors += [one.tensor for one in keeper.layout().held if one.tensor.is_floating_point()]
-    tensors += keeper.found().gradients()
+    tensors += keeper.gradients().tensors
     tensors += [tensor for _, tensor in keeper.loose()]
     ends = {watch.writer(t) for t in tensors if not is_finite(t)}
     ends = (ends | watch.roots) - {-1}  # a loss that the step does not return, such as that of a part of the batch

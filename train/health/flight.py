@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from az.train.health.also import copies_of, same_bits, write
 from az.train.health.history import History
 from az.train.health.layout import Held
-from az.train.health.state import Keeper, Snapshot, few_threads
+from az.train.health.state import Found, Keeper, Snapshot, few_threads
 from az.train.health.sweep import Sweep, gathered, sums_of
 from az.train.health.trees import is_finite
 
@@ -77,40 +77,47 @@ class Flight:
 
     def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
         """One reduction over all that the step may have written; exact only where that is not finite."""
-        found = self.keeper.found()
-        worth = self.keeper.hand.is_worth(found.layout)
-        with torch.no_grad(), few_threads(found.layout.small):
-            if self.meant is None:
-                self.meant = {id(one.tensor) for one, piece in before.layout.pieces(before.copies)
-                              if one.fixed and not is_finite(piece) and not bool(torch.isnan(piece).any())}  # fmt: skip
-            layout, grads = found.layout, found.gradients()
-            if self._sweep is None or self._sweep.layout is not layout:
-                self._sweep = Sweep(layout)
-            copies = before.copies if layout is before.layout else None
-            harm = set()
-            work, left = self._sweep.reading(copies, grads)
-            with self.keeper.hand.beside(work, worth):
-                loose, loss = self.keeper.loose(), find_loss(value)
-                sums, weights, changes = self._sweep.rest(copies)
-                sums += [*sums_of(left), *(tensor.detach().sum() for _, tensor in loose)]
-                lost = [loss.detach().reshape(())] if isinstance(loss, Tensor) else []
-                told = gathered([*sums, *weights, *changes, *lost])
-                loss_number = told.pop() if isinstance(loss, Tensor) else loss
-                if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
-                    harm.add("batch")
-            bad, change, size = self._sweep.out.tolist()
-            ends = len(sums), len(sums) + len(weights)
-            weight = math.hypot(math.sqrt(size), *told[ends[0] : ends[1]])
-            update = math.hypot(math.sqrt(change), *told[ends[1] :])
-            if error is not None:
-                harm.add("error")
-            if loss_number is not None and not math.isfinite(loss_number):
-                harm.add("loss")
-            if not all(math.isfinite(x) for x in (bad, size, *told[: ends[0]])):
-                harm |= {one.kind for one in layout.held if self._harmed(one)}
-                harm |= {"also" for name, tensor in loose if self._harmed_loosely(name, tensor)}
-                harm |= {"gradients" for gradient in grads if not is_finite(gradient)}
-            return Seen(harm, loss_number, update, weight)
+        while True:
+            found = self.keeper.reachable()
+            worth = self.keeper.hand.is_worth(found.layout)
+            with torch.no_grad(), few_threads(found.layout.small):
+                seen = self._look(found, worth, before, value)
+            if seen is not None:
+                return replace(seen, harm=seen.harm | {"error"}) if error is not None else seen
+
+    def _look(self, found: Found, worth: bool, before: Snapshot, value: Any) -> Seen | None:
+        """None where `found` is not what there is."""
+        layout, grads = found.layout, self.keeper.gradients(found)
+        if self.meant is None:
+            self.meant = {id(one.tensor) for one, piece in before.layout.pieces(before.copies)
+                          if one.fixed and not is_finite(piece) and not bool(torch.isnan(piece).any())}  # fmt: skip
+        if self._sweep is None or self._sweep.layout is not layout:
+            self._sweep = Sweep(layout)
+        copies = before.copies if layout is before.layout else {}
+        harm: set[str] = set()
+        work = self._sweep.reading(copies, grads)
+        with self.keeper.hand.beside(work, worth):
+            if self.keeper.found(in_place=True) is not found:
+                return None
+            loose, loss = self.keeper.loose(), find_loss(value)
+            sums, weights, changes = self._sweep.rest(copies)
+            sums += [*sums_of(grads), *(tensor.detach().sum() for _, tensor in loose)]
+            lost = [loss.detach().reshape(())] if isinstance(loss, Tensor) else []
+            told = gathered([*sums, *weights, *changes, *lost])
+            loss_number = told.pop() if isinstance(loss, Tensor) else loss
+            if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
+                harm.add("batch")
+        bad, change, size = self._sweep.out.tolist()
+        ends = len(sums), len(sums) + len(weights)
+        weight = math.hypot(math.sqrt(size), *told[ends[0] : ends[1]])
+        update = math.hypot(math.sqrt(change), *told[ends[1] :])
+        if loss_number is not None and not math.isfinite(loss_number):
+            harm.add("loss")
+        if not all(math.isfinite(x) for x in (bad, size, *told[: ends[0]])):
+            harm |= {one.kind for one in layout.held if self._harmed(one)}
+            harm |= {"also" for name, tensor in loose if self._harmed_loosely(name, tensor)}
+            harm |= {"gradients" for gradient in grads.tensors if not is_finite(gradient)}
+        return Seen(harm, loss_number, update, weight)
 
     def redo(
         self, step: Callable[[Any], Any], steps: list[tuple[Snapshot | None, Any]], rates: list[float]

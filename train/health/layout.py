@@ -6,9 +6,11 @@ cost one call instead of a few hundred.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +20,15 @@ from torch import Tensor, nn
 from az.engine.jit import JIT_OFF
 
 PLAIN = (Tensor, nn.Parameter, nn.Buffer)  # not their subclasses
+LOST = "a tensor of the model has lost its memory"
 SMALL = 32 << 20  # bytes: below it waking another thread takes longer than what it would take over
+_shape, _bytes = attrgetter("shape"), attrgetter("nbytes")
 Int64 = NDArray[np.int64]
-BY_ADDRESS = torch.device("cpu"), torch.float32  # what compiled passes read
+Group = tuple[torch.device, torch.dtype, bool]  # True: what compiled passes read by address
+BY_ADDRESS: Group = (torch.device("cpu"), torch.float32, True)
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """One tensor of the state and what it is."""
 
     kind: str  # weights, buffers, optimizer, gradients, also
@@ -51,9 +55,9 @@ def has_lost_memory(tensor: Tensor) -> bool:
 
 
 def by_address(tensor: Tensor) -> bool:
-    """Whether compiled passes can read its numbers: float32 in a CPU's memory of its own. A subclass may have none."""
+    """Whether compiled passes can read its numbers: float32 in one piece of a CPU's memory; a subclass has none."""
     plain = not JIT_OFF and tensor.dtype is torch.float32 and type(tensor) in PLAIN and tensor.is_cpu
-    return plain and not tensor.is_neg() and not has_lost_memory(tensor)
+    return plain and not tensor.is_neg() and is_in_one_piece(tensor) and not has_lost_memory(tensor)
 
 
 def is_in_one_piece(tensor: Tensor) -> bool:
@@ -63,27 +67,26 @@ def is_in_one_piece(tensor: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Lines:
-    """Stretches of float32 in a CPU's memory."""
+    """Stretches of a CPU's memory, in words of four bytes."""
 
     at: Int64  # [n] addresses
     sizes: Int64  # [n] how many lie there
     to: Int64  # [n] addresses that they are to be copied to
 
 
-def copying_of(lines: Sequence[Lines | None]) -> Callable[[], None] | None:
+def copying_of(lines: Sequence[Lines]) -> Callable[[], None] | None:
     """One call that copies them all and holds no lock of Python's; None where there is nothing."""
-    some = [one for one in lines if one is not None]
-    if not some:
+    if not lines:
         return None
     from az.train.health import compiled  # imports numba
 
-    at, sizes, to = (np.concatenate([getattr(one, name) for one in some]) for name in ("at", "sizes", "to"))
+    at, sizes, to = (np.concatenate([getattr(one, name) for one in lines]) for name in ("at", "sizes", "to"))
     return lambda: compiled.copy(at, sizes, to)
 
 
 def _form(tensor: Tensor) -> tuple[Any, ...]:
-    """(shape, stride, kind of number, device)"""
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+    """(shape, stride, kind of number, device, class, whether its sign is turned in passing)"""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, type(tensor), tensor.is_neg()
 
 
 def _dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
@@ -97,88 +100,126 @@ def _dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     return True
 
 
+def _array(old: Mapping[Group, Tensor], key: Group, size: int) -> Tensor:
+    """The old one where it fits: fresh memory costs more than what is written to it."""
+    found = old.get(key)
+    return found if found is not None and found.numel() == size else torch.empty(size, dtype=key[1], device=key[0])
+
+
 class Layout:
     """Which tensors there are, grouped so that one copy takes all of a kind of number."""
 
     def __init__(self, held: list[Held]) -> None:
         self.held = held
-        self.groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+        self.groups: dict[Group, list[int]] = {}
         for i, one in enumerate(held):
-            self.groups.setdefault((one.tensor.device, one.tensor.dtype), []).append(i)
-        self.small = sum(one.tensor.nbytes for one in held) <= SMALL
-        members = self.groups.get(BY_ADDRESS, [])
-        self.by_address = members if all(by_address(held[i].tensor) for i in members) else []
-        self._forms = [_form(one.tensor) for one in held]
-        self._tensors = [one.tensor for one in held]
-        self._sizes = [one.tensor.numel() for one in held]
-        self._reach = [form[:2] for form in self._forms]
-        self._plain_sizes = np.array([self._sizes[i] for i in self.by_address], np.int64)
-        self.plain_bytes = 4 * int(self._plain_sizes.sum())
-        self.first = 4 * (np.cumsum(self._plain_sizes) - self._plain_sizes)  # [n] bytes, in a flat copy
-        self._at = [one.tensor.data_ptr() for one in held]
-        self._holes = [i for i, one in enumerate(held) if not is_in_one_piece(one.tensor)]
+            key = one.tensor.device, one.tensor.dtype, by_address(one.tensor)
+            self.groups.setdefault(key, []).append(i)
+        self.by_address = self.groups.get(BY_ADDRESS, [])
+        self.tensors = [one.tensor for one in held]
+        self._forms = [_form(tensor) for tensor in self.tensors]
+        self._shapes = [tensor.shape for tensor in self.tensors]
+        self._contiguous = [tensor.is_contiguous() for tensor in self.tensors]
+        self._strided = [i for i, is_so in enumerate(self._contiguous) if not is_so]
+        self._sizes = [tensor.numel() for tensor in self.tensors]
+        self._bytes = [tensor.nbytes for tensor in self.tensors]
+        self.small = sum(self._bytes) <= SMALL
+        self._lie_at([tensor.data_ptr() for tensor in self.tensors])
+        self.sizes = np.array([self._sizes[i] for i in self.by_address], np.int64)  # [n] numbers of `by_address`
+        self.plain_bytes = 4 * int(self.sizes.sum())
+        self.first = 4 * (np.cumsum(self.sizes) - self.sizes)  # [n] bytes, in a flat copy
+        self._holes = [i for i, tensor in enumerate(self.tensors) if not is_in_one_piece(tensor)]
         self._views: dict[int, Tensor] = {}
 
-    def refresh(self) -> bool:
+    def _lie_at(self, at: list[int]) -> None:
+        self._at, self._plain_at = at, np.array([at[i] for i in self.by_address], np.int64)
+
+    def of(self, held: list[Held]) -> Layout:
+        """That of other tensors; most of the work is saved where they have the same forms."""
+        at = [one.tensor.data_ptr() for one in held]
+        if [_form(one.tensor) for one in held] != self._forms:
+            return Layout(held)
+        other = copy.copy(self)
+        other.held, other.tensors, other._views = held, [one.tensor for one in held], {}
+        other._lie_at(at)
+        return other
+
+    def is_in_place(self) -> bool:
+        """Whether every tensor is as long as it was and lies where it lay, so that reading by address is safe. Whether
+        these are still the numbers of the state, and in this order, is for `refresh` to say."""
+        tensors = self.tensors
+        return list(map(Tensor.data_ptr, tensors)) == self._at and list(map(_bytes, tensors)) == self._bytes
+
+    def refresh(self, in_place: bool = False) -> bool:
         """Looks anew at storage that was swapped, or that has holes; False where a tensor holds other numbers than it
-        did: of another kind, more of them or in another order. Then nothing of this layout may be read."""
-        at = [tensor.data_ptr() for tensor in self._tensors]
-        if at != self._at or [(tensor.shape, tensor.stride()) for tensor in self._tensors] != self._reach:
-            for i, tensor in enumerate(self._tensors):
+        did: of another kind, more of them or in another order. Then nothing of this layout may be read.
+
+        in_place: `is_in_place` was asked just now and is so.
+        """
+        at = self._at if in_place else list(map(Tensor.data_ptr, self.tensors))
+        if at != self._at or not self._has_same_orders():
+            for i, tensor in enumerate(self.tensors):
                 if _form(tensor) != self._forms[i]:
                     return False
                 if at[i] != self._at[i]:
                     self._views.pop(i, None)
-            self._at = at
+            self._lie_at(at)
         for i in self._holes:
             self._views.pop(i, None)
         return True
+
+    def _has_same_orders(self) -> bool:
+        """Whether shapes and strides are as they were. Strides of what is contiguous follow from its shape."""
+        tensors = self.tensors
+        same = list(map(_shape, tensors)) == self._shapes
+        same = same and list(map(Tensor.is_contiguous, tensors)) == self._contiguous
+        return same and all(tensors[i].stride() == self._forms[i][1] for i in self._strided)
 
     def view(self, i: int) -> Tensor:
         """All numbers of a tensor, one behind the other; where its memory has holes, as they were when this was first
         asked after the last `refresh`."""
         if i not in self._views:
-            self._views[i] = flat_view(self.held[i].tensor)
+            if has_lost_memory(self.tensors[i]):
+                raise RuntimeError(LOST)  # torch would read address 0
+            self._views[i] = flat_view(self.tensors[i])
         return self._views[i]
 
-    def copying(self, into: dict[Any, Tensor] | None = None) -> tuple[dict[Any, Tensor], Lines | None]:
-        """(one flat copy a group, what is still to be copied before all of them are filled). The arrays of an older
-        copy are used where they fit."""
-        copies, left = {}, None
-        for key, members in self.groups.items():
-            size = sum(self._sizes[i] for i in members)
-            old = into.get(key) if into else None
-            if old is None or old.numel() != size:
-                old = torch.empty(size, dtype=key[1], device=key[0])
-            if members is self.by_address:
-                left = Lines(*self.addresses(), old.data_ptr() + self.first)
-            else:
-                torch.cat([self.view(i) for i in members], out=old)
-            copies[key] = old
-        return copies, left
+    def addresses(self) -> Int64:
+        """[n]: where the numbers of `by_address` lie."""
+        if not self._plain_at[self.sizes > 0].all():
+            raise RuntimeError(LOST)
+        return self._plain_at
 
-    def copied(self) -> dict[Any, Tensor]:
-        """One flat copy a group, all filled."""
-        copies, left = self.copying()
-        if work := copying_of([left]):
-            work()
+    def plain_copy(self, into: Mapping[Group, Tensor]) -> tuple[dict[Group, Tensor], list[Lines]]:
+        """(the copy of `by_address`, what is still to be copied before it is filled). The arrays of an older copy are
+        used where they fit."""
+        if not self.by_address:
+            return {}, []
+        flat = _array(into, BY_ADDRESS, self.plain_bytes // 4)
+        return {BY_ADDRESS: flat}, [Lines(self.addresses(), self.sizes, flat.data_ptr() + self.first)]
+
+    def other_copies(self, into: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
+        """One flat copy a group of all else."""
+        copies = {}
+        for key in self.groups.keys() - {BY_ADDRESS}:
+            members = self.groups[key]
+            copies[key] = _array(into, key, sum(self._sizes[i] for i in members))
+            torch.cat([self.view(i) for i in members], out=copies[key])
         return copies
 
-    def addresses(self) -> tuple[Int64, Int64]:
-        """[n] each: where the numbers of `by_address` lie now, and how many."""
-        at = np.array([self._at[i] for i in self.by_address], np.int64)
-        for place, i in enumerate(self.by_address) if self._holes else ():
-            at[place] = self.view(i).data_ptr()
-        if not at[self._plain_sizes > 0].all():
-            raise RuntimeError("a tensor of the model has lost its memory")
-        return at, self._plain_sizes
+    def copied(self) -> dict[Group, Tensor]:
+        """One flat copy a group, all filled."""
+        copies, lines = self.plain_copy({})
+        if work := copying_of(lines):
+            work()
+        return copies | self.other_copies({})
 
-    def put_back(self, copies: dict[Any, Tensor]) -> None:
+    def put_back(self, copies: dict[Group, Tensor]) -> None:
         """Write a copy into the tensors it was taken from."""
         for key, members in self.groups.items():
             at = 0
             for i in members:
-                tensor, size = self.held[i].tensor, self._sizes[i]
+                tensor, size = self.tensors[i], self._sizes[i]
                 shape, stride, *_ = self._forms[i]
                 piece = copies[key][at : at + size]
                 at += size
@@ -189,7 +230,7 @@ class Layout:
                 else:  # it was given other numbers, as by `.half()`
                     tensor.data = kept.clone()
 
-    def pieces(self, copies: dict[Any, Tensor]) -> Iterable[tuple[Held, Tensor]]:
+    def pieces(self, copies: dict[Group, Tensor]) -> Iterable[tuple[Held, Tensor]]:
         """Every held tensor with its flat piece of a copy."""
         for key, members in self.groups.items():
             at = 0

@@ -54,6 +54,15 @@ class FlightRecorder:
 
         An exception of the step that no bad number explains is raised again, with everything as it was before.
         """
+        modes = torch.is_grad_enabled(), torch.get_num_threads()
+        try:
+            return self._run(step, batch)
+        except BaseException:  # a signal may raise where a context is left, before it has cleaned up
+            torch.set_grad_enabled(modes[0])
+            torch.set_num_threads(modes[1])
+            raise
+
+    def _run(self, step: StepFunction, batch: Any) -> Incident | None:
         number, self.step = self.step, self.step + 1
         before = self.flight.keeper.take(batch, self._free)
         self._free = None

@@ -70,9 +70,9 @@ class Found:
     parameters: list[Tensor]  # every one that a step may give a gradient
     places: list[tuple[dict[str, Any], str, Any]]  # containers of parameters and buffers
 
-    def gradients(self) -> list[Tensor]:
-        """The gradients of now."""
-        return [g for p in self.parameters if (g := p.grad) is not None and g.layout == torch.strided]
+    def with_gradient(self) -> list[Tensor]:
+        """Parameters that have a gradient now."""
+        return [p for p in self.parameters if (g := p.grad) is not None and g.layout == torch.strided]
 
 
 class Keeper:
@@ -88,6 +88,7 @@ class Keeper:
         self._children: list[Any] | None = None
         self._found: Found | None = None
         self._key: list[Any] = []
+        self._gradients = Layout([])
         self.hand = Hand()
 
     def layout(self) -> Layout:
@@ -99,9 +100,10 @@ class Keeper:
         found = [one for i, other in enumerate(self.others) for one in _tensors_in(other, f"also{i}")]
         return [(name, t) for name, t in found if t.is_floating_point() and t.numel() and t.layout == torch.strided]
 
-    def found(self) -> Found:
+    def found(self, in_place: bool = False) -> Found:
         """What there is now. Walking a model's tree costs more than copying it, so only identities are compared,
-        and whether each tensor still has the form that it had, which `.to()` changes.
+        and whether each tensor still has the form that it had, which `.to()` changes. in_place: what was found last is
+        known to be so.
         """
         children = _values(part._modules for part in self._parts)
         if not _same(children, self._children):
@@ -111,7 +113,7 @@ class Keeper:
         for optimizer in self.optimizers:
             key += [v for v in _values(optimizer.state.values()) if isinstance(v, Tensor)]
             key += chain.from_iterable(group["params"] for group in optimizer.param_groups)
-        if self._found is None or not _same(key, self._key) or not self._found.layout.refresh():
+        if self._found is None or not _same(key, self._key) or not self._found.layout.refresh(in_place):
             self._found, self._key = self._find(), key
         return self._found
 
@@ -141,29 +143,52 @@ class Keeper:
         held += [Held("also", name, tensor) for name, tensor in self.tensors]
         return [one for one in held if one.tensor.layout == torch.strided and one.tensor.device.type != "meta"]
 
+    def reachable(self) -> Found:
+        """What there was, where all of it may be read; work on it can begin before `found` has said what there is."""
+        kept = self._found
+        return kept if kept is not None and kept.layout.is_in_place() else self.found()
+
+    def gradients(self, found: Found | None = None) -> Layout:
+        """Those of now; what a look has found is found by the next copy."""
+        with_gradient = (found or self.found()).with_gradient()
+        held = [Held("gradients", "", p.grad) for p in with_gradient if p.grad is not None]
+        last = self._gradients
+        if not _same([one.tensor for one in held], last.tensors) or not last.refresh():
+            self._gradients = last.of(held)
+        return self._gradients
+
     def take(self, batch: Any, old: Snapshot | None = None) -> Snapshot:
         """A copy of everything. `old`: a snapshot no longer needed, whose memory may be used."""
-        found = self.found()
-        worth = self.hand.is_worth(found.layout)
-        with torch.no_grad(), few_threads(found.layout.small):
-            copies, left = found.layout.copying(old.copies if old else None)
-            with_grad = [p for p in found.parameters if p.grad is not None and p.grad.layout == torch.strided]
-            grads = Layout([Held("gradients", "", p.grad) for p in with_grad if p.grad is not None])
-            grad_copies, more = grads.copying(old.grad_copies if old else None)
-            with self.hand.beside(copying_of([left, more]), worth):
-                training: list[Any] = [(vars(part), "training", part.training) for part in self._parts]
-                return Snapshot(
-                    found.layout,
-                    copies,
-                    [*training, *found.places, *((_Grad(p), "grad", p.grad) for p in with_grad)],
-                    grads,
-                    grad_copies,
-                    [p for p in found.parameters if p.grad is None],
-                    [(o, [_options(g) for g in o.param_groups], _state_of(o)) for o in self.optimizers],
-                    [kept for other in self.others for kept in keep(other)],
-                    generators(),
-                    batch_copy(batch, old.batch if old else []),
-                )
+        while True:
+            found = self.reachable()
+            worth = self.hand.is_worth(found.layout)
+            with torch.no_grad(), few_threads(found.layout.small):
+                taken = self._take(found, worth, batch, old)
+            if taken is not None:
+                return taken
+
+    def _take(self, found: Found, worth: bool, batch: Any, old: Snapshot | None) -> Snapshot | None:
+        """None where `found` is not what there is."""
+        last, last_grads = (old.copies, old.grad_copies) if old else ({}, {})
+        copies, lines = found.layout.plain_copy(last)
+        with_grad, grads = found.with_gradient(), self.gradients(found)
+        grad_copies, more = grads.plain_copy(last_grads)
+        with self.hand.beside(copying_of([*lines, *more]), worth):
+            if self.found(in_place=True) is not found:
+                return None
+            training: list[Any] = [(vars(part), "training", part.training) for part in self._parts]
+            return Snapshot(
+                found.layout,
+                copies | found.layout.other_copies(last),
+                [*training, *found.places, *((_Grad(p), "grad", p.grad) for p in with_grad)],
+                grads,
+                grad_copies | grads.other_copies(last_grads),
+                [p for p in found.parameters if p.grad is None],
+                [(o, [_options(g) for g in o.param_groups], _state_of(o)) for o in self.optimizers],
+                [kept for other in self.others for kept in keep(other)],
+                generators(),
+                batch_copy(batch, old.batch if old else []),
+            )
 
     def put_back(self, snapshot: Snapshot) -> None:
         """Everything as it was, to the bit, in the same objects."""

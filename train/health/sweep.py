@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from az.train.health.layout import BY_ADDRESS, Layout, by_address, is_in_one_piece
+from az.train.health.layout import BY_ADDRESS, Group, Layout
 
 _torch: Any = torch  # its _foreach functions are documented but missing from the stubs
 
@@ -23,7 +23,7 @@ PIECE_CPU, PIECE_ELSEWHERE = 1 << 17, 1 << 27
 class Piece:
     """Neighbours of one kind of number in the flat copies. parts: (which tensor, its first number here, its last)."""
 
-    key: tuple[torch.device, torch.dtype]
+    key: Group
     low: int
     high: int
     weights: bool
@@ -37,48 +37,43 @@ class Sweep:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         kinds = [key for key in layout.groups if key[1].is_floating_point or key[1].is_complex]
-        rest = [key for key in kinds if layout.groups[key] is not layout.by_address]
+        rest = [key for key in kinds if key != BY_ADDRESS]
         self.pieces = [piece for key in rest for piece in _cut(layout, key)]
-        sizes: dict[Any, int] = {}
+        sizes: dict[Group, int] = {}
         for piece in self.pieces:
             sizes[piece.key] = max(sizes.get(piece.key, 0), piece.high - piece.low)
         self._scratch = {key: torch.empty(size, dtype=key[1], device=key[0]) for key, size in sizes.items()}
         self._weights = np.array([layout.held[i].kind == "weights" for i in layout.by_address], np.bool_)
         self.out = np.zeros(3)  # what a pass by address writes, see `compiled.look`
 
-    def reading(
-        self, before: dict[Any, Tensor] | None, gradients: list[Tensor]
-    ) -> tuple[Callable[[], None] | None, list[Tensor]]:
-        """(one pass that fills `out` and holds no lock of Python's, the gradients that it leaves to `sums_of`).
+    def reading(self, before: Mapping[Group, Tensor], gradients: Layout) -> Callable[[], None] | None:
+        """One pass that fills `out` and holds no lock of Python's.
 
-        before: a copy of this layout, for norms; None: whether all are numbers is enough.
+        before: a copy of this layout, for norms; {}: whether all are numbers is enough.
         """
         self.out[:] = 0.0
-        by = [by_address(g) and is_in_one_piece(g) for g in gradients]
-        mine, left = ([g for g, is_so in zip(gradients, by, strict=True) if is_so is side] for side in (True, False))
-        if not mine and not self.layout.by_address:
-            return None, left
+        if not gradients.by_address and not self.layout.by_address:
+            return None
         from az.train.health import compiled  # imports numba
 
-        at, sizes = self.layout.addresses()
-        at = np.concatenate([at, np.array([g.data_ptr() for g in mine], np.int64)])
-        sizes = np.concatenate([sizes, np.array([g.numel() for g in mine], np.int64)])
+        at = np.concatenate([self.layout.addresses(), gradients.addresses()])
+        sizes = np.concatenate([self.layout.sizes, gradients.sizes])
         moved, then = np.zeros(len(at), np.bool_), np.zeros(len(at), np.int64)
-        if before is not None and self.layout.by_address:
+        if before and self.layout.by_address:
             moved[: len(self._weights)] = self._weights
             then[: len(self._weights)] = before[BY_ADDRESS].data_ptr() + self.layout.first
-        return lambda: compiled.look(at, sizes, moved, then, self.out), left
+        return lambda: compiled.look(at, sizes, moved, then, self.out)
 
-    def rest(self, before: dict[Any, Tensor] | None) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def rest(self, before: Mapping[Group, Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Of all that has no address: (a number for every part, finite where the part is; norms of the parts of the
-        weights; norms of their changes since `before`, none without it)"""
+        weights; norms of their changes since `before`, none where that is {})"""
         sums: list[Tensor] = []
         weights: list[Tensor] = []
         changes: list[Tensor] = []
         for piece in self.pieces:
             number, values = self._of(piece)
             sums.append(number)
-            if piece.weights and before is not None:
+            if piece.weights and before:
                 weights.append(number)
                 changes.append(_norm(values.sub_(_plain(before[piece.key][piece.low : piece.high]))))
         return sums, weights, changes
@@ -91,8 +86,9 @@ class Sweep:
         return (_norm(values) if by_norm else values.sum(dtype=_wide(values.dtype))), values
 
 
-def sums_of(tensors: list[Tensor]) -> list[Tensor]:
-    """Some numbers, all finite where all of these strided floats are."""
+def sums_of(gradients: Layout) -> list[Tensor]:
+    """Some numbers, all finite where all of these are that have no address."""
+    tensors = [gradients.tensors[i] for key in gradients.groups.keys() - {BY_ADDRESS} for i in gradients.groups[key]]
     devices = {t.device for t in tensors}
     return [torch.stack(_torch._foreach_norm([t for t in tensors if t.device == one])).sum() for one in devices]
 
@@ -117,7 +113,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.itemsize >= 4 else torch.float32
 
 
-def _cut(layout: Layout, key: tuple[torch.device, torch.dtype]) -> list[Piece]:
+def _cut(layout: Layout, key: Group) -> list[Piece]:
     """The tensors of a group in pieces, weights apart from the rest."""
     most = PIECE_CPU if key[0].type == "cpu" else PIECE_ELSEWHERE
     pieces: list[Piece] = []
