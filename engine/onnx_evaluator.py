@@ -21,7 +21,7 @@ from az.engine.evaluator import Float32
 from az.engine.game import Game
 from az.engine.model_file import AGAIN, ModelFile
 from az.engine.model_file import FORMAT as FORMAT  # for exporters
-from az.engine.providers import CUDA, choose
+from az.engine.providers import ASKED, CUDA, choose
 
 # Of softmax and value, between the answers stored in the file and those given here. In int8 another CPU's rounding
 # can move an activation by a whole step.
@@ -181,7 +181,7 @@ def all_answers(data: bytes, planes: Float32) -> dict[str, Any]:
 
 def provider_line(evaluator: OnnxEvaluator) -> str:
     """For people: where the network runs, and why where that was not asked for."""
-    why = "" if evaluator._why == "asked for" else f" ({evaluator._why})"
+    why = "" if evaluator._why == ASKED else f" ({evaluator._why})"
     return f"network on {'CUDA' if evaluator.provider == CUDA else 'the CPU'}{why}"
 
 

@@ -19,6 +19,7 @@ from az.engine.errors import Refused, WrongRequest
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+ASKED = "asked for"
 # TF32 would round the inputs of every product to 10 bits; a fixed choice of convolution keeps answers repeatable.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 
@@ -31,7 +32,7 @@ def choose(provider: str) -> tuple[list[Any], str]:
     if provider not in ("auto", "cpu", "cuda"):
         raise WrongRequest(f"there is no provider '{provider}': the providers are auto, cpu, cuda.")
     if provider == "cpu":
-        return [CPU], "asked for"
+        return [CPU], ASKED
     obstacle = cuda_obstacle()
     if obstacle is None:
         return [(CUDA, _CUDA_OPTIONS), CPU], "the CUDA libraries load"

@@ -18,22 +18,6 @@ from az.engine.jit import kernel
 INFINITE = 0x7F800000  # the bits of +inf; those of NaN are greater
 
 
-def look(at: np.ndarray, sizes: np.ndarray, moved: np.ndarray, before: np.ndarray, out: np.ndarray) -> None:
-    """One pass, with one call, over tensors and what some of them were before.
-
-    at, sizes: [n] int64, addresses and how many float32 lie there; moved: [n] bool, which have earlier numbers;
-    before: [n] int64, the addresses of those (others are not read).
-    out: [3] float64, written: 0 where every number of those that did not move is one, or NaN; of those that did the sum
-    of the squared differences and the sum of squares, finite where every number is one.
-    """
-    _look(at, sizes, moved, before, out)
-
-
-def copy(at: np.ndarray, sizes: np.ndarray, to: np.ndarray) -> None:
-    """All numbers of these tensors into the memory at `to`. at, sizes, to: [n] int64, as above."""
-    _copy(at, sizes, to)
-
-
 def same_words(a: np.ndarray, b: np.ndarray) -> bool:
     """Equal to the bit. a, b: contiguous uint64 arrays of one length."""
     return not _differs(_address(a), _address(b), len(a))
@@ -65,7 +49,14 @@ OPTIONS = {"fastmath": {"reassoc"}, "_nrt": True}
     types.void(types.int64[::1], types.int64[::1], types.boolean[::1], types.int64[::1], types.float64[::1]),
     **OPTIONS,
 )
-def _look(at, sizes, moved, before, out):
+def look(at, sizes, moved, before, out):
+    """One pass, with one call, over tensors and what some of them were before.
+
+    at, sizes: [n] int64, addresses and how many float32 lie there; moved: [n] bool, which have earlier numbers;
+    before: [n] int64, the addresses of those (others are not read).
+    out: [3] float64, written: 0 where every number of those that did not move is one, or NaN; of those that did the sum
+    of the squared differences and the sum of squares, finite where every number is one.
+    """
     change, size, most = 0.0, 0.0, np.uint32(0)
     for i in range(len(at)):
         if moved[i]:
@@ -84,7 +75,8 @@ def _look(at, sizes, moved, before, out):
 
 
 @kernel(types.void(types.int64[::1], types.int64[::1], types.int64[::1]), **OPTIONS)
-def _copy(at, sizes, to):
+def copy(at, sizes, to):
+    """All numbers of these tensors into the memory at `to`. at, sizes, to: [n] int64, as above."""
     for i in range(len(at)):
         source, target = carray(bits_at(at[i]), (sizes[i],)), carray(bits_at(to[i]), (sizes[i],))
         for j in range(sizes[i]):
