@@ -51,7 +51,7 @@ PARTS = {
     "take": (state.Keeper, "take"),
     "  take: batch": (state, "batch_copy"),
     "  take: random states": (state, "generators"),
-    "  take: optimizer": (state, "_state_of"),
+    "  take: optimizer": (state, "keep_optimizer"),
     "look": (flight.Flight, "look"),
     "  look: addresses": (sweep.Sweep, "reading"),
     "  look: batch compared": (flight, "same_bits"),

@@ -309,3 +309,77 @@ def test_memory_given_away_within_a_step_is_no_crash_and_comes_back(dtype):
         rig.run(lambda: rig.model.weight.untyped_storage().resize_(0))
     assert torch.equal(rig.model.weight, kept)
     assert rig.run() is None
+
+
+def test_sparse_gradients_come_back_in_the_same_object():
+    model = nn.Embedding(5, 3, sparse=True)
+    recorder = FlightRecorder(model, torch.optim.SGD(model.parameters(), lr=0.0))
+
+    def step(rows):
+        model.zero_grad()
+        model(rows).square().sum().backward()
+        return 0.0
+
+    assert recorder.run(step, torch.tensor([1, 4])) is None
+    kept, numbers = model.weight.grad, model.weight.grad.to_dense()
+
+    def bad(rows):
+        kept.mul_(3.0)
+        step(rows)
+        with torch.no_grad():
+            model.weight[0, 0] = math.nan
+
+    assert recorder.run(bad, torch.tensor([2])) is not None
+    assert model.weight.grad is kept
+    assert torch.equal(kept.to_dense(), numbers)
+
+
+def add_group(optimizer):
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": 3.0})
+
+
+def load(optimizer):
+    optimizer.load_state_dict(optimizer.state_dict())
+
+
+def forget(optimizer):
+    optimizer.state.clear()
+    optimizer.param_groups[0]["params"].pop()
+
+
+def new_entries(optimizer):
+    optimizer.state = {p: dict(values, more=1) for p, values in optimizer.state.items()}
+    optimizer.param_groups[0]["more"] = 1
+    del optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("change", [add_group, load, forget, new_entries])
+@pytest.mark.parametrize("within", [True, False])
+def test_an_optimizer_made_over_comes_back_in_the_same_objects(change, within):
+    rig = Rig(nn.Linear(3, 3), (2, 3))
+    rig.optimizer = torch.optim.Adam(rig.model.parameters(), lr=torch.tensor(0.125))
+    rig.recorder = FlightRecorder(rig.model, rig.optimizer)
+    assert rig.run() is None
+    if not within and change in (add_group, load):
+        change(rig.optimizer)
+    groups, state = rig.optimizer.param_groups, rig.optimizer.state
+    inner, numbers = dict(state), {p: {k: v.clone() for k, v in values.items()} for p, values in state.items()}
+    options = [(group, dict(group), list(group["params"])) for group in groups]
+
+    def spoil():
+        change(rig.optimizer)
+        options[0][1]["lr"].fill_(7.0)
+        with torch.no_grad():
+            rig.model.bias.fill_(math.nan)
+
+    assert rig.run(spoil) is not None
+    assert rig.optimizer.param_groups is groups
+    assert rig.optimizer.state is state
+    assert len(groups) == len(options)
+    for group, (kept, named, parameters) in zip(groups, options, strict=True):
+        assert group is kept
+        assert group == named
+        assert all(a is b for a, b in zip(group["params"], parameters, strict=True))
+    assert float(groups[0]["lr"]) == 0.125
+    assert state == inner
+    assert all(torch.equal(state[p][k], v) for p, values in numbers.items() for k, v in values.items())

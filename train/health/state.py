@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from az.train.health.also import SHARED, batch_copy, generators, keep, write
 from az.train.health.hand import Hand
 from az.train.health.layout import Held, Layout, copying_of
+from az.train.health.optimizers import keep_optimizer
 
 
 @contextmanager
@@ -42,8 +42,7 @@ class Snapshot:
     grads: Layout
     grad_copies: dict[Any, Tensor]
     no_grad: list[Tensor]  # parameters without a gradient
-    optimizers: list[tuple[torch.optim.Optimizer, list[dict[str, Any]], dict[Any, dict[str, Any]]]]
-    extras: list[Callable[[], None]]  # each puts one thing of `also` back
+    extras: list[Callable[[], None]]  # each puts an optimizer, a sparse gradient or one thing of `also` back
     generators: Callable[[], None]
     batch: list[tuple[Any, Any]] = field(default_factory=list)  # (leaf, its copy)
 
@@ -184,8 +183,11 @@ class Keeper:
                 grads,
                 grad_copies | grads.other_copies(last_grads),
                 [p for p in found.parameters if p.grad is None],
-                [(o, [_options(g) for g in o.param_groups], _state_of(o)) for o in self.optimizers],
-                [kept for other in self.others for kept in keep(other)],
+                [
+                    *(_sparse(p) for p in found.parameters if p.grad is not None and p.grad.layout != torch.strided),
+                    *map(keep_optimizer, self.optimizers),
+                    *(kept for other in self.others for kept in keep(other)),
+                ],
                 generators(),
                 batch_copy(batch, old.batch if old else []),
             )
@@ -194,16 +196,13 @@ class Keeper:
         """Everything as it was, to the bit, in the same objects."""
         with torch.no_grad():
             for parameter in self.found().parameters:
-                if parameter.grad is not None and parameter.grad.layout == torch.strided:
-                    parameter.grad = None  # one of another form than the numbers that come back would be refused
+                parameter.grad = None  # one of another form than the numbers that come back would be refused
             snapshot.layout.put_back(snapshot.copies)
             snapshot.grads.put_back(snapshot.grad_copies)
             for container, name, value in snapshot.places:
                 container[name] = value
             for parameter in snapshot.no_grad:
                 parameter.grad = None
-            for optimizer, groups, state in snapshot.optimizers:
-                _restore_optimizer(optimizer, groups, state)
             for leaf, kept in snapshot.batch:
                 write(leaf, kept)
             for back in snapshot.extras:
@@ -242,6 +241,18 @@ def _tensors_in(thing: Any, path: str, depth: int = 3) -> Iterable[tuple[str, Te
             yield from _tensors_in(value, f"{path}.{name}", depth - 1)
 
 
+def _sparse(parameter: Tensor) -> Callable[[], None]:
+    """Puts a sparse gradient back."""
+    gradient = parameter.grad
+    assert gradient is not None
+    kept = gradient.detach().clone()
+
+    def back() -> None:
+        parameter.grad = gradient.copy_(kept)
+
+    return back
+
+
 class _Grad:
     """Lets a parameter's gradient be written like an entry of a dict."""
 
@@ -250,34 +261,3 @@ class _Grad:
 
     def __setitem__(self, _: str, value: Tensor | None) -> None:
         self.parameter.grad = value
-
-
-def _options(group: dict[str, Any]) -> dict[str, Any]:
-    return {k: v.clone() if isinstance(v, Tensor) else copy.copy(v) for k, v in group.items() if k != "params"}
-
-
-def _state_of(optimizer: torch.optim.Optimizer) -> dict[Any, dict[str, Any]]:
-    """Tensors by reference (the layout has their numbers), everything else copied."""
-    return {
-        p: {k: v if v is None or isinstance(v, Tensor) else copy.deepcopy(v) for k, v in state.items()}
-        for p, state in optimizer.state.items()
-    }
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]], state: dict[Any, Any]) -> None:
-    for group, saved in zip(optimizer.param_groups, groups, strict=True):
-        for name in [n for n in group if n != "params" and n not in saved]:
-            del group[name]
-        for name, value in saved.items():
-            if isinstance(value, Tensor) and isinstance(group.get(name), Tensor):
-                group[name].copy_(value)
-            else:
-                group[name] = value.clone() if isinstance(value, Tensor) else copy.copy(value)
-    for parameter in [p for p in optimizer.state if p not in state]:
-        del optimizer.state[parameter]
-    for parameter, saved in state.items():
-        inner = optimizer.state[parameter]
-        for name in [n for n in inner if n not in saved]:
-            del inner[name]
-        for name, value in saved.items():
-            inner[name] = value if value is None or isinstance(value, Tensor) else copy.deepcopy(value)
