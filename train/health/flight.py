@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from az.train.health.also import copies_of, same_bits, write
 from az.train.health.history import History
 from az.train.health.layout import Held
-from az.train.health.state import Found, Keeper, Snapshot, few_threads
+from az.train.health.state import Found, Keeper, Snapshot
 from az.train.health.sweep import Sweep, gathered, sums_of
 from az.train.health.trees import is_finite
 
@@ -77,15 +77,10 @@ class Flight:
 
     def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
         """One reduction over all that the step may have written; exact only where that is not finite."""
-        while True:
-            found = self.keeper.reachable()
-            worth = self.keeper.hand.is_worth(found.layout)
-            with torch.no_grad(), few_threads(found.layout.small):
-                seen = self._look(found, worth, before, value)
-            if seen is not None:
-                return replace(seen, harm=seen.harm | {"error"}) if error is not None else seen
+        seen = self.keeper.sure(lambda found, worth, is_sure: self._look(found, worth, is_sure, before, value))
+        return replace(seen, harm=seen.harm | {"error"}) if error is not None else seen
 
-    def _look(self, found: Found, worth: bool, before: Snapshot, value: Any) -> Seen | None:
+    def _look(self, found: Found, worth: bool, is_sure: bool, before: Snapshot, value: Any) -> Seen | None:
         """None where `found` is not what there is."""
         layout, grads = found.layout, self.keeper.gradients(found)
         if self.meant is None:
@@ -97,7 +92,7 @@ class Flight:
         harm: set[str] = set()
         work = self._sweep.reading(copies, grads)
         with self.keeper.hand.beside(work, worth):
-            if self.keeper.found(in_place=True) is not found:
+            if not is_sure and self.keeper.found(in_place=True) is not found:
                 return None
             loose, loss = self.keeper.loose(), find_loss(value)
             sums, weights, changes = self._sweep.rest(copies)

@@ -43,15 +43,21 @@ class Held(NamedTuple):
 
 def flat_view(tensor: Tensor) -> Tensor:
     """All numbers of a tensor, one behind the other, without a copy where the memory has no holes."""
-    plain = tensor.detach()
+    plain = tensor.detach().resolve_conj().resolve_neg()
     if plain.is_contiguous():
         return plain.view(-1)
     return plain.as_strided((plain.numel(),), (1,)) if is_in_one_piece(plain) else plain.reshape(-1).contiguous()
 
 
 def has_lost_memory(tensor: Tensor) -> bool:
-    """Whether its memory was given away. A subclass may never have had any: it hands what it is asked to others."""
-    return type(tensor) in PLAIN and tensor.data_ptr() == 0 and tensor.numel() > 0
+    """Whether its memory was given away, or so much of it that it is too short for it. A subclass may never have had
+    any: it hands what it is asked to others."""
+    if type(tensor) not in PLAIN or not tensor.numel():
+        return False
+    last = tensor.storage_offset() + sum(
+        (n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    return tensor.untyped_storage().nbytes() < (last + 1) * tensor.itemsize
 
 
 def by_address(tensor: Tensor) -> bool:
@@ -63,6 +69,19 @@ def by_address(tensor: Tensor) -> bool:
 def is_in_one_piece(tensor: Tensor) -> bool:
     """Whether its numbers lie in memory without holes, in any order."""
     return tensor.is_contiguous() or _dense(tensor.shape, tensor.stride())
+
+
+def is_as_it_lies(tensor: Tensor) -> bool:
+    """Whether its memory holds its numbers and nothing else: no holes, no sign or conjugate turned in passing."""
+    return is_in_one_piece(tensor) and not tensor.is_neg() and not tensor.is_conj()
+
+
+def write_into(tensor: Tensor, kept: Tensor) -> None:
+    """Numbers into a tensor of that shape, which may be one number seen many times."""
+    for dimension, stride in enumerate(tensor.stride()):
+        if stride == 0 and tensor.shape[dimension] > 1:
+            tensor, kept = tensor.narrow(dimension, 0, 1), kept.narrow(dimension, 0, 1)
+    tensor.copy_(kept)
 
 
 @dataclass(frozen=True)
@@ -128,7 +147,8 @@ class Layout:
         self.sizes = np.array([self._sizes[i] for i in self.by_address], np.int64)  # [n] numbers of `by_address`
         self.plain_bytes = 4 * int(self.sizes.sum())
         self.first = 4 * (np.cumsum(self.sizes) - self.sizes)  # [n] bytes, in a flat copy
-        self._holes = [i for i, tensor in enumerate(self.tensors) if not is_in_one_piece(tensor)]
+        self._holes = [i for i, tensor in enumerate(self.tensors) if not is_as_it_lies(tensor)]
+        self._lost = False
         self._views: dict[int, Tensor] = {}
 
     def _lie_at(self, at: list[int]) -> None:
@@ -164,6 +184,7 @@ class Layout:
                 if at[i] != self._at[i]:
                     self._views.pop(i, None)
             self._lie_at(at)
+            self._lost = any(has_lost_memory(self.tensors[i]) for i in self.by_address)
         for i in self._holes:
             self._views.pop(i, None)
         return True
@@ -186,7 +207,7 @@ class Layout:
 
     def addresses(self) -> Int64:
         """[n]: where the numbers of `by_address` lie."""
-        if not self._plain_at[self.sizes > 0].all():
+        if self._lost or not self._plain_at[self.sizes > 0].all():
             raise RuntimeError(LOST)
         return self._plain_at
 
@@ -226,7 +247,7 @@ class Layout:
                 kept = piece.as_strided(shape, stride) if _dense(shape, stride) else piece.view(shape)
                 same = (tensor.shape, tensor.dtype, tensor.device) == (kept.shape, kept.dtype, kept.device)
                 if same and not has_lost_memory(tensor):
-                    tensor.detach().copy_(kept)
+                    write_into(tensor.detach(), kept)
                 else:  # it was given other numbers, as by `.half()`
                     tensor.data = kept.clone()
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import is_
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,9 @@ def few_threads(small: bool) -> Iterator[None]:
     finally:
         if small:
             torch.set_num_threads(threads)
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -71,7 +74,7 @@ class Found:
 
     def with_gradient(self) -> list[Tensor]:
         """Parameters that have a gradient now."""
-        return [p for p in self.parameters if (g := p.grad) is not None and g.layout == torch.strided]
+        return [p for p in self.parameters if (g := p.grad) is not None and _has_numbers(g)]
 
 
 class Keeper:
@@ -135,12 +138,16 @@ class Keeper:
             kinds = ("also", "also") if prefix else ("weights", "buffers")
             held += [Held(kinds[0], prefix + name, p) for name, p in module.named_parameters()]
             held += [Held(kinds[1], prefix + name, b) for name, b in module.named_buffers()]
-        for optimizer in self.optimizers:
+        known = {id(one.tensor) for one in held} | {id(tensor) for _, tensor in self.tensors}
+        for i, optimizer in enumerate(self.optimizers):
+            own = dict.fromkeys(p for group in optimizer.param_groups for p in group["params"] if id(p) not in known)
+            held += [Held("weights", f"optimizer{i or ''}.{j}", p) for j, p in enumerate(own)]
+            known |= {id(p) for p in own}
             for parameter, state in optimizer.state.items():
                 of = names.get(id(parameter), "a parameter of its own")
                 held += [Held("optimizer", f"{f}/{of}", v) for f, v in state.items() if isinstance(v, Tensor)]
         held += [Held("also", name, tensor) for name, tensor in self.tensors]
-        return [one for one in held if one.tensor.layout == torch.strided and one.tensor.device.type != "meta"]
+        return [one for one in held if _has_numbers(one.tensor)]
 
     def reachable(self) -> Found:
         """What there was, where all of it may be read; work on it can begin before `found` has said what there is."""
@@ -152,28 +159,40 @@ class Keeper:
         with_gradient = (found or self.found()).with_gradient()
         held = [Held("gradients", "", p.grad) for p in with_gradient if p.grad is not None]
         last = self._gradients
-        if not _same([one.tensor for one in held], last.tensors) or not last.refresh():
+        if not _same([one.tensor for one in held], last.tensors):
             self._gradients = last.of(held)
+        elif not (last.is_in_place() and last.refresh(in_place=True)):
+            self._gradients = Layout(held)
         return self._gradients
 
     def take(self, batch: Any, old: Snapshot | None = None) -> Snapshot:
         """A copy of everything. `old`: a snapshot no longer needed, whose memory may be used."""
-        while True:
-            found = self.reachable()
+        return self.sure(lambda found, worth, is_sure: self._take(found, worth, is_sure, batch, old))
+
+    def sure(self, work: Callable[[Found, bool, bool], T | None]) -> T:
+        """What `work` makes of what there is. It begins with what there was, and gives None where that has changed.
+
+        work: of (what to work on, whether the second thread is worth it, whether this is what there is).
+        """
+        made, found = None, self.reachable()
+        for is_sure in (False, True):  # not oftener: another thread may change it again and again
             worth = self.hand.is_worth(found.layout)
             with torch.no_grad(), few_threads(found.layout.small):
-                taken = self._take(found, worth, batch, old)
-            if taken is not None:
-                return taken
+                made = work(found, worth, is_sure)
+            if made is not None:
+                break
+            found = self.found()
+        assert made is not None
+        return made
 
-    def _take(self, found: Found, worth: bool, batch: Any, old: Snapshot | None) -> Snapshot | None:
+    def _take(self, found: Found, worth: bool, is_sure: bool, batch: Any, old: Snapshot | None) -> Snapshot | None:
         """None where `found` is not what there is."""
         last, last_grads = (old.copies, old.grad_copies) if old else ({}, {})
         copies, lines = found.layout.plain_copy(last)
         with_grad, grads = found.with_gradient(), self.gradients(found)
         grad_copies, more = grads.plain_copy(last_grads)
         with self.hand.beside(copying_of([*lines, *more]), worth):
-            if self.found(in_place=True) is not found:
+            if not is_sure and self.found(in_place=True) is not found:
                 return None
             training: list[Any] = [(vars(part), "training", part.training) for part in self._parts]
             return Snapshot(
@@ -196,7 +215,8 @@ class Keeper:
         """Everything as it was, to the bit, in the same objects."""
         with torch.no_grad():
             for parameter in self.found().parameters:
-                parameter.grad = None  # one of another form than the numbers that come back would be refused
+                if parameter.grad is not None and not parameter.grad.is_meta:
+                    parameter.grad = None  # one of another form than the numbers that come back would be refused
             snapshot.layout.put_back(snapshot.copies)
             snapshot.grads.put_back(snapshot.grad_copies)
             for container, name, value in snapshot.places:
@@ -208,6 +228,10 @@ class Keeper:
             for back in snapshot.extras:
                 back()
             snapshot.generators()
+
+
+def _has_numbers(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_meta
 
 
 def _values(holders: Iterable[Any]) -> list[Any]:

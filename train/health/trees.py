@@ -118,7 +118,7 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether every number of a tensor is one. Least and greatest carry NaN and infinities: one pass, no copy."""
     values = tensor.detach()
     if values.is_complex():
-        values = torch.view_as_real(values)
+        values = torch.view_as_real(values.resolve_conj())
     if not values.is_floating_point() or not values.numel():
         return True
     if values.element_size() == 1:  # the eight-bit floats know no order here
