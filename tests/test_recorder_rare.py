@@ -1,12 +1,16 @@
 """Rare things that a model, an optimizer or their memory may be: no hang, no crash, and everything comes back."""
 
 import math
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from az.train.health import FlightRecorder
+from az.train.health.layout import Held, Layout
 
 
 def spoiled(model, optimizer=None, also=(), bad=lambda: None):
@@ -87,3 +91,91 @@ def test_gradients_without_memory_are_left_alone():
     kept = model[1].weight.grad
     assert spoiled(model)
     assert model[1].weight.grad is kept
+
+
+@pytest.mark.parametrize("what", ["also", "batch"])
+def test_memory_of_a_batch_or_of_also_given_away_is_no_crash_and_comes_back(what):
+    model, tensor = nn.Linear(3, 3), torch.arange(40.0)
+    batch, also = (tensor, []) if what == "batch" else (None, [{"tensor": tensor}])
+    recorder = FlightRecorder(model, None, also=also)
+    assert recorder.run(lambda _: None, batch) is None
+    with pytest.raises(RuntimeError, match="has lost its memory"):
+        recorder.run(lambda _: tensor.untyped_storage().resize_(0) and None, batch)
+    assert torch.equal(tensor, torch.arange(40.0))
+
+
+def turn_sign(tensor):
+    tensor.data = torch._neg_view(tensor.data)
+
+
+def to_half(tensor):
+    tensor.data = tensor.data.view(torch.float16)[: tensor.numel()].view(tensor.shape)
+
+
+@pytest.mark.parametrize("change", [turn_sign, to_half])
+def test_another_reading_of_the_same_memory_is_seen(change):
+    """Address and shape are those of before."""
+    model = nn.Linear(3, 3)
+    model.register_buffer("buffer", torch.arange(8.0))
+    recorder = FlightRecorder(model, None)
+    assert recorder.run(lambda _: None, None) is None
+    change(model.buffer)
+    kept = model.buffer.clone()
+
+    def bad(_):
+        with torch.no_grad():
+            model.buffer.fill_(math.nan)
+
+    assert recorder.run(bad, None) is not None
+    assert model.buffer.dtype == kept.dtype
+    assert torch.equal(model.buffer, kept)
+
+
+def test_a_tensor_that_became_one_number_is_not_in_place():
+    tensor = torch.arange(8.0)
+    layout = Layout([Held("buffers", "buffer", tensor)])
+    assert layout.is_in_place()
+    tensor.data = tensor.data[:1].expand(8)
+    assert not layout.is_in_place()
+
+
+def test_memory_of_another_is_never_read_before_it_is_known_to_be_needed():
+    borrowed = torch.from_numpy(np.ones(8, np.float32))
+    assert not Layout([Held("buffers", "buffer", borrowed)]).is_in_place()
+    model = nn.Linear(3, 3)
+    model.register_buffer("borrowed", borrowed)
+    assert spoiled(model, bad=lambda: borrowed.fill_(7.0))
+    assert borrowed.tolist() == [1.0] * 8
+
+
+DIGEST = """
+import torch
+from torch import nn
+from az.train.health.state import Keeper
+kinds = torch.bfloat16, torch.float64, torch.float16, torch.float32
+model = nn.Sequential(*(nn.Linear(2, 2).to(kind) for kind in kinds))
+for number, p in enumerate(model.parameters()):
+    p.data.fill_(number)
+    p.grad = torch.full_like(p, 10 + number)
+print(Keeper(model, [], []).take(None).digest())
+"""
+
+
+def test_the_digest_of_one_state_is_the_same_in_every_process():
+    told = {subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True).stdout
+            for _ in range(5)}  # fmt: skip
+    assert len(told) == 1
+
+
+def test_a_sparse_gradient_of_other_dimensions_comes_back():
+    model = nn.Embedding(5, 3, sparse=True)
+    kept = model.weight.grad = torch.ones(5, 3).to_sparse()
+
+    def bad():
+        with torch.enable_grad():
+            model.zero_grad(set_to_none=False)
+            model(torch.tensor([1])).sum().backward()
+
+    assert spoiled(model, bad=bad)
+    assert model.weight.grad is kept
+    assert torch.equal(kept.to_dense(), torch.ones(5, 3))

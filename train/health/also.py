@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from az.engine.jit import JIT_OFF
+from az.train.health.layout import LOST, has_lost_memory
 from az.train.health.trees import leaves
 
 # What has a keeper of its own, and what holds no state.
@@ -45,7 +46,10 @@ def write(leaf: Any, kept: Any) -> None:
     """Numbers back into the leaf that they were copied from."""
     if isinstance(leaf, Tensor):
         with torch.no_grad():
-            leaf.copy_(kept)
+            if has_lost_memory(leaf):
+                leaf.data = kept.clone()
+            else:
+                leaf.copy_(kept)
     elif leaf.flags.writeable:
         leaf[...] = kept
 
@@ -53,6 +57,8 @@ def write(leaf: Any, kept: Any) -> None:
 def same_bits(a: Any, b: Any) -> bool:
     """Equal to the bit, NaN included."""
     if isinstance(a, Tensor):
+        if has_lost_memory(a):
+            raise RuntimeError(LOST)
         if a.shape != b.shape or a.dtype != b.dtype:
             return False
         return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
@@ -139,8 +145,4 @@ def _container(holder: Any, seen: set[int], depth: int) -> list[Callable[[], Non
 def _tensor(tensor: Tensor) -> Callable[[], None]:
     kept = tensor.detach().clone()
 
-    def back() -> None:
-        with torch.no_grad():
-            tensor.detach().copy_(kept)
-
-    return back
+    return lambda: write(tensor, kept)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from az.train.health.also import copies_of, same_bits, write
 from az.train.health.history import History
-from az.train.health.layout import Held
+from az.train.health.layout import LOST, Held, has_lost_memory
 from az.train.health.state import Found, Keeper, Snapshot
 from az.train.health.sweep import Sweep, gathered, sums_of
 from az.train.health.trees import is_finite
@@ -95,6 +95,8 @@ class Flight:
             if not is_sure and self.keeper.found(in_place=True) is not found:
                 return None
             loose, loss = self.keeper.loose(), find_loss(value)
+            if any(has_lost_memory(tensor) for _, tensor in loose):
+                raise RuntimeError(LOST)
             sums, weights, changes = self._sweep.rest(copies)
             sums += [*sums_of(grads), *(tensor.detach().sum() for _, tensor in loose)]
             lost = [loss.detach().reshape(())] if isinstance(loss, Tensor) else []

@@ -22,7 +22,7 @@ from az.engine.jit import JIT_OFF
 PLAIN = (Tensor, nn.Parameter, nn.Buffer)  # not their subclasses
 LOST = "a tensor of the model has lost its memory"
 SMALL = 32 << 20  # bytes: below it waking another thread takes longer than what it would take over
-_shape, _bytes = attrgetter("shape"), attrgetter("nbytes")
+_shape, _bytes, _dtype = attrgetter("shape"), attrgetter("nbytes"), attrgetter("dtype")
 Int64 = NDArray[np.int64]
 Group = tuple[torch.device, torch.dtype, bool]  # True: what compiled passes read by address
 BY_ADDRESS: Group = (torch.device("cpu"), torch.float32, True)
@@ -73,7 +73,7 @@ def is_in_one_piece(tensor: Tensor) -> bool:
 
 def is_as_it_lies(tensor: Tensor) -> bool:
     """Whether its memory holds its numbers and nothing else: no holes, no sign or conjugate turned in passing."""
-    return is_in_one_piece(tensor) and not tensor.is_neg() and not tensor.is_conj()
+    return is_in_one_piece(tensor) and not any(_turned(tensor))
 
 
 def write_into(tensor: Tensor, kept: Tensor) -> None:
@@ -103,9 +103,14 @@ def copying_of(lines: Sequence[Lines]) -> Callable[[], None] | None:
     return lambda: compiled.copy(at, sizes, to)
 
 
+def _turned(tensor: Tensor) -> tuple[bool, bool]:
+    """Whether signs and conjugates are turned when it is read, and not in memory."""
+    return tensor.is_neg(), tensor.is_conj()
+
+
 def _form(tensor: Tensor) -> tuple[Any, ...]:
-    """(shape, stride, kind of number, device, class, whether its sign is turned in passing)"""
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, type(tensor), tensor.is_neg()
+    """(shape, stride, kind of number, device, class, what is turned in passing)"""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, type(tensor), _turned(tensor)
 
 
 def _dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
@@ -137,6 +142,8 @@ class Layout:
         self.by_address = self.groups.get(BY_ADDRESS, [])
         self.tensors = [one.tensor for one in held]
         self._forms = [_form(tensor) for tensor in self.tensors]
+        self._dtypes = [tensor.dtype for tensor in self.tensors]
+        self._turned = list(map(_turned, self.tensors))
         self._shapes = [tensor.shape for tensor in self.tensors]
         self._contiguous = [tensor.is_contiguous() for tensor in self.tensors]
         self._strided = [i for i, is_so in enumerate(self._contiguous) if not is_so]
@@ -149,6 +156,8 @@ class Layout:
         self.first = 4 * (np.cumsum(self.sizes) - self.sizes)  # [n] bytes, in a flat copy
         self._holes = [i for i, tensor in enumerate(self.tensors) if not is_as_it_lies(tensor)]
         self._lost = False
+        # Memory that is another's may go before the tensor does: it is only read once the tensor is known to be there.
+        self._is_own = all(held[i].tensor.untyped_storage().resizable() for i in self.by_address)
         self._views: dict[int, Tensor] = {}
 
     def _lie_at(self, at: list[int]) -> None:
@@ -168,7 +177,9 @@ class Layout:
         """Whether every tensor is as long as it was and lies where it lay, so that reading by address is safe. Whether
         these are still the numbers of the state, and in this order, is for `refresh` to say."""
         tensors = self.tensors
-        return list(map(Tensor.data_ptr, tensors)) == self._at and list(map(_bytes, tensors)) == self._bytes
+        same = self._is_own and list(map(Tensor.data_ptr, tensors)) == self._at
+        same = same and list(map(_bytes, tensors)) == self._bytes
+        return same and list(map(Tensor.is_contiguous, tensors)) == self._contiguous
 
     def refresh(self, in_place: bool = False) -> bool:
         """Looks anew at storage that was swapped, or that has holes; False where a tensor holds other numbers than it
@@ -190,9 +201,10 @@ class Layout:
         return True
 
     def _has_same_orders(self) -> bool:
-        """Whether shapes and strides are as they were. Strides of what is contiguous follow from its shape."""
+        """Whether shapes, strides and kinds are as they were. Strides of what is contiguous follow from its shape."""
         tensors = self.tensors
-        same = list(map(_shape, tensors)) == self._shapes
+        same = list(map(_shape, tensors)) == self._shapes and list(map(_dtype, tensors)) == self._dtypes
+        same = same and list(map(_turned, tensors)) == self._turned
         same = same and list(map(Tensor.is_contiguous, tensors)) == self._contiguous
         return same and all(tensors[i].stride() == self._forms[i][1] for i in self._strided)
 
@@ -222,8 +234,9 @@ class Layout:
     def other_copies(self, into: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
         """One flat copy a group of all else."""
         copies = {}
-        for key in self.groups.keys() - {BY_ADDRESS}:
-            members = self.groups[key]
+        for key, members in self.groups.items():
+            if key == BY_ADDRESS:
+                continue
             copies[key] = _array(into, key, sum(self._sizes[i] for i in members))
             torch.cat([self.view(i) for i in members], out=copies[key])
         return copies

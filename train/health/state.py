@@ -54,7 +54,8 @@ class Snapshot:
         digest = hashlib.sha256()
         named = {f"{one.kind} {one.name}": piece for one, piece in self.layout.pieces(self.copies)}
         # By name: an optimizer that was loaded keeps its tensors in another order.
-        for piece in (*(named[name] for name in sorted(named)), *self.grad_copies.values()):
+        grads = {id(one.tensor): piece for one, piece in self.grads.pieces(self.grad_copies)}
+        for piece in (*(named[name] for name in sorted(named)), *(grads[id(t)] for t in self.grads.tensors)):
             digest.update(piece.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
@@ -272,7 +273,7 @@ def _sparse(parameter: Tensor) -> Callable[[], None]:
     kept = gradient.detach().clone()
 
     def back() -> None:
-        parameter.grad = gradient.copy_(kept)
+        parameter.grad = gradient.zero_().copy_(kept)  # emptied, it may have other sparse dimensions
 
     return back
 

@@ -88,7 +88,7 @@ class Sweep:
 
 def sums_of(gradients: Layout) -> list[Tensor]:
     """Some numbers, all finite where all of these are that have no address."""
-    tensors = [gradients.view(i) for key in gradients.groups.keys() - {BY_ADDRESS} for i in gradients.groups[key]]
+    tensors = [gradients.view(i) for key, members in gradients.groups.items() if key != BY_ADDRESS for i in members]
     devices = {t.device for t in tensors}
     return [torch.stack(_torch._foreach_norm([t for t in tensors if t.device == one])).sum() for one in devices]
 
