@@ -143,10 +143,10 @@ class Layout:
         self.tensors = [one.tensor for one in held]
         self._forms = [_form(tensor) for tensor in self.tensors]
         self._dtypes = [tensor.dtype for tensor in self.tensors]
-        self._turned = list(map(_turned, self.tensors))
+        self._negative = [tensor.is_neg() for tensor in self.tensors]
         self._shapes = [tensor.shape for tensor in self.tensors]
         self._contiguous = [tensor.is_contiguous() for tensor in self.tensors]
-        self._strided = [i for i, is_so in enumerate(self._contiguous) if not is_so]
+        self._odd = [i for i, t in enumerate(self.tensors) if not t.is_contiguous() or t.is_complex()]
         self._sizes = [tensor.numel() for tensor in self.tensors]
         self._bytes = [tensor.nbytes for tensor in self.tensors]
         self.small = sum(self._bytes) <= SMALL
@@ -188,7 +188,8 @@ class Layout:
         in_place: `is_in_place` was asked just now and is so.
         """
         at = self._at if in_place else list(map(Tensor.data_ptr, self.tensors))
-        if at != self._at or not self._has_same_orders():
+        same = in_place or list(map(Tensor.is_contiguous, self.tensors)) == self._contiguous
+        if at != self._at or not same or not self._has_same_orders():
             for i, tensor in enumerate(self.tensors):
                 if _form(tensor) != self._forms[i]:
                     return False
@@ -204,9 +205,8 @@ class Layout:
         """Whether shapes, strides and kinds are as they were. Strides of what is contiguous follow from its shape."""
         tensors = self.tensors
         same = list(map(_shape, tensors)) == self._shapes and list(map(_dtype, tensors)) == self._dtypes
-        same = same and list(map(_turned, tensors)) == self._turned
-        same = same and list(map(Tensor.is_contiguous, tensors)) == self._contiguous
-        return same and all(tensors[i].stride() == self._forms[i][1] for i in self._strided)
+        same = same and list(map(Tensor.is_neg, tensors)) == self._negative
+        return same and all(_form(tensors[i]) == self._forms[i] for i in self._odd)
 
     def view(self, i: int) -> Tensor:
         """All numbers of a tensor, one behind the other; where its memory has holes, as they were when this was first
