@@ -179,3 +179,9 @@ def test_a_sparse_gradient_of_other_dimensions_comes_back():
     assert spoiled(model, bad=bad)
     assert model.weight.grad is kept
     assert torch.equal(kept.to_dense(), torch.ones(5, 3))
+
+
+def test_a_sparse_tensor_of_also_comes_back():
+    model, table = nn.Linear(3, 3), torch.eye(4).to_sparse()
+    assert spoiled(model, also=[{"table": table}], bad=lambda: table.mul_(5.0))
+    assert torch.equal(table.to_dense(), torch.eye(4))

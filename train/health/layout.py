@@ -52,7 +52,7 @@ def flat_view(tensor: Tensor) -> Tensor:
 def has_lost_memory(tensor: Tensor) -> bool:
     """Whether its memory was given away, or so much of it that it is too short for it. A subclass may never have had
     any: it hands what it is asked to others."""
-    if type(tensor) not in PLAIN or not tensor.numel():
+    if type(tensor) not in PLAIN or tensor.layout != torch.strided or tensor.is_nested or not tensor.numel():
         return False
     last = tensor.storage_offset() + sum(
         (n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True)
@@ -169,7 +169,7 @@ class Layout:
         if [_form(one.tensor) for one in held] != self._forms:
             return Layout(held)
         other = copy.copy(self)
-        other.held, other.tensors, other._views = held, [one.tensor for one in held], {}
+        other.held, other.tensors, other._views, other._lost = held, [one.tensor for one in held], {}, False
         other._lie_at(at)
         return other
 
