@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import time
@@ -43,6 +44,9 @@ class WorkerJob:
     stride: int
     lanes: int = 1
     provider: str = "auto"
+
+
+RECORD_NAME = re.compile(r"[0-9]{4,12}-[0-9]{6,12}-[0-9]{3,12}\.npz")  # what `record_name` makes
 
 
 def record_name(session: int, worker: int, number: int) -> str:

@@ -152,7 +152,7 @@ def from_toml(text: str) -> RunConfig:
     """Read what `to_toml` wrote, or a shorter file: keys left out have their default. Raises WrongRequest."""
     try:
         tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError too: a number of thousands of digits
         raise WrongRequest(f"the configuration is not TOML: {error}.") from None
     known = all_keys()
     values: dict[str, Any] = {}

@@ -22,7 +22,7 @@ from az.engine.warm import warm_up
 from az.engine.worker import WorkerJob
 from az.train import checkpoint
 from az.train.config import RunConfig
-from az.train.counters import Counters
+from az.train.counters import Counters, check_resumable
 from az.train.events import EventFile, grouped
 from az.train.feed import Feed
 from az.train.folder import RunFolder, RunLog
@@ -93,16 +93,15 @@ class Run:
 
     def _resume(self) -> None:
         self.folder.sweep()
-        found, reasons = checkpoint.latest(self.folder.path)
+        found, reasons = checkpoint.latest(self.folder.path, lambda one: check_resumable(one, self.game, self.learner))
         if found is None and reasons:  # beginning again would overwrite what may still be mended
             raise Refused(f"run '{self.folder.path}' has no whole checkpoint: {reasons[0]}")
         for reason in reasons:
             self.message(reason)
         if found is not None:
-            found.check_game(self.game)
             found.restore(self.learner.model, self.learner.optimizer, self.learner.average)
             self.learner.steps = found.step
-            self.count = Counters(**found.extra)
+            self.count = Counters.read(found.extra)
             self.rng = checkpoint.numpy_from_state(self.count.batches)
         if self.config.deterministic:
             self._forget_unfinished_turn()
