@@ -21,12 +21,14 @@ from az.engine.evaluator import Float32
 from az.engine.game import Game
 from az.engine.model_file import AGAIN, ModelFile
 from az.engine.model_file import FORMAT as FORMAT  # for exporters
+from az.engine.printable import one_line
 from az.engine.providers import ASKED, CUDA, choose
 
 # Of softmax and value, between the answers stored in the file and those given here. In int8 another CPU's rounding
 # can move an activation by a whole step.
 TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 5e-2}
 _BINDINGS_KEPT = 64
+_MOST_CHECKED = 256  # positions with their answers in a file
 
 
 class OnnxEvaluator:
@@ -131,7 +133,7 @@ class OnnxEvaluator:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors come as exceptions; printed too, they are many red lines
         if self.threads > 1:  # waiting threads must not burn the cores that the search needs
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -141,7 +143,7 @@ class OnnxEvaluator:
         here = {port.name: port.shape[1:] for port in (*session.get_inputs(), *session.get_outputs())}
         expected = {"planes": list(self.game.planes_shape), "logits": [self.game.num_actions], "value": []}
         if here != expected:
-            raise self._refuse(f"its inputs and outputs are {here} and should be {expected}")
+            raise self._refuse(f"its inputs and outputs are {one_line(str(here), 300)} and should be {expected}")
         return session
 
     def _check_answers(self) -> None:
@@ -152,8 +154,8 @@ class OnnxEvaluator:
             values = decode_floats(self.metadata["check_values"]).reshape(len(planes))
         except ValueError:
             raise self._refuse("its check positions cannot be read") from None
-        if len(planes) == 0:
-            raise self._refuse("it carries no check positions")
+        if not 0 < len(planes) <= _MOST_CHECKED:
+            raise self._refuse(f"it carries {len(planes) or 'no'} check positions")
         answer, answer_values = np.empty_like(logits), np.empty_like(values)
         try:
             self.evaluate(planes, answer, answer_values)
@@ -206,4 +208,4 @@ def _plain(array: Float32) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:160].rstrip(".") if str(error).strip() else type(error).__name__
+    return one_line(str(error).strip().partition("\n")[0] or type(error).__name__, 160).rstrip(".")

@@ -55,7 +55,7 @@ class _State(BaseModel):
     game: str = Field(max_length=200)
     game_version: int = Field(ge=0, le=BIG)
     config: str
-    groups: list[dict[str, JsonValue]] = Field(min_length=1, max_length=100)
+    groups: list[dict[str, JsonValue]] = Field(max_length=100)
     extra: dict[str, JsonValue]
 
 
