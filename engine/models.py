@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for
     from az.engine.onnx_evaluator import OnnxEvaluator
 
 RUNS = Path("runs")
+NUMBERED = re.compile(r"[0-9]{6,12}\.onnx")  # of a run; other names there are not models that it has published
 # The package data of az.models. (importlib.resources cannot see a package without code in an editable install.)
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 
@@ -97,8 +99,9 @@ def default_model(game_name: str) -> Path | None:
 
 def newest_model(folder: Path) -> Path | None:
     """The published model with the highest number in a `models` folder: without its card a model is not published."""
-    numbered = [path for path in folder.glob("*.onnx") if path.stem.isdigit() and path.with_suffix(".json").is_file()]
-    return max(numbered, key=lambda path: int(path.stem), default=None)
+    numbered = [path for path in folder.glob("[0-9]*.onnx") if NUMBERED.fullmatch(path.name)]
+    published = [path for path in numbered if path.with_suffix(".json").is_file()]
+    return max(published, key=lambda path: int(path.stem), default=None)
 
 
 def _newest_of(run: Path, text: str) -> Path:

@@ -7,7 +7,6 @@ still be unpacked tells from which row on the damage reaches. Nothing here is us
 from __future__ import annotations
 
 import ast
-import io
 import json
 import zipfile
 import zlib
@@ -18,10 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from az.engine.record_file import directory
+
 ROW_SUMS = "row_sums"
 BY_ROW = ("states", "outcomes", "root_values", "games", "plies", "models")
 BY_ENTRY = ("policy_actions", "policy_probs")
-MOST_BYTES = 1 << 28  # unpacked; a larger file is not searched
+MOST_BYTES = 32 << 20  # unpacked; a larger file is not searched
+PIECE = 1 << 12  # bytes that are unpacked at a time
 _LOCAL_HEADER = 30  # bytes of a zip member's local header before its name
 
 
@@ -70,7 +72,7 @@ def find_damage(data: bytes) -> Damage | None:
 
 
 def _found(data: bytes) -> Damage | None:
-    with zipfile.ZipFile(io.BytesIO(data)) as container:
+    with directory(data) as container:
         members = {info.filename.removesuffix(".npy"): info for info in container.infolist()}
         if not members.keys() >= {"header", ROW_SUMS, "policy_offsets", *BY_ROW, *BY_ENTRY}:
             return None
@@ -113,10 +115,15 @@ def _unpacked(data: bytes, info: zipfile.ZipInfo) -> NDArray[Any] | None:
     packed = data[at + _LOCAL_HEADER + name + extra :][: info.compress_size]
     stream, out = zlib.decompressobj(-zlib.MAX_WBITS), bytearray()
     try:
-        for i in range(len(packed)):  # byte by byte: what comes out before the stream breaks is kept
+        for i in range(0, len(packed), PIECE):
             if stream.eof or len(out) >= info.file_size:
                 break
-            out += stream.decompress(packed[i : i + 1], info.file_size - len(out))
+            before, piece = stream.copy(), packed[i : i + PIECE]
+            try:
+                out += _inflated(stream, piece, info.file_size - len(out))
+            except zlib.error:  # byte by byte up to there: what comes out before the stream breaks is kept
+                for byte in piece:
+                    out += _inflated(before, bytes([byte]), info.file_size - len(out))
     except zlib.error:
         pass
     end = 10 + int.from_bytes(out[8:10], "little")
@@ -131,3 +138,8 @@ def _unpacked(data: bytes, info: zipfile.ZipInfo) -> NDArray[Any] | None:
     if not 0 <= size == info.file_size - end:
         return None
     return np.frombuffer(bytes(out[end:]).ljust(size, b"\0")[:size], dtype).reshape(shape)
+
+
+def _inflated(stream: Any, packed: bytes, most: int) -> bytes:
+    """What comes out of these bytes, `most` of it."""
+    return stream.decompress(packed, most) if most > 0 else b""

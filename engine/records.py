@@ -22,11 +22,15 @@ from az.engine.errors import Refused
 from az.engine.files import write_atomic
 from az.engine.game import Game, State
 from az.engine.jit import state_kernel
+from az.engine.printable import one_line, quoted
 from az.engine.record_damage import ROW_SUMS, row_sums
+from az.engine.record_file import MOST_PACKED, check_seal, sealed, unpacked
+from az.engine.record_file import SEAL as SEAL
+from az.engine.record_header import check_header
+from az.engine.safe_read import parse_json, read_regular
 
 FORMAT = "az-records"
 FORMAT_VERSION = 1
-SEAL = b"az-sha256:"
 SUM_TOLERANCE = 1e-3
 
 
@@ -132,25 +136,6 @@ def pack(game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str,
     return sealed(file.getvalue())
 
 
-def sealed(data: bytes) -> bytes:
-    """The container with a checksum over all its bytes in its comment: its own checksums leave some bytes out."""
-    comment = SEAL + hashlib.sha256(data).hexdigest().encode()
-    return data[:-2] + len(comment).to_bytes(2, "little") + comment
-
-
-def _check_seal(path: Path, data: bytes) -> None:
-    """Files of an az before there were seals have no comment at all; anything else must be a right seal."""
-    size = len(SEAL) + 64
-    length, comment = data[-size - 2 : -size], data[-size:]
-    if SEAL in data[-2 * size :]:
-        plain = data[: -size - 2] + b"\0\0"
-        right = SEAL + hashlib.sha256(plain).hexdigest().encode()
-        if (int.from_bytes(length, "little"), comment) != (size, right):
-            raise Refused(f"{path}: the checksum of the file does not match: it was changed after it was written.")
-    elif data[-22:-18] != b"PK\5\6":
-        raise Refused(f"{path}: the checksum at the end of the file is damaged: it was changed after it was written.")
-
-
 def write_records(path: Path, game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str, Any]) -> None:
     """Write one file of finished games: beside its place, fsynced, renamed."""
     write_atomic(path, pack(game, games, seed, search))
@@ -160,27 +145,30 @@ def _digest(arrays: dict[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for name in ARRAYS:
         digest.update(f"{name}{arrays[name].dtype.str}{arrays[name].shape}".encode())
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+        digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def read_records(path: Path, game: Game) -> Records:
     """Read and verify one file. Raises Refused, naming the file and what is wrong with it."""
     try:
-        data = path.read_bytes()
-        _check_seal(path, data)
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            header = json.loads(bytes(file["header"]))
-            arrays = {name: file[name] for name in ARRAYS}
+        data = read_regular(path, MOST_PACKED)
+        check_seal(path, data)
+        arrays = unpacked(data, ("header", *ARRAYS))
+        header = parse_json(arrays.pop("header").tobytes())
     except Refused:
         raise
+    except OSError as error:
+        raise Refused(f"{path}: not a readable record file ({error.strerror or error}).") from None
     except Exception as error:  # a damaged container raises whatever its reader trips over
-        raise Refused(f"{path}: not a readable record file ({type(error).__name__}: {error}).") from None
-    _check_header(path, game, header, arrays)
+        kind = type(error).__name__
+        raise Refused(f"{path}: not a readable record file ({kind}: {one_line(str(error), 200)}).") from None
+    del data
+    _check_fit(path, game, header, arrays)
     return Records(header=header, path=path, **arrays)
 
 
-def _check_header(path: Path, game: Game, header: Any, arrays: dict[str, NDArray[Any]]) -> None:
+def _check_fit(path: Path, game: Game, header: Any, arrays: dict[str, NDArray[Any]]) -> None:
     expected = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -190,14 +178,15 @@ def _check_header(path: Path, game: Game, header: Any, arrays: dict[str, NDArray
     }
     for name, value in expected.items():
         found = header.get(name) if isinstance(header, dict) else None
-        if found != value:
-            raise Refused(f"{path}: {name} is {found!r}, expected {value!r}.")
+        if found != value or type(found) is not type(value):
+            shown = f"'{quoted(found)}'" if isinstance(found, str) else quoted(found)
+            raise Refused(f"{path}: {name} is {shown}, expected {value!r}.")
     if header.get("sha256") != _digest(arrays):
         raise Refused(f"{path}: the checksum does not match: the file was changed after it was written.")
     for name, dtype in {"states": game.dtype, **DTYPES}.items():
         if arrays[name].dtype != dtype:
             raise Refused(f"{path}: {name} holds {arrays[name].dtype}, expected {np.dtype(dtype)}.")
-    rows, entries = len(arrays["outcomes"]), len(arrays["policy_probs"])
+    rows, entries = expected["rows"], len(arrays["policy_probs"]) if arrays["policy_probs"].ndim else 0
     lengths = {"states": (rows, game.state_size), "policy_offsets": (rows + 1,), "policy_actions": (entries,)}
     fit = all(arrays[name].shape == lengths.get(name, (rows,)) for name in ARRAYS if name != "policy_probs")
     offsets, models, known = arrays["policy_offsets"], arrays["models"], header.get("models")
@@ -205,6 +194,7 @@ def _check_header(path: Path, game: Game, header: Any, arrays: dict[str, NDArray
         raise Refused(f"{path}: the arrays do not fit together.")
     if not isinstance(known, list) or (rows and not (models.min() >= 0 and models.max() < len(known))):
         raise Refused(f"{path}: a row names a model that the header does not list.")
+    check_header(path, header, arrays["games"], arrays["plies"])
 
 
 class RowFault(NamedTuple):

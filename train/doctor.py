@@ -14,6 +14,7 @@ from typing import Any
 from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.files import write_atomic
 from az.engine.game import load_game
+from az.train import run_names
 from az.train.folder import RUNS
 from az.train.health import bundle
 from az.train.health.bundle import Bundle
@@ -161,8 +162,7 @@ def run_facts(path: Path) -> Facts:
 
 def incident_folders(run: Path) -> list[Path]:
     """The run's incidents, oldest first."""
-    found = [p for p in (run / "health").glob("incident-[0-9]*") if p.name.rpartition("-")[2].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return [folder for _, folder in run_names.incident_folders(run / "health")]
 
 
 def _brief(folder: Path) -> Facts:

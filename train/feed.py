@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 from az.engine.errors import Refused
 from az.engine.game import Game
 from az.engine.record_damage import find_damage
+from az.engine.record_file import MOST_PACKED
+from az.engine.record_header import MOST_GAME
 from az.engine.records import FAULTS, Records, RowFault, check_records, read_records
+from az.engine.safe_read import read_regular
 from az.train.folder import RunFolder
 from az.train.outside import BadFile
 from az.train.replay import Replay
+
+LEFT = 10**9  # game numbers that a run must still have before it
 
 
 class Feed:
@@ -43,6 +48,8 @@ class Feed:
         self.replay = Replay(self.game, self.capacity, first_row=forgotten_rows)
         for path in self.folder.record_files():
             self.take(path)
+        if self.last_game > MOST_GAME - LEFT:
+            raise Refused(f"the records hold game {self.last_game}, and games are numbered up to {MOST_GAME} only.")
 
     def take(self, path: Path) -> int:
         """Read, check and add one file; returns its rows, 0 when it was quarantined."""
@@ -124,7 +131,7 @@ def _located(path: Path, refusal: Refused) -> Refused:
     changed = ("checksum", "not a readable record file")  # and not: of another game
     try:
         text = str(refusal).removeprefix(str(path))
-        found = find_damage(path.read_bytes()) if any(words in text for words in changed) else None
+        found = find_damage(read_regular(path, MOST_PACKED)) if any(words in text for words in changed) else None
     except OSError:  # the disk, or the file has gone
         return refusal
     if found is None:

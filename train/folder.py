@@ -15,9 +15,13 @@ from filelock import FileLock, Timeout
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.files import write_atomic
+from az.engine.safe_read import MB, read_regular
+from az.engine.worker import RECORD_NAME
+from az.train import run_names
 from az.train.config import RunConfig, from_toml, to_toml
 
 RUNS = Path("runs")
+MOST_CONFIG = MB  # bytes
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -73,12 +77,14 @@ class RunFolder:
                 f"the runs are {', '.join(names)}" if names else "there are no runs yet; make one with `az train GAME`"
             )
             raise WrongRequest(f"there is no run '{path.name}': {there}.")
+        run_names.check_own(path)
         folder = cls(path)
         folder.lock()
         try:
-            text = config.read_text("utf-8")
+            text = read_regular(config, MOST_CONFIG).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise Refused(f"{config} cannot be read: {error}.") from None
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise Refused(f"{config} cannot be read: {reason}.") from None
         try:
             return folder, from_toml(text)
         except WrongRequest as error:
@@ -87,7 +93,7 @@ class RunFolder:
     def keep_config(self, config: RunConfig) -> None:
         """Write a changed configuration; the one before stays beside it as config-1.toml, config-2.toml, …"""
         number = 1 + len(list(self.path.glob("config-*.toml")))
-        write_atomic(self.path / f"config-{number}.toml", (self.path / "config.toml").read_bytes())
+        write_atomic(self.path / f"config-{number}.toml", read_regular(self.path / "config.toml", MOST_CONFIG))
         write_atomic(self.path / "config.toml", to_toml(config).encode())
 
     def lock(self) -> None:
@@ -103,7 +109,7 @@ class RunFolder:
 
     def record_files(self) -> list[Path]:
         """The record files, oldest first."""
-        return sorted(self.records.glob("[0-9]*.npz"))
+        return run_names.record_files(self.records)
 
     def quarantine(self, file: Path, reason: str) -> None:
         """Put a bad record file aside with the reason; the run goes on without it."""
@@ -116,7 +122,8 @@ class RunFolder:
     def remove_records(self, names: list[str]) -> None:
         """Delete record files that left the window (a name that is gone already is fine)."""
         for name in names:
-            (self.records / name).unlink(missing_ok=True)
+            if RECORD_NAME.fullmatch(name):  # a checkpoint of somebody else's may list anything
+                (self.records / name).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what a killed process left half-written; nobody ever reads these."""

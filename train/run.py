@@ -32,6 +32,7 @@ from az.train.pilot import Pilot
 from az.train.pool import WorkerPool
 from az.train.process import device_of, interruptible, use_threads
 from az.train.replay import Batch, window_rows
+from az.train.run_names import model_cards, model_files, strays_line
 from az.train.services import Services
 from az.train.turns import play_turn
 
@@ -96,8 +97,9 @@ class Run:
         found, reasons = checkpoint.latest(self.folder.path, lambda one: check_resumable(one, self.game, self.learner))
         if found is None and reasons:  # beginning again would overwrite what may still be mended
             raise Refused(f"run '{self.folder.path}' has no whole checkpoint: {reasons[0]}")
-        for reason in reasons:
-            self.message(reason)
+        for line in (*reasons, strays_line(self.folder.path)):
+            if line:
+                self.message(line)
         if found is not None:
             found.restore(self.learner.model, self.learner.optimizer, self.learner.average)
             self.learner.steps = found.step
@@ -106,8 +108,7 @@ class Run:
         if self.config.deterministic:
             self._forget_unfinished_turn()
         self.feed.load_all(self.count.forgotten_rows, self.count.gone)
-        numbers = [int(path.stem) for path in self.folder.models.glob("[0-9]*.json")]
-        self.count.model = max([self.count.model, *numbers])
+        self.count.model = max([self.count.model, *(number for number, _ in model_cards(self.folder.models))])
         sessions = [int(path.name.partition("-")[0]) for path in self.folder.record_files()]
         self.count.session = max([self.count.session, *sessions]) + 1
 
@@ -116,8 +117,8 @@ class Run:
         for path in self.folder.record_files():
             if int(path.name.split("-")[1]) >= self.count.turns:
                 path.unlink()
-        for path in self.folder.models.glob("[0-9]*.*"):
-            if int(path.name.partition(".")[0]) > self.count.model:
+        for number, path in model_files(self.folder.models):
+            if number > self.count.model:
                 path.unlink()
 
     # -- the two ways of training ------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class Run:
         self.count.finished = False
         with interruptible(self._stop_when_done):
             try:
-                if not any(self.folder.models.glob("[0-9]*.json")):
+                if not model_cards(self.folder.models):
                     self._publish()
                 if self.learner.steps == 0:
                     self._checkpoint()
@@ -286,7 +287,7 @@ class Run:
             self._publish()
 
     def _publish(self) -> None:
-        first = not any(self.folder.models.glob("[0-9]*.json"))
+        first = not model_cards(self.folder.models)
         number = 0 if first else self.count.model + 1
         for attempt in range(2):  # the second time for a fault that does not come back
             try:
@@ -305,8 +306,7 @@ class Run:
         self._refusals = 0
         self.count.model = number
         self._published_step = self.learner.steps
-        for path in self.folder.models.glob("[0-9]*.json"):
-            old = int(path.stem)
+        for old, path in model_cards(self.folder.models):
             if old % 50 and old <= number - MODELS_KEPT:
                 path.unlink()  # the card first: without it the model is not published
                 for file in files_of(path.with_suffix(".onnx")):

@@ -26,6 +26,7 @@ from az.train import checkpoint
 from az.train.config import installed_version
 from az.train.health.incident import Incident
 from az.train.replay import Batch
+from az.train.run_names import incident_folders
 
 FORMAT, FORMAT_VERSION = "az-incident", 1
 TIMELINE = 200  # lines of the log that are kept
@@ -80,7 +81,7 @@ def processor() -> str:
 
 def next_folder(health: Path) -> Path:
     """The folder of the next incident."""
-    numbers = [int(p.name.rpartition("-")[2]) for p in health.glob("incident-[0-9]*")]
+    numbers = [number for number, _ in incident_folders(health)]
     return health / f"incident-{max(numbers, default=0) + 1:04d}"
 
 

@@ -1,0 +1,177 @@
+"""Record files whose checksums are right and whose contents lie, or that are no files at all: refused, never obeyed."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reseal import rewrite_records
+from test_records import SEARCH, TICTACTOE, play_games
+
+from az.engine.errors import Refused
+from az.engine.record_file import MOST_UNPACKED, sealed
+from az.engine.records import check_records, read_records, write_records
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "0001-000000-000.npz"
+    write_records(path, TICTACTOE, play_games(TICTACTOE, 3), 3, SEARCH)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(Refused) as refused:
+        read_records(path, TICTACTOE)
+    sentence = str(refused.value)
+    assert path.name in sentence
+    assert sentence.isprintable()
+    assert len(sentence) < 600
+    return sentence
+
+
+GONE = object()
+HEADERS = [
+    ("games", GONE), ("games", "xyz"), ("games", [[]]), ("games", [[0, 5, 1]]), ("games", {}), ("games", [7]),
+    ("games", [[2**200, 5, 1, 0]]), ("games", [[2**63 - 1, 5, 1, 0]]), ("games", [[-1, 5, 1, 0]]), ("games", []),
+    ("games", [["0", 5, 1, 0]]), ("games", [[0.0, 5, 1, 0]]), ("games", [[True, 5, 1, 0]]), ("games", [[0, 5, 7, 0]]),
+    ("games", [[0, 5, 1, 9]]), ("games", [[0, -5, 1, 0]]), ("games", None), ("seed", GONE), ("seed", "3"), ("seed", -1),
+    ("seed", 2**63), ("seed", 1.5), ("seed", True), ("search", GONE), ("search", []), ("search", {"simulations": []}),
+    ("search", {"simulations": 10**400}), ("search", {"a": "x" * 10**6}), ("models", GONE), ("models", "hash"),
+    ("models", [7]), ("models", [{}]), ("models", []), ("models", ["\x1b]0;owned\x07"]), ("models", ["x" * 10**6]),
+    ("rows", True), ("rows", 2**70), ("rows", "1"), ("game", "\x1b[2J" * 10**6), ("format_version", 1.0),
+    ("format", None),
+]  # fmt: skip
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize(("field", "value"), HEADERS, ids=lambda value: str(value)[:24])
+def test_a_header_of_another_type_or_range(file, field, value):
+    def change(header, _):
+        header.pop(field)
+        if value is not GONE:
+            header[field] = value
+
+    rewrite_records(file, change)
+    refusal(file)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize(
+    "header", [b"", b"[]", b"null", b"7", b"[" * 10**6, b"\xff\xfe", b'{"format": NaN}'], ids=range(7)
+)
+def test_a_header_that_is_no_object_of_that_kind(file, header):
+    rewrite_records(file, lambda *_: header)
+    refusal(file)
+
+
+def judged(path: Path) -> str:
+    """Why the file is refused, or what is wrong with the first row of one that can be read."""
+    try:
+        return str(check_records(TICTACTOE, read_records(path, TICTACTOE))[0])
+    except Refused as refused:
+        return str(refused)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("games", lambda a: a + 2**62), ("games", lambda a: a - 100), ("plies", lambda a: a - 1000),
+        ("plies", lambda a: a + 2**30), ("models", lambda a: a - 1), ("policy_offsets", lambda a: a * 2),
+        ("policy_offsets", lambda a: a[::-1]), ("policy_actions", lambda a: a + 10**6),
+        ("states", lambda a: np.zeros((len(a), 0), a.dtype)), ("states", lambda a: np.asfortranarray(a)),
+        ("states", lambda a: a.astype(np.complex64)), ("states", lambda a: a.astype(">i8")),
+        ("outcomes", lambda _: np.array(1.0, np.float32)), ("outcomes", lambda a: a[:0]),
+        ("policy_probs", lambda _: np.array(1.0, np.float32)), ("policy_probs", lambda a: a.astype("U5")),
+        ("games", lambda a: a.astype("datetime64[s]")), ("plies", lambda a: a.astype([("a", np.int32)])),
+    ],
+    ids=range(18),
+)  # fmt: skip
+def test_arrays_that_lie(file, name, change):
+    def spoil(_, arrays):
+        arrays[name] = change(arrays[name])
+
+    rewrite_records(file, spoil)
+    assert judged(file).isprintable()
+
+
+def bomb(path: Path, size: int, claim: int | None = None) -> None:
+    """A record file whose states unpack to `size` bytes of zeros; its array's header claims `claim` numbers."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as container:
+        for name in ("header", "states"):
+            with container.open(f"{name}.npy", "w", force_zip64=True) as member:
+                head = {"descr": "<i8", "fortran_order": False, "shape": (claim or size // 8,)}
+                np.lib.format.write_array_header_1_0(member, head)
+                for _ in range(size >> 20):
+                    member.write(bytes(1 << 20))
+    path.write_bytes(sealed(out.getvalue()))
+
+
+@pytest.mark.nojit
+def test_a_bomb_is_refused_by_what_it_says_and_by_what_it_holds(file, tmp_path):
+    bomb(file, 2 * MOST_UNPACKED)
+    assert file.stat().st_size < 4 << 20
+    assert "unpack to" in refusal(file)
+    bomb(file, 1 << 20, claim=10**15)
+    assert "plain numbers" in refusal(file)
+    data = bytearray(file.read_bytes())
+    at = data.rindex(b"PK\1\2")  # the directory's last entry: it claims one size, the stream has another
+    data[at + 24 : at + 28] = (1 << 10).to_bytes(4, "little")
+    plain = bytes(data[: -74 - 2]) + b"\0\0"
+    file.write_bytes(sealed(plain))
+    refusal(file)
+    many = tmp_path / "many.npz"
+    with zipfile.ZipFile(many, "w") as container:
+        for number in range(50_000):
+            container.writestr(f"{number}", b"")
+    many.write_bytes(sealed(many.read_bytes()))
+    assert "directory" in refusal(many)
+
+
+READER = """
+import resource, sys
+from pathlib import Path
+from az.engine.errors import Refused
+from az.engine.game import load_game
+from az.engine.records import read_records
+from az.train.feed import _located
+game, path = load_game("tictactoe"), Path(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_records(path, game)
+except Refused as refused:
+    _located(path, refused)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_bomb_takes_no_memory(file):
+    """The largest that is not refused by its size alone, in a process of its own: well under a gigabyte."""
+    bomb(file, MOST_UNPACKED // 2 - (1 << 20))
+    done = subprocess.run([sys.executable, "-c", READER, str(file)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 800_000  # kilobytes
+
+
+@pytest.mark.nojit
+def test_files_that_are_no_files(tmp_path, file):
+    good = file.read_bytes()
+    paths = {name: tmp_path / f"{name}.npz" for name in ("pipe", "zero", "loop", "folder", "hole", "link")}
+    os.mkfifo(paths["pipe"])
+    paths["zero"].symlink_to("/dev/zero")
+    paths["loop"].symlink_to(paths["loop"])
+    paths["folder"].mkdir()
+    with paths["hole"].open("wb") as hole:
+        hole.truncate(1 << 40)
+    for name in ("pipe", "zero", "loop", "folder", "hole"):
+        refusal(paths[name])
+    paths["link"].symlink_to(file)  # reading through a link to a good file harms nothing
+    assert len(read_records(paths["link"], TICTACTOE)) > 0
+    assert file.read_bytes() == good
