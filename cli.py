@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import suppress
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from az.engine.errors import AzError, WrongRequest
+from az.engine.streams import complain, forget_stdout, open_closed_streams
 
 app = typer.Typer(
     name="az",
@@ -23,6 +22,7 @@ app = typer.Typer(
 )
 
 TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "filelock")
+BASE_PACKAGES = ("numpy", "numba", "llvmlite", "rich", "onnxruntime")
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
 MAX_SEED = 2**63 - 1
 Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
@@ -316,47 +316,49 @@ def _usage(error: Exception) -> str:
     return text if text.endswith("?") else f"{text}; see az --help."
 
 
-def _forget_stdout() -> None:
-    """Nobody reads it any more, or it cannot be written: Python must not try again when it leaves."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _missing(module: str) -> str | None:
+    """What to do where a package is not installed; None for a module that no part of az names."""
+    top = module.partition(".")[0]
+    if top in TRAIN_EXTRA:
+        return f"{top} is not installed, and training needs it: pip install '.[train]' in the checkout brings it."
+    if top in BASE_PACKAGES:
+        return f"{top} is not installed, and az needs it: pip install . in the checkout brings it."
+    return None
 
 
 def main() -> NoReturn:
     """Expected errors are one sentence on stderr; exit 0 done, 1 the answer is no, 2 the request was wrong."""
     # A thread of torch that waits must not keep a core from self-play, or from whatever else runs: it spins otherwise.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows no '×' is no reason for a traceback
+    open_closed_streams()
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except AzError as error:
-        print(f"az: {error}", file=sys.stderr)
+        complain(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("az: stopped.", file=sys.stderr)
+        complain("stopped.")
         sys.exit(130)
     except BrokenPipeError:
-        _forget_stdout()
+        forget_stdout()
         sys.exit(1)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.exit(0)
         if hasattr(error, "format_message"):  # a usage error of typer's
-            print(f"az: {_usage(error)}", file=sys.stderr)
+            complain(_usage(error))
             sys.exit(2)
         if isinstance(error, OSError):  # no such folder, not permitted, disk full
-            _forget_stdout()
-            print(f"az: {error.filename or 'writing'}: {error.strerror or error}.", file=sys.stderr)
+            forget_stdout()
+            complain(f"{error.filename or 'writing'}: {error.strerror or error}.")
             sys.exit(2)
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in TRAIN_EXTRA:
-            print(f"az: {error.name} is not installed: pip install 'az-engine[train]' brings it.", file=sys.stderr)
+        if isinstance(error, ModuleNotFoundError) and (advice := _missing(error.name or "")):
+            complain(advice)
             sys.exit(2)
         if isinstance(error, MemoryError):
-            print("az: there is not enough memory for this: ask for less.", file=sys.stderr)
+            complain("there is not enough memory for this: ask for less.")
             sys.exit(2)
         if type(error).__name__ == "Abort":
             sys.exit(130)

@@ -19,6 +19,7 @@ from az.engine.errors import AzError, WrongRequest
 from az.engine.evaluator import Evaluator
 from az.engine.game import ONGOING, Game, State
 from az.engine.search.params import SearchParams
+from az.engine.warm import compile_search
 from az.engine.whole_moves import SearchStates, WholeResult, searcher, whole_results
 
 MAX_SIMULATIONS = 1_000_000
@@ -63,6 +64,7 @@ def analyze(
     stdin: bytes, one JSON object a line; stdout: text, one JSON object a line, flushed each.
     search: how positions are searched; default: `search_many` with the evaluator.
     """
+    compile_search(game)  # before the first request: a rule that does not compile is no fault of a position
     search = search or searcher(game, evaluator, params)
     lines: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING)
     threading.Thread(target=_read, args=(stdin, lines), daemon=True).start()

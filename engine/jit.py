@@ -2,7 +2,8 @@
 
 numba's own cache keeps running an old helper after that helper was edited (foundations: measured), and a kernel
 cached without bounds checks is loaded unchecked. So the cache folder carries a hash of every source that a kernel can
-reach and of the flags; game rules reach kernels as function pointers (`pointers.py`), never as globals.
+reach and of the flags; game rules reach kernels as function pointers (`pointers.py`), never as globals. Where that
+folder is, `cache_folder.py` decides; `kernel_cache.py` reads and writes its files.
 
 Nothing here imports numba before something is compiled or loaded: that takes a second and a half, and who asks for the
 start position or makes a mistake in a name should not wait for it.
@@ -14,13 +15,15 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial, update_wrapper
+from functools import cache, partial, update_wrapper
 from importlib.metadata import entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from az.engine.cache_folder import cache_folder
 
 if TYPE_CHECKING:
     from az.engine.pointers import RuleTypes
@@ -39,23 +42,42 @@ def _sources() -> list[Path]:
     return found
 
 
-def _cache_dir() -> Path:
+@cache
+def cache_dir() -> Path | None:
+    """Where compiled code is kept (made at the first question), or None where no folder can be written."""
     digest = hashlib.sha256(str(Path(__file__).resolve().parent).encode())  # numba's own files are kept by path too
     for path in _sources():
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     flags = (version("numba"), np.__version__, os.environ.get("NUMBA_BOUNDSCHECK"), os.environ.get("NUMBA_OPT"))
     digest.update(repr(flags).encode())
-    base = os.environ.get("AZ_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "az" / "numba" / digest.hexdigest()[:20]
+    return cache_folder(digest.hexdigest()[:20])
 
 
-CACHE_DIR = _cache_dir()
-CACHE_IS_COLD = not JIT_OFF and not CACHE_DIR.exists()
+def is_marked(name: str) -> bool:
+    """Whether an earlier process has said that this part is compiled and kept."""
+    folder = cache_dir()
+    return folder is not None and (folder / name).exists()
+
+
+def mark(name: str) -> None:
+    """Say so, for later processes."""
+    if (folder := cache_dir()) is not None:
+        with suppress(OSError):
+            (folder / name).touch()
+
+
+def _forget_marks() -> None:
+    """A file of the cache was damaged: the next process asks for everything again, before the work begins."""
+    if (folder := cache_dir()) is not None:
+        for pattern in ("warm-*", "search-*"):
+            for path in folder.glob(pattern):
+                path.unlink(missing_ok=True)
+
 
 # No reference counts: numba's are atomic, for every array that a helper is handed (perf: a fifth of self-play's time).
 # No wrapper for C, which is compiled and optimised like the rest: only rules handed over as function objects need it.
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
 _python_first = False
 
@@ -81,15 +103,25 @@ class Kernel:
         """What numba makes of it."""
         if self.compiled is None:
             import numba
-            from numba.core import config
             from numba.core.compiler_lock import global_compiler_lock
 
-            config.CACHE_DIR = str(CACHE_DIR)  # pyright: ignore[reportAttributeAccessIssue]
             with global_compiler_lock:  # a lock of our own and numba's could wait for one another
                 if self.compiled is None:
-                    njit: Any = numba.njit
-                    self.compiled = njit(self.signature(), **{**_OPTIONS, **self.options})(self.function)
+                    made: Any = numba.njit(**{**_OPTIONS, **self.options})(self.function)  # pyright: ignore
+                    self._compile_now(made)
+                    self.compiled = made
         return self.compiled
+
+    def _compile_now(self, made: Any) -> None:
+        """Give numba's function its cache and, if this one has a signature, compile it for that."""
+        if (folder := cache_dir()) is not None:
+            from az.engine.kernel_cache import KernelCache
+
+            made._cache = KernelCache(self.function, folder, _forget_marks)  # what njit(cache=True) sets
+        signature = self.signature()
+        if signature is not None:
+            made.compile(signature)
+            made.disable_compile()
 
     @property
     def _numba_type_(self) -> Any:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from az.engine.game import Game
-from az.engine.jit import CACHE_DIR, CACHE_IS_COLD, JIT_OFF
+from az.engine.jit import JIT_OFF, is_marked, mark
 
 
 def search_is_cold(game: Game) -> bool:
     """Whether the search must still be compiled for this game's state dtype: half a minute in place of a second."""
-    return not JIT_OFF and not (CACHE_DIR / f"search-{game.dtype}").exists()
+    return not JIT_OFF and not is_marked(f"search-{game.dtype}")
 
 
 def compile_search(game: Game) -> None:
@@ -28,23 +28,21 @@ def compile_search(game: Game) -> None:
     from az.engine.search.answer import best_index, root_policy
     from az.engine.search.walk import expand, gather
 
-    for rule in (game.apply, game.legal, game.outcome, game.encode):
+    for rule in (game.start, game.apply, game.legal, game.outcome, game.encode):
         address(rule)
     for kernel in (expand, root_policy):
         kernel.compile()
     for states in (gather, best_index):
         states[game.dtype]
-    CACHE_DIR.mkdir(parents=True, exist_ok=True)
-    (CACHE_DIR / f"search-{game.dtype}").touch()
+    mark(f"search-{game.dtype}")
 
 
 def warm_up(game: Game, say: Callable[[str], None] | None = None) -> None:
     """Run every kernel of search and self-play once for this game's state dtype: later processes load them."""
-    marker = CACHE_DIR / f"warm-{game.dtype}"
-    if marker.exists():
+    if is_marked(f"warm-{game.dtype}"):
         return
     if say is not None:
-        say(f"compiling the search (once, about half a minute{'' if CACHE_IS_COLD else '; partly done'}) …")
+        say("compiling the search (once, about half a minute) …")
     compile_search(game)
     from az.engine.evaluator import UniformEvaluator
     from az.engine.search.many import search_many
@@ -57,5 +55,4 @@ def warm_up(game: Game, say: Callable[[str], None] | None = None) -> None:
     jobs = iter([(0, evaluator)])
     for _ in SelfplayBatch(game, config, 0, 1).play(lambda: next(jobs, None)):
         pass
-    CACHE_DIR.mkdir(parents=True, exist_ok=True)
-    marker.touch()
+    mark(f"warm-{game.dtype}")

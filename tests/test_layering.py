@@ -172,5 +172,5 @@ def test_the_base_install_says_how_to_get_the_rest(base_install, request_):
     answer = az(*request_)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.count("\n") == 1
-    assert "is not installed: pip install 'az-engine[train]'" in answer.err
+    assert "is not installed, and training needs it: pip install '.[train]' in the checkout" in answer.err
     assert not (folder / "runs").exists()
