@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn, TextIO
@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NoReturn, TextIO
 from az.engine.errors import AzError, WrongRequest
 from az.engine.evaluator import Evaluator
 from az.engine.game import ONGOING, Game, State
+from az.engine.printable import one_line
 from az.engine.search.params import SearchParams
 from az.engine.warm import compile_search
 from az.engine.whole_moves import SearchStates, WholeResult, searcher, whole_results
@@ -27,6 +28,7 @@ MAX_LINE = 1 << 20  # bytes; a longer request is refused without being kept
 MAX_BATCH = 64  # requests
 MAX_BATCH_SIMULATIONS = 100_000  # a tree takes memory for each simulation: big searches run alone
 MAX_WAITING = 4096  # lines read ahead; then the writer of the requests waits
+MAX_WAITING_BYTES = 16 << 20  # of these lines; one line always has room
 MAX_SENTENCE = 400  # characters of an error
 FIELDS = ("id", "position", "moves", "sims")
 
@@ -40,6 +42,7 @@ class Request:
     identity: Identity
     state: State
     simulations: int
+    size: int = 0  # bytes of its line
 
 
 class BadRequestError(Exception):
@@ -66,14 +69,15 @@ def analyze(
     """
     compile_search(game)  # before the first request: a rule that does not compile is no fault of a position
     search = search or searcher(game, evaluator, params)
-    lines: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING)
+    lines = LineQueue()
     threading.Thread(target=_read, args=(stdin, lines), daemon=True).start()
     waiting: list[Request] = []
     ended = False
     try:
         while waiting or not ended:
-            room = MAX_WAITING - len(waiting)
-            for line in _drain(lines, room, wait=not waiting and not ended):
+            full = sum(request.size for request in waiting) >= MAX_WAITING_BYTES
+            room = 0 if full else MAX_WAITING - len(waiting)
+            for line in lines.take(room, wait=not waiting and not ended):
                 if line is None:
                     ended = True
                 elif line.strip():
@@ -82,20 +86,40 @@ def analyze(
                 batch = _next_batch(waiting)
                 waiting = [request for request in waiting if not any(request is taken for taken in batch)]
                 _answer(game, batch, search, stdout)
-    except BrokenPipeError:  # whoever asked has gone: nobody is left to answer
+    except BrokenPipeError:  # the reader of the answers has gone
         return 0
     return 0
 
 
-def _drain(lines: queue.Queue[bytes | None], room: int, wait: bool) -> Iterator[bytes | None]:
-    """What waits, `room` lines at most; blocks for the first line only when there is nothing else to do."""
-    if wait:
-        yield lines.get()
-    for _ in range(min(room, lines.qsize())):
-        try:
-            yield lines.get_nowait()
-        except queue.Empty:
-            return
+class LineQueue:
+    """Lines between the thread that reads and the one that answers, bounded in number and in bytes; None is the end."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes | None] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+
+    def put(self, line: bytes | None) -> None:
+        """Append; waits while there is no room."""
+        size = len(line or b"")
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lines or self._has_room(size))
+            self._lines.append(line)
+            self._bytes += size
+            self._changed.notify_all()
+
+    def _has_room(self, size: int) -> bool:
+        return len(self._lines) < MAX_WAITING and self._bytes + size <= MAX_WAITING_BYTES
+
+    def take(self, most: int, wait: bool) -> list[bytes | None]:
+        """What is there, `most` lines at most; waits for the first line only when there is nothing else to do."""
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: bool(self._lines))
+            taken = [self._lines.popleft() for _ in range(min(most, len(self._lines)))]
+            self._bytes -= sum(len(line or b"") for line in taken)
+            self._changed.notify_all()
+        return taken
 
 
 def _accept(game: Game, line: bytes, waiting: list[Request], stdout: TextIO) -> None:
@@ -149,8 +173,7 @@ def _write(stdout: TextIO, answer: dict[str, Any]) -> None:
 
 
 def _sentence(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_SENTENCE else text[: MAX_SENTENCE - 1] + "…"
+    return one_line(text, MAX_SENTENCE)
 
 
 # Reading requests.
@@ -167,7 +190,7 @@ def read_request(game: Game, line: bytes) -> Request:
     state = _state(game, identity, fields)
     if game.outcome(state) != ONGOING:
         raise BadRequestError(identity, "the game is over in this position: there is no move to find.")
-    return Request(identity, state, simulations)
+    return Request(identity, state, simulations, len(line))
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -275,7 +298,7 @@ def _shown(value: object) -> str:
 # Reading lines: os.read in place of the buffered stream, whose lock a daemon thread would hold while Python leaves.
 
 
-def _read(stdin: BinaryIO, lines: queue.Queue[bytes | None]) -> None:
+def _read(stdin: BinaryIO, lines: LineQueue) -> None:
     try:
         for line in split_lines(_chunks(stdin)):
             lines.put(line)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, field
+from collections.abc import Mapping
+from dataclasses import Field, field, fields, replace
 from typing import Any
 
 from az.engine.errors import WrongRequest
+from az.engine.printable import quoted
 
 BIG = 10**12  # no count in a run comes near it; beyond it a number is a slip of the keyboard
 
@@ -37,3 +39,16 @@ def parse_value(name: str, text: str, item: Field[Any]) -> Any:
     if kind in (int, float) and not low <= value <= high:
         raise WrongRequest(f"{name} is {text}: it must lie between {low:g} and {high:g}.")
     return value
+
+
+def checked(record: Any, values: Mapping[str, Any]) -> Any:
+    """The record of fields made by `key` with these values. Raises WrongRequest for a name, type or range of none."""
+    known = {item.name: item for item in fields(record)}
+    for name, value in values.items():
+        if name not in known:
+            raise WrongRequest(f"there is no setting '{quoted(name)}'.")
+        kind = type(known[name].default)
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise WrongRequest(f"{name} is {quoted(value)}: it wants {KIND_TEXT[kind]}.")
+        parse_value(name, str(value), known[name])
+    return replace(record, **values)

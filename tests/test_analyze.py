@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -198,6 +199,7 @@ def test_read_request_replays_the_moves(checkers):
 
 PROGRAM = """
 import sys
+import threading
 from az.engine.analyze import analyze
 from az.engine.evaluator import UniformEvaluator
 from az.engine.game import load_game
@@ -234,3 +236,58 @@ def test_the_real_search_gives_whole_moves(checkers):
     assert {**first, "id": 0} == {**second, "id": 0}  # no noise, no randomness
     assert first["sims"] == 40
     assert first["move"] in first["policy"]
+
+
+FLOOD = """
+import json, os, resource, subprocess, sys, time
+child = subprocess.Popen(
+    [sys.executable, "-m", "az.cli", "analyze", "connect4"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+)
+first = json.dumps({"id": 0, "sims": 1_000_000}).encode() + b"\\n"
+line = json.dumps({"id": "x" * 1_000_000, "sims": 1_000_000}).encode() + b"\\n"
+os.set_blocking(child.stdin.fileno(), False)
+left, sent, end = memoryview(first + 200 * line), 0, time.monotonic() + 12
+while left and time.monotonic() < end:
+    try:
+        count = os.write(child.stdin.fileno(), left[: 1 << 16])
+        left, sent = left[count:], sent + count
+    except BlockingIOError:
+        time.sleep(0.01)
+child.kill()
+_, _, used = os.wait4(child.pid, 0)
+print(json.dumps([sent, used.ru_maxrss * 1024]))
+"""
+
+
+@pytest.mark.slow
+def test_requests_behind_a_long_search_are_bounded_in_bytes():
+    """Requests of a megabyte behind one search of a million simulations: the writer waits, memory does not grow."""
+    done = subprocess.run([sys.executable, "-c", FLOOD], capture_output=True, text=True, check=True, timeout=120)
+    sent, resident = json.loads(done.stdout)
+    assert sent < 2 * (subject.MAX_WAITING_BYTES + (4 << 20)), "the writer must wait"
+    print(f"{sent / 1e6:.0f} MB taken of 200, {resident / 1e6:.0f} MB resident")
+    assert resident < 900_000_000
+
+
+def test_the_queue_of_lines_is_bounded_in_number_and_bytes(monkeypatch):
+    monkeypatch.setattr(subject, "MAX_WAITING", 3)
+    monkeypatch.setattr(subject, "MAX_WAITING_BYTES", 10)
+    queue, put = subject.LineQueue(), []
+
+    def fill():
+        for line in (b"x" * 50, b"12345", b"12345", b"1", b"2", b"3", None):
+            queue.put(line)
+            put.append(line)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    taken, largest = [], 0
+    while None not in taken:
+        found = queue.take(1, wait=True)
+        largest = max(largest, len(queue._lines))
+        taken += found
+    thread.join()
+    assert taken == put
+    assert largest <= 3
+    assert queue._bytes == 0
+    assert queue.take(5, wait=False) == []

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.files import write_atomic
 from az.engine.game import load_game
+from az.engine.printable import one_line, printable
+from az.engine.safe_read import MB, read_json
 from az.train import run_names
 from az.train.folder import RUNS
 from az.train.health import bundle
 from az.train.health.bundle import Bundle
-from az.train.health.incident import Incident
 from az.train.health.page import incident_page, run_page
 from az.train.health.page_replay import replay_step
 from az.train.health.page_rows import RowReader
-from az.train.health.page_trends import plain_trends, read_log, steps, trends
+from az.train.health.page_trends import number, plain_trends, read_log, steps, trends, warnings
 
+MOST_BLOCKS = 100  # that are drawn
+MOST_TEXT = 2000  # characters of a text from a file
 LAST_STEPS = 8  # of the log that are shown before an incident
 TOLD = ("step", "total", "policy_loss", "value_loss", "grad_norm", "max_logit", "max_pre_tanh", "lr")
 Facts = dict[str, Any]
@@ -65,10 +66,15 @@ def find(target: str) -> tuple[Path, bool]:
     raise WrongRequest(f"there is no run or incident '{target}': {hint}")
 
 
-def clean(value: Any) -> Any:
-    """The same as JSON knows it: numbers that are none become words."""
+def clean(value: Any, name: str = "") -> Any:
+    """The same as JSON knows it and as a terminal may show it: non-finite numbers become words, texts one line."""
     if isinstance(value, dict):
-        return {str(name): clean(item) for name, item in value.items()}
+        return {one_line(str(key), 200): clean(item, str(key)) for key, item in value.items()}
+    if isinstance(value, str):
+        if name in ("folder", "run", "page"):  # paths, which are followed
+            return value
+        lines = value.splitlines()[:100] if name == "board" else [value]
+        return "\n".join(printable(line) if name == "board" else one_line(line, MOST_TEXT) for line in lines)
     if isinstance(value, list | tuple):
         return [clean(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -81,14 +87,16 @@ def clean(value: Any) -> Any:
 
 def incident_facts(path: Path, replay: bool, say: Callable[[str], None]) -> Facts:
     """All that is known of an incident: its own words, the rows, the way there, and what happens when it runs again."""
-    found = read_bundle(path)
+    found = bundle.read(path)
     incident, folder = found.incident, found.path
     run = folder.parent.parent if folder.resolve().parent.name == "health" else None
     facts = {"kind": "incident", "folder": str(folder), **incident.to_json(), "words": incident.words()}
     facts |= {"about": found.about, "network": _network(found)}
-    facts["timeline"] = [{name: line.get(name) for name in TOLD} for line in steps(found.timeline)][-LAST_STEPS:]
+    facts["timeline"] = [{name: number(line.get(name)) for name in TOLD} for line in steps(found.timeline)][
+        -LAST_STEPS:
+    ]
     facts["signs"], facts["numbers"] = trends(found.timeline), plain_trends(found.timeline)
-    facts["warnings"] = [line for line in found.timeline if line.get("kind") == "warning"]
+    facts["warnings"] = warnings(found.timeline)
     facts["origins"] = _rows(found, run, replay, say)
     if replay:
         say("running the failing step again")
@@ -98,35 +106,12 @@ def incident_facts(path: Path, replay: bool, say: Callable[[str], None]) -> Fact
     return facts
 
 
-def read_bundle(path: Path) -> Bundle:
-    """A bundle whose fields are what they should be. Raises WrongRequest or Refused."""
-    try:
-        found = bundle.read(path)
-    except ValueError as error:  # a line of the timeline
-        raise Refused(f"'{path}' is damaged: {error}.") from None
-    incident, evidence = found.incident, found.incident.evidence
-    lists = (incident.rows, incident.notes, evidence.get("text", []) if isinstance(evidence, dict) else None)
-    parts: list[Any] = (
-        [evidence.get(name) or [] for name in ("operands", "spread")] if isinstance(evidence, dict) else []
-    )
-    fine = (
-        all(isinstance(part, list) for part in (*lists, *parts))
-        and all(isinstance(part, dict) for part in (*chain(*parts), *found.origins, *found.timeline))
-        and all(isinstance(row, int) for row in (*incident.rows, incident.first_bad_step, incident.causal_step))
-        and isinstance(incident.counterfactual, dict | None)
-        and all(isinstance(text, str) for text in (incident.cause, incident.phase, incident.plane, incident.fix))
-    )
-    if not fine:
-        raise Refused(f"'{found.path / 'incident.json'}' is damaged: its fields are not those of an incident.")
-    return found
-
-
 def _network(found: Bundle) -> Facts:
     """What the picture draws: az's own network by its parts, or whatever modules the fault went through."""
     names = found.state.weights if found.state is not None else {}
     if "stem.conv.weight" in names and "policy_out.weight" in names:
-        blocks = {int(name.split(".")[1]) for name in names if name.startswith("blocks.")}
-        return {"kind": "az", "blocks": len(blocks)}
+        blocks = {name.split(".")[1] for name in names if name.startswith("blocks.")}
+        return {"kind": "az", "blocks": min(MOST_BLOCKS, len(blocks))}
     return {"kind": "other", "blocks": 0}
 
 
@@ -152,9 +137,9 @@ def run_facts(path: Path) -> Facts:
     lines, unreadable = read_log(path / "log.jsonl")
     told = steps(lines)
     facts: Facts = {"kind": "run", "run": str(path), "steps": told[-1]["step"] if told else 0}
-    facts["last"] = {name: told[-1].get(name) for name in TOLD} if told else None
+    facts["last"] = {name: number(told[-1].get(name)) for name in TOLD} if told else None
     facts |= {"signs": trends(lines), "numbers": plain_trends(lines), "unreadable_lines": unreadable}
-    facts["warnings"] = [line for line in lines if line.get("kind") == "warning"]
+    facts["warnings"] = warnings(lines)
     facts["incidents"] = [_brief(folder) for folder in incident_folders(path)]
     facts["quarantined"] = [_note(file) for file in sorted((path / "quarantine").glob("*.npz"))]
     return facts
@@ -169,20 +154,21 @@ def _brief(folder: Path) -> Facts:
     """One incident in a line, from its verdict alone: nothing is verified."""
     made: Facts = {"folder": str(folder)}
     try:
-        incident = Incident.from_json(json.loads((folder / "incident.json").read_bytes())["incident"])
+        incident = bundle.verdict(folder)
         place = ", ".join(str(part) for part in (incident.phase, incident.op, incident.module) if part)
         made |= {"step": incident.first_bad_step, "cause": incident.cause, "plane": incident.plane}
         return made | {"words": incident.words(), "where": place, "rows": len(incident.rows)}
     except FileNotFoundError:
         return made | {"damaged": "it has no incident.json: it was not written to its end"}
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        return made | {"damaged": f"it cannot be read: {type(error).__name__} {error}"}
+    except Refused as error:
+        return made | {"damaged": f"it cannot be read: {error}"}
 
 
 def _note(file: Path) -> Facts:
     """A quarantined file and the reason beside it."""
     made: Facts = {"file": file.name, "reason": None, "time": None}
     with suppress(OSError, ValueError):
-        note = json.loads(file.with_name(f"{file.name}.json").read_bytes())
-        made |= {name: note[name] for name in ("reason", "time") if isinstance(note, dict) and name in note}
+        note = read_json(file.with_name(f"{file.name}.json"), MB)
+        if isinstance(note, dict):
+            made |= {name: note[name] for name in ("reason", "time") if isinstance(note.get(name), str)}
     return made

@@ -16,20 +16,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as arrays_from
 from safetensors.numpy import save as arrays_to
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.files import write_atomic
+from az.engine.game import game_names, load_game
+from az.engine.printable import quoted
+from az.engine.safe_read import MB, parse_json, read_regular, tail
 from az.train import checkpoint
+from az.train.checkpoint_read import first_fault
 from az.train.config import installed_version
+from az.train.health.bundle_check import IncidentFile, batch_fault, fits, without_surrogates
 from az.train.health.incident import Incident
 from az.train.replay import Batch
 from az.train.run_names import incident_folders
 
 FORMAT, FORMAT_VERSION = "az-incident", 1
 TIMELINE = 200  # lines of the log that are kept
+MOST_BYTES = {"incident.json": 16 * MB, "timeline.jsonl": 16 * MB, "batch.safetensors": 512 * MB}
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,7 @@ def write(
         content = arrays_to(arrays)
         write_atomic(folder / "batch.safetensors", content)
         data["batch.safetensors"] = hashlib.sha256(content).hexdigest()
-    lines = log.read_bytes().splitlines(keepends=True)[-TIMELINE:] if log.exists() else []
-    timeline = b"".join(lines)
+    timeline = b"".join(tail(log, MOST_BYTES["timeline.jsonl"] // 4)[-TIMELINE:])
     write_atomic(folder / "timeline.jsonl", timeline)
     data["timeline.jsonl"] = hashlib.sha256(timeline).hexdigest()
     value = {
@@ -122,33 +128,73 @@ def read(path: Path) -> Bundle:
     if file.name != "incident.json" or not file.is_file():
         raise WrongRequest(f"'{path}' is no incident: give a folder RUN/health/incident-NNNN, or a run.")
     folder = file.parent
-    try:
-        value = json.loads(file.read_bytes())
-        if value["format"] != FORMAT or value["format_version"] != FORMAT_VERSION:
-            raise Refused(f"'{file}' is not of an incident that this az reads (version {FORMAT_VERSION}).")
-        incident = Incident.from_json(value["incident"])
-        files, about, origins = dict(value["files"]), dict(value["about"]), list(value["origins"])
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise Refused(f"'{file}' is damaged: {type(error).__name__} {error}.") from None
+    value = _checked(file)
+    about, origins = value["about"], [origin for origin in value["origins"] if origin]
     data = {}
-    for name, digest in files.items():
+    for name, digest in value["files"].items():
         try:
-            data[name] = (folder / Path(name).name).read_bytes()
+            data[name] = read_regular(folder / name, MOST_BYTES[name])
         except OSError as error:
             raise Refused(f"'{folder / name}' cannot be read: {error.strerror}.") from None
         if hashlib.sha256(data[name]).hexdigest() != digest:
             raise Refused(f"'{folder / name}' is damaged: its checksum is not the one in incident.json.")
-    timeline = [json.loads(line) for line in data.get("timeline.jsonl", b"").splitlines()]
+    timeline = _timeline(folder, data.get("timeline.jsonl", b""))
+    batch = _batch(folder, data)
+    game = about.get("game")
+    if batch is not None and game in game_names() and not fits(batch.planes, batch.policy, load_game(game)):
+        raise Refused(f"'{folder / 'batch.safetensors'}' is damaged: its rows are no positions of {game}.")
     state, reasons = checkpoint.latest(folder)
     if state is None and reasons:
         raise Refused(reasons[0])
-    return Bundle(folder, incident, origins, about, timeline, _batch(folder, data), state)
+    return Bundle(folder, Incident.from_json(value["incident"]), origins, about, timeline, batch, state)
+
+
+def verdict(folder: Path) -> Incident:
+    """What incident.json says, nothing else being verified. Raises Refused, or FileNotFoundError."""
+    if not (folder / "incident.json").exists():
+        raise FileNotFoundError
+    return Incident.from_json(_checked(folder / "incident.json")["incident"])
+
+
+def _checked(file: Path) -> dict[str, Any]:
+    """The object in incident.json, each field of it what it should be. Raises Refused."""
+    try:
+        value = without_surrogates(parse_json(read_regular(file, MOST_BYTES["incident.json"]), nan=True))
+        known = isinstance(value, dict) and (value.get("format"), value.get("format_version"))
+        if known and known != (FORMAT, FORMAT_VERSION):
+            raise Refused(f"'{file}' is not of an incident that this az reads (version {FORMAT_VERSION}).")
+        IncidentFile.model_validate(value)
+    except OSError as error:
+        raise Refused(f"'{file}' cannot be read: {error.strerror}.") from None
+    except ValidationError as error:
+        reason = f"its fields are not those of an incident ({first_fault(error)})"
+        raise Refused(f"'{file}' is damaged: {reason}.") from None
+    except ValueError as error:
+        raise Refused(f"'{file}' is damaged: {error}.") from None
+    return value
+
+
+def _timeline(folder: Path, data: bytes) -> list[dict[str, Any]]:
+    """The log before the incident. Raises Refused for a line that is none."""
+    lines = data.splitlines()
+    try:
+        found = [parse_json(line, nan=True) for line in lines]
+    except ValueError as error:
+        raise Refused(f"'{folder / 'timeline.jsonl'}' is damaged: {error}.") from None
+    if len(lines) > 10 * TIMELINE or not all(isinstance(line, dict) for line in found):
+        raise Refused(f"'{folder / 'timeline.jsonl'}' is damaged: its lines are not those of a log.")
+    return found
 
 
 def _batch(folder: Path, data: dict[str, bytes]) -> Batch | None:
     if "batch.safetensors" not in data:
         return None
+    file = folder / "batch.safetensors"
     try:
-        return Batch(**arrays_from(data["batch.safetensors"]))
-    except (SafetensorError, TypeError) as error:
-        raise Refused(f"'{folder / 'batch.safetensors'}' cannot be read: {error}.") from None
+        arrays = arrays_from(data["batch.safetensors"])
+    except (SafetensorError, TypeError, ValueError, KeyError, OverflowError) as error:
+        raise Refused(f"'{file}' cannot be read: {quoted(str(error))}.") from None
+    fault = batch_fault(arrays)
+    if fault:
+        raise Refused(f"'{file}' is damaged: {fault}.")
+    return Batch(**arrays)

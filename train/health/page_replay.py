@@ -13,6 +13,7 @@ import torch
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
+from az.engine.printable import quoted
 from az.engine.records import check_records, read_records
 from az.train.checkpoint import Checkpoint
 from az.train.health.bundle import Bundle, environment
@@ -86,7 +87,7 @@ def _as_recorded(then: dict[str, Any], deterministic: bool) -> Iterator[None]:
 
 
 def _compared(then: Incident, now: Incident | None, differs: dict[str, list[Any]]) -> dict[str, Any]:
-    other = "; ".join(f"{name}: {old} then, {new} now" for name, (old, new) in differs.items())
+    other = "; ".join(f"{quoted(name)}: {quoted(old)} then, {quoted(new)} now" for name, (old, new) in differs.items())
     where = f" (different here: {other})" if other else ""
     if now is None:
         text = f"run again, the step ends well{where}: {ELSEWHERE}"

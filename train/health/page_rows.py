@@ -6,9 +6,8 @@ made can be made again: from its record file, or by playing its game once more.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,18 @@ from az.engine.onnx_evaluator import OnnxEvaluator
 from az.engine.precision import TWINS, twin_of
 from az.engine.providers import on_gpu
 from az.engine.records import FinishedGame, Records, check_records, read_records
+from az.engine.safe_read import MB, read_json
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
+from az.engine.settings import checked
 from az.engine.warm import warm_up
 from az.train.health.bundle import Bundle
 from az.train.replay import Batch
+from az.train.run_names import model_cards
 
 ReadFile = tuple[Records, dict[int, str], str] | str  # records, their bad rows, where it lies; or why it cannot be read
 Played = tuple[FinishedGame | None, list[Any], str] | str  # game, faults of its search, model; or why it was not played
 MOST_GAMES = 4  # that are played again: the rows of one incident are mostly of one cause
+MOST_SIMULATIONS = 20_000  # a move, of a game that is played again without being asked
 MOST_MOVES = 6  # of a policy that are told
 
 
@@ -120,11 +123,13 @@ class RowReader:
         state = self.found.state
         try:
             if records is not None:
-                config = replace(SelfplayConfig(), **records.header["search"])
+                config = checked(SelfplayConfig(), records.header["search"])
             elif state is not None:
                 config = state.config.selfplay
             else:
                 return "cannot be played again: neither a record file nor a checkpoint says how it was searched"
+            if config.simulations * config.leaves > MOST_SIMULATIONS:
+                return f"not played again: {config.simulations:,} simulations a move take too long"
             # As it was played: int8 on the CPU, and calls of the size that the record tells.
             cpu = (state is not None and state.config.deterministic) or path == twin_of(path, "int8")
             size = config.gpu_batch if not cpu and on_gpu() else 0
@@ -183,9 +188,9 @@ class RowReader:
 
 def find_model(run: Path | None, model_id: str) -> Path | None:
     """The file in the run's models that carries this id, fp32 or int8, by the cards."""
-    for card in sorted((run / "models").glob("[0-9]*.json")) if run is not None else ():
+    for _, card in model_cards(run / "models") if run is not None else ():
         try:
-            value = json.loads(card.read_bytes())
+            value = read_json(card, MB)
         except (ValueError, OSError):
             continue
         path = card.with_suffix(".onnx")

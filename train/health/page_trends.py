@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from az.engine.safe_read import MB, parse_json, tail
 from az.train.health.signs import SIGNS
 
+MOST_LOG = 24 * MB  # bytes: a day of steps has a few
 POINTS = 160  # of a curve in a page and in JSON
 WIDTH = 32  # of a curve in the terminal
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*%#"  # the second for terminals that know no block elements
@@ -18,11 +19,14 @@ PLAIN_NUMBERS = {"total": "the loss", "grad_norm": "the gradient's norm before c
 
 
 def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """(the lines of a log, how many could not be read). A line that a kill or a running process left half is one."""
+    """(the lines of a log, how many could not be read). A line that a kill or a running process left half is one.
+
+    Of a log that is far longer than any run's, the last MOST_LOG bytes.
+    """
     lines, bad = [], 0
-    for text in path.read_bytes().splitlines() if path.is_file() else []:
+    for text in tail(path, MOST_LOG):
         try:
-            line = json.loads(text)
+            line = parse_json(text, nan=True)
         except ValueError:
             line = None
         if isinstance(line, dict):
@@ -32,10 +36,10 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
     return lines, bad
 
 
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
+def number(value: Any) -> float | int | None:
+    """A finite number within int64, or None."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
+    return value if good else None
 
 
 def steps(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -43,16 +47,26 @@ def steps(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [line for line in lines if line.get("kind") == "step" and number(line.get("step")) is not None]
 
 
+def warnings(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines that are a warning in words."""
+    return [line for line in lines if line.get("kind") == "warning" and isinstance(line.get("text"), str)]
+
+
 def trends(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every early sign over the steps, in the order of signs.SIGNS; those never measured are left out."""
     found = []
     told = steps(lines)
     for sign in SIGNS:
-        values = [(line["step"], (line.get("signs") or {}).get(sign.name)) for line in told]
+        values = [(line["step"], _inner(line, "signs").get(sign.name)) for line in told]
         made = _trend(sign.name, sign.words, values)
         if made is not None:
             found.append({**made, "threshold": sign.warn, "limit": sign.limit, "above": made["last"] > sign.warn})
     return found
+
+
+def _inner(line: dict[str, Any], name: str) -> dict[str, Any]:
+    found = line.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def plain_trends(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
