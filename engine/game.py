@@ -26,6 +26,7 @@ Planes = NDArray[np.float32]  # [C, H, W]
 Permutation = NDArray[np.int64]
 
 LOSS, DRAW, WIN, ONGOING = -1, 0, 1, 2  # what `outcome` returns, of the player to move
+LONGEST_MOVE = 100  # characters of a mistyped move that are compared with the legal ones
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ class Game:
             raise WrongRequest(f"'{text}' cannot be played: the game is over.")
         key = self.normalise_move(state, text)
         if key not in legal:
-            raise WrongRequest(f"'{text}' is not a legal move here; legal: {' '.join(legal)}.")
+            near = get_close_matches(text.strip().lower()[:LONGEST_MOVE], legal, 1, 0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise WrongRequest(f"'{text}' is not a legal move here; legal: {' '.join(legal)}.{hint}")
         return legal[key]
 
     def action_text(self, state: State, action: int) -> str:

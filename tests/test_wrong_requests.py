@@ -351,5 +351,6 @@ def test_bad_lines_are_answered_and_the_program_goes_on(place):  # noqa: ARG001
     answers = [json.loads(line) for line in answer.out.splitlines()]
     assert (answer.code, answer.err, len(answers)) == (0, "", len(bad) + 1)
     assert sum("error" in one for one in answers) == len(bad)
-    assert all(re.fullmatch(r"\S[^\n]*\.", one["error"]) for one in answers if "error" in one)
+    assert all(re.fullmatch(r"\S[^\n]*[.?]", one["error"]) for one in answers if "error" in one)
+    assert next(one["error"] for one in answers if "'11'" in one.get("error", "")).endswith(" Did you mean 1?")
     assert [one["id"] for one in answers if "move" in one] == ["end"]

@@ -283,8 +283,19 @@ def _fault(text: str, fault: str) -> WrongRequest:
     return WrongRequest(f"checkers position '{text}': {fault}; write it as B:W18,24,K30:B1,K5, the side to move first.")
 
 
+def _squares(text: str, item: str) -> range:
+    """The squares (1–32) that one entry of a PDN FEN means: `18`, `K30`, `21-32` or `K5-7`."""
+    match = re.fullmatch("K?([0-9]{1,2})(?:-([0-9]{1,2}))?", item)
+    first = int(match[1]) if match else 0
+    last = int(match[2] or first) if match else 0
+    if not 1 <= first <= last <= 32:
+        what = "a range of squares from 1 to 32, the lower first" if match and match[2] else "a square from 1 to 32"
+        raise _fault(text, f"'{item}' is not {what}")
+    return range(first, last + 1)
+
+
 def parse_position(text: str) -> State:
-    """PDN FEN; the counter starts at 0 and the position has occurred once."""
+    """PDN FEN, ranges of squares included; the counter starts at 0 and the position has occurred once."""
     parts = "".join(text.split()).upper().removesuffix(".").split(":")
     if len(parts) != 3 or parts[0] not in ("B", "W") or sorted(part[:1] for part in parts[1:]) != ["B", "W"]:
         raise _fault(text, "it needs the side to move, White's pieces and Black's pieces")
@@ -293,17 +304,14 @@ def parse_position(text: str) -> State:
     for part in parts[1:]:
         player = "BW".index(part[0])
         for item in part[1:].split(",") if part[1:] else []:
-            number = item.removeprefix("K")
-            if not re.fullmatch("[0-9]{1,2}", number) or not 1 <= int(number) <= 32:
-                raise _fault(text, f"'{item}' is no square from 1 to 32")
-            square = int(number) - 1
-            here = 1 << square
-            if (pieces[0] | pieces[1]) & here:
-                raise _fault(text, f"two pieces stand on square {number}")
-            if not item.startswith("K") and square // 4 == (7, 0)[player]:
-                raise _fault(text, f"the man on square {number} stands on the last row: write K{number}")
-            pieces[player] |= here
-            kings |= here if item.startswith("K") else 0
+            for number in _squares(text, item):
+                here = 1 << (number - 1)
+                if (pieces[0] | pieces[1]) & here:
+                    raise _fault(text, f"two pieces stand on square {number}")
+                if not item.startswith("K") and (number - 1) // 4 == (7, 0)[player]:
+                    raise _fault(text, f"the man on square {number} stands on the last row: write K{number}")
+                pieces[player] |= here
+                kings |= here if item.startswith("K") else 0
         if pieces[player].bit_count() > 12:
             raise _fault(text, f"{part[0]} has {pieces[player].bit_count()} pieces, 12 are the most")
     state[0] = "BW".index(parts[0])

@@ -94,8 +94,9 @@ def parse_position(text: str) -> State:
     for number, sign in enumerate(text.strip()):
         legal_now = moves(state)
         if sign not in legal_now:
+            fault = "is not legal" if legal_now else "cannot be played, because the game is over"
             raise WrongRequest(
-                f"connect4 position '{text}': move {number + 1} ('{sign}') is not legal;"
+                f"connect4 position '{text}': move {number + 1} ('{sign}') {fault};"
                 " write the columns 1–7 in the order in which they were played."
             )
         apply(state, legal_now[sign][0])

@@ -81,8 +81,9 @@ def parse_position(text: str) -> State:
     for number, sign in enumerate(text.strip()):
         legal_now = moves(state)
         if sign not in legal_now:
+            fault = "is not legal" if legal_now else "cannot be played, because the game is over"
             raise WrongRequest(
-                f"tictactoe position '{text}': move {number + 1} ('{sign}') is not legal;"
+                f"tictactoe position '{text}': move {number + 1} ('{sign}') {fault};"
                 " write the squares 1–9 in the order in which they were played."
             )
         apply(state, legal_now[sign][0])

@@ -142,12 +142,10 @@ def human_move(session: Session, line: str) -> None:
 
 
 def _help_out(session: Session, line: str, error: str) -> str:
-    legal = list(session.game.moves(session.state))
-    near = get_close_matches(line.strip().lower(), [*legal, *COMMANDS], 1, 0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
     if len(line) > SHOWN or not line.isprintable():
-        error = f"'{printable(line)}' is not a legal move here; legal: {' '.join(legal)}."
-    return error + hint
+        error = f"'{printable(line)}' is not a legal move here; legal: {' '.join(session.game.moves(session.state))}."
+    near = get_close_matches(line.lower(), COMMANDS, 1, 0.5)
+    return error if not near or error.endswith("?") else f"{error} Did you mean {near[0]}?"
 
 
 def play(
