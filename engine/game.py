@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.jit import Kernel
+from az.engine.printable import quoted
 
 State = NDArray[Any]  # [state_size], integers of the game's dtype
 Mask = NDArray[np.bool_]  # [num_actions], True = legal
@@ -26,7 +27,7 @@ Planes = NDArray[np.float32]  # [C, H, W]
 Permutation = NDArray[np.int64]
 
 LOSS, DRAW, WIN, ONGOING = -1, 0, 1, 2  # what `outcome` returns, of the player to move
-LONGEST_MOVE = 100  # characters of a mistyped move that are compared with the legal ones
+MOST_TYPED = 40  # characters of a mistyped move that are repeated
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,14 @@ class Game:
     def parse_move(self, state: State, text: str) -> tuple[int, ...]:
         """The actions of one whole move written as people write it. Raises WrongRequest that lists the legal moves."""
         legal = self.moves(state)
+        typed = quoted(text, MOST_TYPED)
         if not legal:
-            raise WrongRequest(f"'{text}' cannot be played: the game is over.")
+            raise WrongRequest(f"'{typed}' cannot be played: the game is over.")
         key = self.normalise_move(state, text)
         if key not in legal:
-            near = get_close_matches(text.strip().lower()[:LONGEST_MOVE], legal, 1, 0.5)
+            near = get_close_matches(typed.lower(), legal, 1, 0.5)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise WrongRequest(f"'{text}' is not a legal move here; legal: {' '.join(legal)}.{hint}")
+            raise WrongRequest(f"'{typed}' is not a legal move here; legal: {' '.join(legal)}.{hint}")
         return legal[key]
 
     def action_text(self, state: State, action: int) -> str:

@@ -18,7 +18,7 @@ from az.engine.game import Game, State
 from az.engine.models import LateEvaluator
 from az.engine.search.params import SearchParams
 from az.engine.terminal.commands import COMMANDS, find_command
-from az.engine.terminal.session import SHOWN, Session, Thinker, printable
+from az.engine.terminal.session import Session, Thinker, printable
 from az.engine.warm import compile_search
 from az.engine.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
 
@@ -134,16 +134,14 @@ def human_move(session: Session, line: str) -> None:
     try:
         actions = session.game.parse_move(session.state, line)
     except WrongRequest as error:
-        session.say(_help_out(session, line, str(error)), "yellow")
+        session.say(_help_out(line, str(error)), "yellow")
         return
     text = next((t for t, hops in session.game.moves(session.state).items() if hops == actions), line)
     session.push(text, actions)
     session.turn(show=True)
 
 
-def _help_out(session: Session, line: str, error: str) -> str:
-    if len(line) > SHOWN or not line.isprintable():
-        error = f"'{printable(line)}' is not a legal move here; legal: {' '.join(session.game.moves(session.state))}."
+def _help_out(line: str, error: str) -> str:
     near = get_close_matches(line.lower(), COMMANDS, 1, 0.5)
     return error if not near or error.endswith("?") else f"{error} Did you mean {near[0]}?"
 
