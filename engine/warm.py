@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from az.engine.game import Game
-from az.engine.jit import JIT_OFF, is_marked, mark
+from az.engine.jit import JIT_OFF, cache_dir, is_marked, mark
+from az.engine.waiting import Waiting
+
+FUNCTIONS = 70  # that numba compiles for self-play: 64 for connect four, 73 for checkers
 
 
 def search_is_cold(game: Game) -> bool:
@@ -37,12 +43,30 @@ def compile_search(game: Game) -> None:
     mark(f"search-{game.dtype}")
 
 
-def warm_up(game: Game, say: Callable[[str], None] | None = None) -> None:
-    """Run every kernel of search and self-play once for this game's state dtype: later processes load them."""
-    if is_marked(f"warm-{game.dtype}"):
+def warm_up(
+    game: Game, say: Callable[[str], None] | None = None, progress: Callable[[str], None] | None = None
+) -> None:
+    """Run every kernel of search and self-play once for this game's state dtype: later processes load them.
+
+    say: told once, when something must be compiled. progress: told several times a second what is being compiled;
+    without one, a line on stderr shows it where that is a terminal.
+    """
+    if JIT_OFF or is_marked(f"warm-{game.dtype}"):
         return
     if say is not None:
-        say("compiling the search (once, about half a minute) …")
+        where = cache_dir()
+        kept = "kept nowhere: no folder can be written, set AZ_CACHE_DIR" if where is None else "once"
+        say(f"compiling the search ({kept}, about half a minute) …")
+    if progress is None and sys.stderr.isatty():
+        with Waiting() as waiting, compile_progress(waiting.stage):
+            _warm_up(game)
+    else:
+        with compile_progress(progress):
+            _warm_up(game)
+    mark(f"warm-{game.dtype}")
+
+
+def _warm_up(game: Game) -> None:
     compile_search(game)
     from az.engine.evaluator import UniformEvaluator
     from az.engine.search.many import search_many
@@ -55,4 +79,42 @@ def warm_up(game: Game, say: Callable[[str], None] | None = None) -> None:
     jobs = iter([(0, evaluator)])
     for _ in SelfplayBatch(game, config, 0, 1).play(lambda: next(jobs, None)):
         pass
-    mark(f"warm-{game.dtype}")
+
+
+@contextmanager
+def compile_progress(tell: Callable[[str], None] | None) -> Iterator[None]:
+    """Tell what numba compiles inside this block, on every pass of its compiler over a function."""
+    if tell is None:
+        yield
+        return
+    from numba.core import event
+
+    done, passes, names = 0, 0, ["…"]
+
+    class Listener(event.Listener):
+        def on_start(self, event: Any) -> None:
+            if event.kind == "numba:compile":
+                names.append(event.data["dispatcher"].py_func.__name__)
+            self.tell()
+
+        def on_end(self, event: Any) -> None:
+            nonlocal done, passes
+            if event.kind == "numba:compile":
+                done += 1
+                names.pop()
+            else:
+                passes += 1
+            self.tell()
+
+        def tell(self) -> None:
+            tell(f"compiling function {done + 1} of about {max(FUNCTIONS, done + 1)}: {names[-1]}, pass {passes:,}")
+
+    listener = Listener()
+    kinds = ("numba:compile", "numba:run_pass", "numba:llvm_lock")
+    for kind in kinds:
+        event.register(kind, listener)
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            event.unregister(kind, listener)

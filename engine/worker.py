@@ -128,8 +128,11 @@ class _Outbox:
         self.number += 1
 
 
-def worker_main(job: WorkerJob, pipe: Connection, paused: Any) -> None:
-    """The process's body. paused: a shared flag; while it is set the worker rests (the learner is behind)."""
+def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> None:
+    """The process's body. paused: a shared flag; while it is set the worker rests (the learner is behind).
+
+    meter: a shared int64 for each place in the pool, where the worker says how many simulations it has made.
+    """
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
@@ -146,6 +149,7 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any) -> None:
             return k - job.stride, models.get()
 
         def rest() -> None:
+            meter[job.worker % job.stride] = lanes.simulations
             while paused.value and os.getppid() == parent:
                 time.sleep(0.005)
 

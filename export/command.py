@@ -11,6 +11,7 @@ from az.engine.game import load_game
 from az.engine.models import newest_model
 from az.engine.players import make_player
 from az.engine.terminal.progress import TrainingDisplay
+from az.engine.waiting import Waiting, modules_loaded
 from az.train.config import RunConfig, check, with_settings
 from az.train.folder import RunFolder, free_name, run_path
 from az.train.presets import preset as load_preset
@@ -72,9 +73,13 @@ def _try_out(config: RunConfig) -> None:
     game = load_game(config.game)
     if config.arena.games:
         make_player(config.arena.opponent, game, config.arena.simulations)
-    from az.train.process import device_of  # torch, which takes seconds to import, only from here on
+    with Waiting() as waiting:
+        waiting.stage(modules_loaded("PyTorch"))  # which takes seconds, and is needed only from here on
+        from az.train.process import device_of
 
-    device_of(config)
+        device_of(config)
+        from az.export import services  # noqa: F401
+        from az.train import run  # noqa: F401
 
 
 def _limited(config: RunConfig, minutes: float | None, steps: int | None) -> RunConfig:

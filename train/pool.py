@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from az.engine.errors import Refused
@@ -21,6 +23,7 @@ class WorkerPool:
     def __init__(self, job: WorkerJob, workers: int, report: Callable[[str], None]) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._paused = self._context.Value("b", 0, lock=False)
+        self._meter = self._context.Array("q", workers, lock=False)  # simulations of each worker since it started
         self._report = report
         self._deaths = 0
         self._job = replace(job, stride=workers)
@@ -36,7 +39,7 @@ class WorkerPool:
         # A replaced worker writes under a number of its own, so that no file name comes twice.
         number = worker + self._restarts[worker] * len(self._next_number)
         job = replace(self._job, worker=number, first_game=self._next_number[worker])
-        process = self._context.Process(target=worker_main, args=(job, theirs, self._paused), daemon=True)
+        process = self._context.Process(target=worker_main, args=(job, theirs, self._paused, self._meter), daemon=True)
         process.start()
         theirs.close()
         self._processes[worker] = process
@@ -45,6 +48,14 @@ class WorkerPool:
     def pause(self, paused: bool) -> None:
         """Let the workers rest, or go on."""
         self._paused.value = int(paused)
+
+    def doing(self) -> str:
+        """How far self-play is at this moment, for people; may be asked in any thread."""
+        made = sum(self._meter)
+        if made:
+            return f"self-play: {made:,} simulations"
+        size = sum(resident_bytes(process.pid) for process in self._processes if process is not None) >> 20
+        return f"starting self-play: {len(self._processes)} workers" + (f", {size:,} MB loaded" if size else "")
 
     def listen(
         self,
@@ -90,3 +101,11 @@ class WorkerPool:
                 process.kill()
         for pipe in self._pipes:
             pipe.close()
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process; 0 where the system does not tell (only Linux does without a library)."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -60,7 +60,7 @@ class Run:
         self.game = load_game(config.game)
         self.count = Counters()
         self.stop_asked = False
-        warm_up(self.game, message)  # before the clock starts, and in one process only
+        warm_up(self.game, message, lambda text: report({"stage": text}))  # before the clock starts
         torch.manual_seed(config.seed)
         self.device = device_of(config)
         self._set_threads()
@@ -159,6 +159,7 @@ class Run:
             provider=plan.provider,
         )
         pool = WorkerPool(job, plan.workers, self.message)
+        self.report({"stage": pool.doing})
         try:
             while not self._over():
                 ready = self._may_train()

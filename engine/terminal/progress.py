@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from types import TracebackType
-from typing import Self, TypedDict
+from typing import Any, Self, TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -43,6 +43,7 @@ class TrainingStats(TypedDict, total=False):
     arena: float  # last score against the earlier model, 0 to 1
     elapsed: float  # seconds
     left: float  # seconds
+    stage: str | Callable[[], str]  # what is going on; a function is asked again for every drawing; "" = nothing to say
 
 
 def sparkline(values: Sequence[float], width: int, unicode: bool = True) -> str:
@@ -151,10 +152,14 @@ class TrainingDisplay(_Display):
         self.losses: deque[float] = deque(maxlen=KEPT)
         self.arenas: deque[float] = deque(maxlen=KEPT)
         self.notes: deque[tuple[str, bool]] = deque(maxlen=1)
+        self.stage: Callable[[], str] = str
         super().__init__(console, every, clock)
 
-    def update(self, stats: Mapping[str, float] | TrainingStats) -> None:
-        """Take the news in; unknown fields are kept and not shown."""
+    def update(self, stats: Mapping[str, Any] | TrainingStats) -> None:
+        """Show the news; unknown fields are kept and not shown."""
+        if "stage" in stats:
+            stage: Any = stats["stage"]
+            self.stage = (lambda: stage) if isinstance(stage, str) else stage
         news = {name: float(value) for name, value in stats.items() if isinstance(value, int | float)}
         self.stats.update(news)
         if "policy_loss" in news or "value_loss" in news:
@@ -189,6 +194,9 @@ class TrainingDisplay(_Display):
         return self._elapsed() * (1 / fraction - 1) if fraction else None
 
     def line(self) -> str:
+        stage = self.stage()
+        if stage and "step" not in self.stats:  # nothing is counted yet
+            return f"{duration(self._elapsed())}  {stage}"
         parts = [f"{duration(self._elapsed())}", f"step {self._get('step')}", f"games {self._get('games')}"]
         parts += [f"positions {self._get('positions')} ({self._get('positions_per_second')}/s)"]
         parts += [f"policy {self._get('policy_loss', '.4f')}", f"value {self._get('value_loss', '.4f')}"]
@@ -210,6 +218,8 @@ class TrainingDisplay(_Display):
         if self.arenas:
             rows.append(self._curve("arena", self.arenas, f"{100 * self.arenas[-1]:.0f} %", inside, look))
         rows.append(self._bar(inside))
+        if stage := self.stage():
+            rows.append(Text(stage, "dim", no_wrap=True, overflow="ellipsis"))
         if self.notes:
             text, warning = self.notes[-1]
             rows.append(Text(text, "yellow" if warning else "dim", no_wrap=True, overflow="ellipsis"))

@@ -1,0 +1,89 @@
+"""What is shown while something slow begins: a line that moves in a terminal, few lines in a pipe."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from rich.console import Console
+
+from az.engine.terminal.progress import TrainingDisplay
+from az.engine.waiting import Waiting
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers what was written, and says when something new was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn = threading.Semaphore(0)
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.drawn.release()
+        return super().write(text)
+
+
+def test_a_terminal_gets_one_line_that_moves_and_goes(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "20")
+    stream, count = Terminal(), iter(range(100))
+    with Waiting(stream) as waiting:
+        waiting.stage(lambda: f"reading {next(count)} of many many files")
+        for _ in range(2):
+            assert stream.drawn.acquire(timeout=30)
+    text = stream.getvalue()
+    assert "\n" not in text
+    assert "\r\x1b[Kreading 0 of many …\r\x1b[Kreading 1" in text
+    assert text.endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_pipe_and_a_dumb_terminal_get_lines_and_not_many(monkeypatch, terminal):
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal() if terminal else io.StringIO()
+    with Waiting(stream) as waiting:
+        for number in range(1000):
+            waiting.stage(f"step {number}")
+    assert stream.getvalue() == "step 0\n"
+
+
+def test_a_stream_that_breaks_does_not_stop_the_work():
+    class Broken(Terminal):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    with Waiting(Broken()) as waiting:
+        waiting.stage("x")
+
+
+def test_the_panel_asks_again_for_the_stage():
+    stream = io.StringIO()
+    console = Console(file=stream, width=60, force_terminal=False)
+    display, made = TrainingDisplay("t", console), [0]
+    display.update({"stage": lambda: f"self-play: {made[0]} simulations"})
+    made[0] = 7
+    console.print(display.panel())
+    assert "self-play: 7 simulations" in stream.getvalue()
+    assert "self-play: 7 simulations" in display.line()
+    display.update({"step": 3})
+    assert "simulations" not in display.line()
+
+
+@pytest.mark.slow
+def test_compiling_names_what_it_compiles_and_counts(tmp_path):
+    code = (
+        "from az.engine.game import load_game\nfrom az.engine.warm import FUNCTIONS, warm_up\ntold = []\n"
+        "warm_up(load_game('tictactoe'), None, told.append)\n"
+        "assert any('gather' in line for line in told), told[-1]\n"
+        "done = int(told[-1].split()[2])\nassert abs(done - FUNCTIONS) <= 8, told[-1]\n"
+    )
+    environment = {**os.environ, "AZ_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
