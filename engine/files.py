@@ -1,11 +1,19 @@
-"""Files that nobody ever reads half: written beside their place, fsynced, renamed."""
+"""Files of which no reader ever sees half: written beside their place, fsynced, renamed.
+
+An OSError raised here always names the file that could not be written (`filename`), also where the system names none.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+NEW = ".new"  # ending of a folder that is about to take the place of the one without it
+_FLAGS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY", "O_NOFOLLOW"))
 
 
 def sha256(path: Path) -> str:
@@ -14,48 +22,143 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Whoever opens `path` finds the old bytes or all of the new ones, even after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace `path` by these bytes: a reader finds the old ones or all of the new ones, even after a power cut.
+
+    Raises OSError naming `path`; the old file is then as it was, and nothing half-written is left.
+    """
     beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_new(beside, [data] if isinstance(data, bytes) else data)
+            os.replace(beside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            raise
+        sync_folder(path.parent)
 
 
 def publish_folder(tmp: Path, final: Path) -> None:
     """Make the finished folder `tmp` (same file system) appear as `final`, whole or not at all.
 
-    A folder that is already there is moved aside first: a crash in between leaves no `final`, never a mixture.
+    Where `final` exists, the new one first appears as `final.new`; only then the old one is removed and `final.new`
+    takes its name. So at every moment one of the two names is a whole folder (`settle_folder` ends what a kill cut
+    short). Raises OSError naming a file.
     """
     for path in sorted(tmp.rglob("*")):
         if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            _sync_file(path)
         else:
-            _sync_folder(path)
-    _sync_folder(tmp)
-    aside = final.with_name(f".{final.name}.old-{os.getpid()}")
-    if final.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        os.rename(final, aside)
-    os.rename(tmp, final)
-    _sync_folder(final.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+            sync_folder(path)
+    sync_folder(tmp)
+    with naming(final):
+        if final.exists():
+            new = final.with_name(final.name + NEW)
+            if new.exists():  # whole, or it would not have this name: it replaces `final` first
+                settle_folder(new)
+            os.rename(tmp, new)
+            settle_folder(new)
+        else:
+            os.rename(tmp, final)
+            sync_folder(final.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def settle_folder(new: Path) -> None:
+    """Let the folder `NAME.new` take the place of NAME. Raises OSError naming a file; calling again goes on."""
+    final = new.with_name(new.name.removesuffix(NEW))
+    with naming(final):
+        sync_folder(new.parent)  # the new one is on the disk before the old one goes
+        if final.exists():
+            shutil.rmtree(final)
+        os.rename(new, final)
+        sync_folder(new.parent)
+
+
+class AppendFile:
+    """A file that grows by whole pieces: a piece that cannot be written leaves the file as it was."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with naming(path):
+            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FLAGS, 0o666)
+            self.size = os.fstat(self._handle).st_size
+
+    def append(self, piece: bytes) -> None:
+        """Write at the end. Raises OSError naming the file."""
+        with naming(self.path):
+            try:
+                _write(self._handle, piece)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._handle, self.size)
+                raise
+        self.size += len(piece)
+
+    def sync(self) -> None:
+        """Return once all pieces are on the disk. Raises OSError naming the file."""
+        with naming(self.path):
+            os.fsync(self._handle)
+
+    def close(self) -> None:
+        """Close the file; further calls do nothing."""
+        if self._handle >= 0:
+            handle, self._handle = self._handle, -1
+            with naming(self.path):
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """OSErrors raised inside name `path` where they name no file, or only a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        named = str(error.filename or "")
+        if error.errno is None or (named and ".tmp-" not in named):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def sync_folder(folder: Path) -> None:
     """A rename is on the disk only when its folder is; Windows cannot open folders and does without."""
     if os.name == "nt":
         return
-    handle = os.open(folder, os.O_RDONLY)
+    with naming(folder):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sync_file(path: Path) -> None:
+    with naming(path):
+        handle = os.open(path, os.O_RDWR | _FLAGS)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _write_new(path: Path, pieces: Iterable[bytes]) -> None:
+    """A new file, on the disk when this returns. What a killed process of the same number left is removed first."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
     try:
+        handle = os.open(path, flags, 0o666)
+    except FileExistsError:
+        os.unlink(path)
+        handle = os.open(path, flags, 0o666)
+    try:
+        for piece in pieces:
+            _write(handle, piece)
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _write(handle: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]

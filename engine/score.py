@@ -52,15 +52,16 @@ class ScoreProcess:
         self._process: Any = None
         self._pipe: Connection | None = None
 
-    def start(self, job: ScoreJob) -> None:
-        """Begin, unless one is under way."""
+    def start(self, job: ScoreJob) -> bool:
+        """Begin, unless one is under way; whether it was begun."""
         if self._process is not None:
-            return
+            return False
         ours, theirs = self._context.Pipe(duplex=False)
         self._process = self._context.Process(target=score_main, args=(job, theirs), daemon=True)
         self._process.start()
         theirs.close()
         self._pipe = ours  # pyright: ignore[reportAttributeAccessIssue]
+        return True
 
     def finished(self, wait: bool) -> dict[str, Any] | None:
         """The figures of a measurement that has ended; None while none has (or when it failed)."""

@@ -11,7 +11,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,8 @@ def fly(flight: Flight, config: RunConfig, folder: Path, around: AbstractContext
             except Refused as refusal:
                 flight.stopped = str(refusal)
             flight.end = f"{digest_of(run.learner)} {run.rng.bit_generator.state} {records_of(folder)}"
-            flight.incidents = [(path, bundle.read(path).incident) for path in run.pilot.incidents]
+            told = zip(run.pilot.incidents, run.pilot.seconds, strict=True)
+            flight.incidents = [(path, replace(bundle.read(path).incident, seconds=took)) for path, took in told]
     finally:
         opened.unlock()
         torch.set_num_threads(threads)

@@ -54,10 +54,10 @@ class RunServices:
             raise result
         return result.path
 
-    def start_score(self, model: Path, config: RunConfig) -> None:
-        """Begin a match of this model against the configured opponent, in the background."""
+    def start_score(self, model: Path, config: RunConfig) -> bool:
+        """Begin a match of this model against the configured opponent; False where one is under way."""
         arena = config.arena
-        self._score.start(
+        return self._score.start(
             ScoreJob(config.game, model.resolve(), arena.opponent, arena.games, arena.simulations, config.seed)
         )
 

@@ -21,11 +21,12 @@ from az.engine.records import write_records
 from az.engine.selfplay import SelfplayBatch
 from az.train import learner as learner_module
 from az.train.feed import Feed
-from az.train.folder import RunFolder, RunLog
+from az.train.folder import RunFolder
 from az.train.learner import Learner
 from az.train.model import Network
 from az.train.pilot import Pilot
 from az.train.replay import Batch
+from az.train.run_log import RunLog
 
 GAME = load_game("tictactoe")
 RECORDS = "0001-000000-000.npz"
@@ -49,7 +50,7 @@ class FlownRun:
         games = list(SelfplayBatch(GAME, self.config.selfplay, 0, 4).play(lambda: next(numbers, None)))
         games.sort(key=lambda game: game.k)
         write_records(path / "records" / RECORDS, GAME, games, 0, self.config.selfplay.header())
-        log = RunLog(path / "log.jsonl")
+        log = RunLog(path / "log.jsonl", 10**9)
         for step in range(20, 200, 20):
             signs = {
                 "max_logit": 0.2 * step,

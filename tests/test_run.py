@@ -20,7 +20,7 @@ from az.engine.onnx_evaluator import OnnxEvaluator
 from az.engine.records import check_records, read_records
 from az.train import checkpoint
 from az.train.config import from_toml
-from az.train.folder import RunLog
+from az.train.run_log import RunLog
 
 GAME = load_game("tictactoe")
 
@@ -207,7 +207,7 @@ def test_killed_twenty_times(tmp_path):
 def test_torn_log_line_is_cut_off(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"kind":"step"}\n{"kind":"st')
-    log = RunLog(path)
+    log = RunLog(path, 10**9)
     log.write("score", {"score": float("nan")})
     log.close()
     assert path.read_text() == '{"kind":"step"}\n{"kind":"score","score":null}\n'

@@ -20,9 +20,9 @@ from safetensors.torch import save as tensors_to
 from torch import Tensor, nn
 
 from az.engine.errors import Refused
-from az.engine.files import publish_folder, write_atomic
+from az.engine.files import NEW, naming, publish_folder, settle_folder, write_atomic
 from az.engine.game import Game
-from az.train.checkpoint_read import FORMAT, FORMAT_VERSION, Tensors, folders
+from az.train.checkpoint_read import FORMAT, FORMAT_VERSION, Tensors, folders, step_of
 from az.train.checkpoint_read import Checkpoint as Checkpoint
 from az.train.checkpoint_read import latest as latest
 from az.train.checkpoint_read import load as load
@@ -73,21 +73,35 @@ def save(
     return final
 
 
+def settle(run: Path) -> None:
+    """Let a checkpoint that was taking the place of an older one of its step do so; a kill came in between."""
+    for path in folders(run):
+        if path.name.endswith(NEW):
+            settle_folder(path)
+
+
 def prune(run: Path, keep: int) -> list[Path]:
     """Delete all but the newest `keep` checkpoints, and what crashes left behind. Returns what was deleted."""
     gone = folders(run)[: -max(keep, 1)]
     gone += [p for p in (run / "checkpoints").glob(".step-*") if p.is_dir()]
     for path in gone:
-        shutil.rmtree(path)
+        _remove(path)
     return gone
 
 
 def withdraw(run: Path, after: int, but: int) -> None:
     """Delete the checkpoints after a step, which were made of steps that have been undone, but not that of `but`."""
     for path in folders(run):
-        step = int(path.name.removeprefix("step-"))
-        if step > after and step != but:
-            shutil.rmtree(path)
+        if step_of(path) > after and step_of(path) != but:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Hidden first: a checkpoint that is half removed must not look like one that is damaged."""
+    with naming(path):
+        if not path.name.startswith("."):
+            path = path.rename(path.with_name(f".{path.name}.tmp-{getpid()}"))
+        shutil.rmtree(path)
 
 
 def numpy_state(rng: np.random.Generator) -> dict[str, Any]:
@@ -104,7 +118,7 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Te
             if isinstance(value, Tensor):
                 tensors[f"{field}/{name}"] = value
             elif value is not None:
-                raise Refused(f"the optimiser's '{field}' of '{name}' is no tensor: this az cannot save it.")
+                raise Refused(f"the optimizer's '{field}' of '{name}' is no tensor: this az cannot save it.")
     return tensors
 
 

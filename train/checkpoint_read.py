@@ -21,6 +21,7 @@ from safetensors.torch import load as tensors_from
 from torch import Tensor, nn
 
 from az.engine.errors import AzError, Refused, WrongRequest
+from az.engine.files import NEW
 from az.engine.game import Game, load_game
 from az.engine.printable import quoted
 from az.engine.safe_read import MB, parse_json, read_regular
@@ -30,7 +31,7 @@ from az.train.model import Network
 
 FORMAT = "az-checkpoint"
 FORMAT_VERSION = 1
-FOLDER_NAME = re.compile(r"step-(\d{9,})", re.ASCII)
+FOLDER_NAME = re.compile(r"step-(\d{9,})(\.new)?", re.ASCII)  # .new: it is taking the place of the one without
 NEEDED = ("weights.safetensors", "optimizer.safetensors", "random.safetensors", "state.json")
 AVERAGE = "average.safetensors"
 MOST_MANIFEST, MOST_STATE = MB // 16, 16 * MB  # bytes
@@ -215,7 +216,12 @@ def folders(run: Path) -> list[Path]:
     """The run's checkpoint folders, oldest step first. Names that are not az's, and links, are none of them."""
     found = [p for p in (run / "checkpoints").glob("step-*") if FOLDER_NAME.fullmatch(p.name)]
     found = [p for p in found if p.is_dir() and not p.is_symlink()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=lambda path: (step_of(path), path.name.endswith(NEW)))
+
+
+def step_of(folder: Path) -> int:
+    """The step in the name of a checkpoint's folder."""
+    return int(folder.name.removeprefix("step-").removesuffix(NEW))
 
 
 def latest(run: Path, check: Callable[[Checkpoint], object] | None = None) -> tuple[Checkpoint | None, list[str]]:

@@ -77,7 +77,8 @@ class ArenaConfig:
     games: int = key(40, "games of one score; 0 = no scores", 0, 1_000_000)
     simulations: int = key(50, "simulations a move; 0 = the network alone", 0, 1_000_000)
     opponent: str = key("rollouts:100", "whom the newest model plays: random, rollouts:N, minimax:D or a model")
-    every_minutes: float = key(0.0, "minutes between scores; 0 = at the end only", 0.0, 1e6)
+    per_run: int = key(0, "scores in a run, spread over its minutes or steps, the last at the end", 0, 10_000)
+    every_minutes: float = key(0.0, "minutes between further scores; 0 = none", 0.0, 1e6)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from az.engine.game import Game
 from az.engine.settings import BIG
 from az.engine.worker import RECORD_NAME
 from az.train.checkpoint_read import Checkpoint, first_fault, numpy_from_state
+from az.train.health_memory import HealthMemory
 from az.train.learner import Learner
 
 Count = Annotated[int, Field(strict=True, ge=0, le=BIG)]
@@ -32,12 +33,16 @@ class Counters:
     first_wins: Count = 0
     draws: Count = 0
     model: Count = 0  # number of the newest model
+    published_step: Annotated[int, Field(strict=True, ge=-1, le=BIG)] = -1  # of the newest model
+    refusals: Count = 0  # of models, one after the other
     turns: Count = 0
+    incidents: Count = 0  # number of the newest incident
     forgotten_rows: Count = 0
     gone: list[RecordName] = field(default_factory=list)  # record files to delete
     batches: dict[str, Any] = field(default_factory=dict)  # the generator that draws batches
     finished: StrictBool = False
     score: StrictFloat | None = None
+    health: HealthMemory | None = None
 
     @classmethod
     def read(cls, value: dict[str, Any]) -> Counters:

@@ -1,17 +1,24 @@
-"""TensorBoard event files, written with TensorBoard's own writer.
+"""TensorBoard event files, in TensorBoard's own format, without the steps that were undone.
 
 The time of an event is the caller's, so that a deterministic run writes the same bytes again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from az.engine.files import AppendFile, write_atomic
+from az.engine.safe_read import MB
+
+PATTERN = "events.out.tfevents.*.az"
+MOST_EVENT = 16 * MB  # bytes; none of az's is longer
 GROUPS = {
     "loss": ("policy_loss", "value_loss", "l2", "total"),
     "policy": ("entropy", "target_entropy", "max_logit"),
@@ -27,22 +34,68 @@ def grouped(values: Mapping[str, float], signs: Mapping[str, float]) -> dict[str
 
 
 class EventFile:
-    """One session's scalars: `events.out.tfevents.<session>.az` in the run's folder."""
+    """One session's scalars: `events.out.tfevents.<session>.az` in the run's folder.
 
-    def __init__(self, run: Path, session: int) -> None:
-        self._file = (run / f"events.out.tfevents.{session:04d}.az").open("wb")
-        self._writer = RecordWriter(self._file)
-        self._add(Event(wall_time=0.0, file_version="brain.Event:2"))
+    last_step: what the run has done; later steps are taken out of the files of all sessions (-1: all).
+    restarted: the wall time at which a run that was there went on, for a TensorBoard that still shows undone steps;
+    None where the file goes on as if nothing had happened.
+    """
+
+    def __init__(self, run: Path, session: int, last_step: int, restarted: float | None = None) -> None:
+        self.run, self._path = run, run / f"events.out.tfevents.{session:04d}.az"
+        self._open(last_step)
+        if restarted is not None:
+            again = SessionLog(status=SessionLog.START)
+            self._add(Event(wall_time=restarted, step=last_step + 1, session_log=again))
+
+    def _open(self, last_step: int) -> None:
+        for path in sorted(self.run.glob(PATTERN)):
+            _cut(path, last_step)
+        self._file = AppendFile(self._path)
+        if not self._file.size:
+            self._add(Event(wall_time=0.0, file_version="brain.Event:2"))
 
     def scalars(self, values: Mapping[str, float], step: int, wall_time: float) -> None:
-        """Write the numbers under their names (for example `loss/policy`) at this step."""
+        """Write the numbers under their names (for example `loss/policy`) at this step. Raises OSError."""
         points = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
         self._add(Event(wall_time=wall_time, step=step, summary=Summary(value=points)))
-        self._writer.flush()
 
     def _add(self, event: Event) -> None:
-        self._writer.write(event.SerializeToString())
+        framed = io.BytesIO()
+        RecordWriter(framed).write(event.SerializeToString())
+        self._file.append(framed.getvalue())
+
+    def cut(self, last_step: int) -> None:
+        """Steps after this one were undone and will come again. Raises OSError."""
+        self._file.close()
+        self._open(last_step)
+
+    def sync(self) -> None:
+        """Return once every event is on the disk. Raises OSError."""
+        self._file.sync()
 
     def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
+        """Close the file."""
+        self._file.close()
+
+
+def _cut(path: Path, last_step: int) -> None:
+    """Take out events of later steps, and what follows a torn one; a file that is right is not written."""
+    kept = sum(len(record) for keep, record in _records(path, last_step) if keep)
+    if kept != path.stat().st_size:
+        write_atomic(path, (record for keep, record in _records(path, last_step) if keep))
+
+
+def _records(path: Path, last_step: int) -> Iterator[tuple[bool, bytes]]:
+    """(whether it stays, record): 8 bytes of length, 4 of checksum, the event, 4 of checksum; ends at a torn one."""
+    with path.open("rb") as file:
+        while len(head := file.read(12)) == 12:
+            length = int.from_bytes(head[:8], "little")
+            body = file.read(length + 4) if length <= MOST_EVENT else b""
+            if len(body) != length + 4:
+                return
+            try:
+                step = Event.FromString(body[:-4]).step
+            except DecodeError:
+                return
+            yield step <= last_step, head + body

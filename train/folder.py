@@ -6,15 +6,14 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from az.engine.errors import Refused, WrongRequest
-from az.engine.files import write_atomic
+from az.engine.files import naming, write_atomic
 from az.engine.safe_read import MB, read_regular
 from az.engine.worker import RECORD_NAME
 from az.train import run_names
@@ -50,6 +49,7 @@ class RunFolder:
         self.records = path / "records"
         self.models = path / "models"
         self.quarantined = path / "quarantine"
+        self.stamps = True  # notes carry the time of day
         self._lock = FileLock(path / "lock", timeout=0)
 
     @classmethod
@@ -112,12 +112,18 @@ class RunFolder:
         return run_names.record_files(self.records)
 
     def quarantine(self, file: Path, reason: str) -> None:
-        """Put a bad record file aside with the reason; the run goes on without it."""
-        self.quarantined.mkdir(exist_ok=True)
-        note = {"file": file.name, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
-        write_atomic(self.quarantined / f"{file.name}.json", json.dumps(note, indent=1).encode())
+        """Put a bad record file or checkpoint aside with the reason; the run goes on without it."""
+        with naming(self.quarantined):
+            self.quarantined.mkdir(exist_ok=True)
+        note = {"file": file.name, "reason": reason}
+        if self.stamps:
+            note["time"] = time.strftime("%Y-%m-%dT%H:%M:%S")
+        place, number = self.quarantined / file.name, 1
+        while place.is_dir():  # a checkpoint of this step was put aside before
+            place, number = self.quarantined / f"{file.name}-{number}", number + 1
+        write_atomic(place.with_name(f"{place.name}.json"), json.dumps(note, indent=1).encode())
         with contextlib.suppress(FileNotFoundError):  # it has gone by itself
-            os.replace(file, self.quarantined / file.name)
+            os.replace(file, place)
 
     def remove_records(self, names: list[str]) -> None:
         """Delete record files that left the window (a name that is gone already is fine)."""
@@ -126,30 +132,10 @@ class RunFolder:
                 (self.records / name).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what a killed process left half-written; nobody ever reads these."""
-        for folder in (self.path, self.records, self.models):
+        """Remove what a killed process left half-written; no reader ever takes it for anything."""
+        for folder in (self.path, *(self.path / name for name in run_names.FOLDERS)):
             for leftover in folder.glob(".*.tmp-*"):
-                leftover.unlink(missing_ok=True)
-
-
-class RunLog:
-    """log.jsonl: one JSON object a line, appended. A line torn by a kill is cut off when the run goes on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if path.exists():
-            data = path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
-            if len(whole) != len(data):
-                write_atomic(path, whole)
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, kind: str, values: Mapping[str, Any]) -> None:
-        """Append {"kind": …, …}; NaN never appears as a bare word that JSON does not know."""
-        clean = {k: (None if isinstance(v, float) and not abs(v) < float("inf") else v) for k, v in values.items()}
-        self._file.write(json.dumps({"kind": kind, **clean}, separators=(",", ":")) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink(missing_ok=True)

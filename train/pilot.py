@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from az.engine.errors import Refused, WrongRequest
+from az.engine.files import publish_folder
 from az.engine.game import Game
 from az.train import checkpoint
 from az.train.batch_check import check_batch
@@ -29,6 +31,7 @@ from az.train.learner import Learner, StepMetrics, data_losses
 from az.train.model import l2_parameters
 from az.train.outside import of_file, of_model, of_search
 from az.train.replay import Batch
+from az.train.run_names import incident_folders
 
 SAME_CAUSE = 3  # times that one cause is met before the run stops
 SMALL_BATCH = 256  # rows of the batch on which training and evaluation mode are compared
@@ -59,6 +62,8 @@ class Pilot:
         self.signs, self.vitals = Signs(), Vitals(learner.model, learner.optimizer)
         self.met: Counter[str] = Counter()
         self.incidents: list[Path] = []
+        self.seconds: list[float] = []  # from detection to diagnosis, of each
+        self.last_incident = max((number for number, _ in incident_folders(self.folder / "health")), default=0)
         self.went_back: int | None = None  # to this step; whoever takes it in sets it to None
         self._checked = config.health.preflight == "off"
 
@@ -200,10 +205,13 @@ class Pilot:
         """A fault of a step: the bundle holds the state before it and the batch."""
         torch.set_num_threads(self.moment.threads)  # an earlier step may have been redone with its own
         origins = [self._origin(int(batch.rows[r])) | {"batch_row": r} for r in incident.rows[:16]]
-        folder, learner = bundle.next_folder(self.folder / "health"), self.learner
-        checkpoint.save(folder, learner.steps, learner.model, learner.optimizer, learner.average, {},
+        folder, learner = self._next_incident(), self.learner
+        checkpoint.save(_hidden(folder), learner.steps, learner.model, learner.optimizer, learner.average, {},
                         game=self.game, config=self.config)  # fmt: skip
         self._write(folder, incident, origins, progress, batch)
+
+    def _next_incident(self) -> Path:
+        return bundle.next_folder(self.folder / "health")
 
     def _origin(self, row: int) -> dict[str, Any]:
         try:
@@ -213,16 +221,16 @@ class Pilot:
 
     def file_refused(self, path: Path, refusal: Refused) -> None:
         """A record file was put aside."""
-        self._write(bundle.next_folder(self.folder / "health"), *of_file(path, refusal, self.learner.steps))
+        self._write(self._next_incident(), *of_file(path, refusal, self.learner.steps))
 
     def search_failed(self, fault: dict[str, Any]) -> None:
         """A game was stopped before a row of it was written."""
         found = of_search(fault, self.config.seed, self.learner.steps)
-        self._write(bundle.next_folder(self.folder / "health"), *found)
+        self._write(self._next_incident(), *found)
 
     def model_refused(self, refusal: Refused, number: int) -> None:
         """A gate refused a model."""
-        self._write(bundle.next_folder(self.folder / "health"), of_model(refusal, number, self.learner.steps), [])
+        self._write(self._next_incident(), of_model(refusal, number, self.learner.steps), [])
 
     def _write(
         self, folder: Path, incident: Incident, origins: list[dict[str, Any]], progress: float = 0.0,
@@ -230,8 +238,14 @@ class Pilot:
     ) -> None:  # fmt: skip
         """Write the bundle, say it, and stop where policy says so."""
         about = {"game": self.game.name, "run": self.folder.name, "progress": progress, "seed": self.config.seed}
-        bundle.write(folder, incident, origins, about, batch, self.folder / "log.jsonl")
+        seconds = incident.seconds
+        if self.config.deterministic:
+            incident = replace(incident, seconds=0.0)  # of the clock
+        bundle.write(_hidden(folder), incident, origins, about, batch, self.folder / "log.jsonl")
+        publish_folder(_hidden(folder), folder)
+        self.last_incident = int(folder.name.rpartition("-")[2])
         self.incidents.append(folder)
+        self.seconds.append(seconds)
         self.met[incident.cause] += 1
         self.say(f"{incident}\n  the whole story: az doctor {folder}")
         if self.config.health.on_incident == "stop":
@@ -289,6 +303,11 @@ class Pilot:
         logits, guess = self.learner.model(planes)
         losses = data_losses(logits, guess, policy, mask, value, self.config.learner.masked_loss)
         return float(losses[0] + losses[1])
+
+
+def _hidden(folder: Path) -> Path:
+    """Where an incident is put together: it appears whole, or not at all."""
+    return folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def quick(game: Game) -> RunConfig:
             skip_forced=True,
             slots=32,
         ),
-        arena=ArenaConfig(games=20, simulations=25, opponent="rollouts:100", every_minutes=choice.minutes / 4),
+        arena=ArenaConfig(games=20, simulations=25, opponent="rollouts:100", per_run=4),
     )
 
 

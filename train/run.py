@@ -17,22 +17,24 @@ import torch
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.plan import Plan, plan_for
-from az.engine.precision import files_of
 from az.engine.warm import warm_up
 from az.engine.worker import WorkerJob
-from az.train import checkpoint
+from az.train import checkpoint, health_memory
+from az.train.beginning import find_checkpoint, remove_old_models, tidy
 from az.train.config import RunConfig
-from az.train.counters import Counters, check_resumable
+from az.train.counters import Counters
 from az.train.events import EventFile, grouped
 from az.train.feed import Feed
-from az.train.folder import RunFolder, RunLog
+from az.train.folder import RunFolder
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.pilot import Pilot
 from az.train.pool import WorkerPool
 from az.train.process import device_of, interruptible, use_threads
 from az.train.replay import Batch, window_rows
-from az.train.run_names import model_cards, model_files, strays_line
+from az.train.run_log import RunLog
+from az.train.run_names import model_cards
+from az.train.scores import Scores
 from az.train.services import Services
 from az.train.turns import play_turn
 
@@ -41,7 +43,6 @@ BACKLOG_STEPS = 48  # steps that the learner may be behind before self-play rest
 MORE = "give a larger total with --minutes or --steps."
 SHOW_EVERY = 0.25  # seconds between two reports
 LOG_EVERY = 20  # steps between two lines of the log
-MODELS_KEPT = 20  # the newest, and every 50th
 
 
 class Run:
@@ -67,22 +68,26 @@ class Run:
         network = Network(self.game.planes_shape, self.game.num_actions, config.net)
         self.learner = Learner(network, config.learner, self.device)
         self.rng = np.random.default_rng(config.seed)
+        folder.stamps = not config.deterministic
         self.feed = Feed(folder, self.game, config.replay.window, self.message)
-        self._resume()
-        self.pilot = Pilot(self.learner, self.game, config, folder.path, self.feed, self.rng, self.message)
-        self.feed.on_refusal = self.pilot.file_refused
-        self.log = RunLog(folder.path / "log.jsonl")
-        self.events = EventFile(folder.path, self.count.session)
+        resumed = self._resume()
         self.begun = time.monotonic() - self.count.elapsed
-        self._clock = {name: time.monotonic() for name in ("show", "publish", "checkpoint", "score")}
-        self._clock["show"] = self._clock["score"] = 0.0
-        self._speed: list[tuple[float, int]] = []
-        self._refusals = 0
-        self._published_step = -1
-        self._latest: StepMetrics | None = None
         if self.count.finished and self._over():
             spent = f"{self._elapsed() / 60:.1f} minutes and {self.learner.steps:,} steps in all"
             raise WrongRequest(f"the run '{self.folder.path.name}' is finished, with {spent}: {MORE}")
+        self.pilot = Pilot(self.learner, self.game, config, folder.path, self.feed, self.rng, self.message)
+        self.feed.on_refusal = self.pilot.file_refused
+        if self.count.health is not None:
+            health_memory.restore(self.count.health, *self._watched())
+        done = self.learner.steps if resumed else -1
+        self.log = RunLog(folder.path / "log.jsonl", done)
+        restarted = time.time() if resumed and not config.deterministic else None
+        self.events = EventFile(folder.path, self.count.session, done, restarted)
+        self.scores = Scores(services, config, self._progress())
+        self._clock = {name: time.monotonic() for name in ("publish", "checkpoint")} | {"show": 0.0}
+        self._speed: list[tuple[float, int]] = []
+        self._has_checkpoint = resumed
+        self._latest: StepMetrics | None = None
 
     # -- beginning ---------------------------------------------------------------------------------------------
 
@@ -92,34 +97,28 @@ class Run:
         # Weights and moments of outputs that are never legal decay into denormals, which cost a CPU many times more.
         torch.set_flush_denormal(True)
 
-    def _resume(self) -> None:
-        self.folder.sweep()
-        found, reasons = checkpoint.latest(self.folder.path, lambda one: check_resumable(one, self.game, self.learner))
-        if found is None and reasons:  # beginning again would overwrite what may still be mended
-            raise Refused(f"run '{self.folder.path}' has no whole checkpoint: {reasons[0]}")
-        for line in (*reasons, strays_line(self.folder.path)):
-            if line:
-                self.message(line)
+    def _resume(self) -> bool:
+        """Go on from the newest checkpoint; False where there is none: the run begins."""
+        found = find_checkpoint(self.folder, self.game, self.learner, self.message)
         if found is not None:
             found.restore(self.learner.model, self.learner.optimizer, self.learner.average)
             self.learner.steps = found.step
             self.count = Counters.read(found.extra)
             self.rng = checkpoint.numpy_from_state(self.count.batches)
-        if self.config.deterministic:
-            self._forget_unfinished_turn()
+        tidy(self.folder, self.count, self.config.keep_checkpoints, self.config.deterministic)
         self.feed.load_all(self.count.forgotten_rows, self.count.gone)
-        self.count.model = max([self.count.model, *(number for number, _ in model_cards(self.folder.models))])
-        sessions = [int(path.name.partition("-")[0]) for path in self.folder.record_files()]
-        self.count.session = max([self.count.session, *sessions]) + 1
+        if self.config.deterministic:
+            self.count.session = 1  # a stop leaves no trace
+        else:
+            cards = [number for number, _ in model_cards(self.folder.models)]
+            if max(cards, default=0) > self.count.model:  # of steps that have been lost
+                self.count.model, self.count.published_step = max(cards), -1
+            sessions = [int(path.name.partition("-")[0]) for path in self.folder.record_files()]
+            self.count.session = max([self.count.session, *sessions]) + 1
+        return found is not None
 
-    def _forget_unfinished_turn(self) -> None:
-        """A deterministic run goes on exactly from its checkpoint: later files are made again, the same."""
-        for path in self.folder.record_files():
-            if int(path.name.split("-")[1]) >= self.count.turns:
-                path.unlink()
-        for number, path in model_files(self.folder.models):
-            if number > self.count.model:
-                path.unlink()
+    def _watched(self) -> tuple[Any, ...]:
+        return self.pilot.signs, self.pilot.vitals, self.pilot.met, self.feed.refused_by_writer
 
     # -- the two ways of training ------------------------------------------------------------------------------
 
@@ -128,9 +127,9 @@ class Run:
         self.count.finished = False
         with interruptible(self._stop_when_done):
             try:
-                if not model_cards(self.folder.models):
+                if not self._has_checkpoint or not model_cards(self.folder.models):
                     self._publish()
-                if self.learner.steps == 0:
+                if not self._has_checkpoint:
                     self._checkpoint()
                 config = self.config
                 plan = plan_for(self._newest(), self.game, config.selfplay, config.workers, config.provider)
@@ -191,9 +190,9 @@ class Run:
                 self._publish_when_due()
                 self._show()
                 done += 1
-            self._publish_newest()
-            if not self.stop_asked:
-                self._checkpoint_when_due(turn=True)
+            if not self._over():  # a stop goes on from the turn's beginning, the end has a checkpoint of its own
+                self._publish_newest()
+                self._checkpoint()
 
     def _may_train(self) -> bool:
         rows = self.feed.total_rows
@@ -261,7 +260,9 @@ class Run:
     def _replace_undone(self, first: int) -> None:
         """Steps from this one on were undone: what was made of them must not be the newest, nor be begun from."""
         self.pilot.went_back = None
-        if self._published_step > first:
+        self.log.cut(self.learner.steps)
+        self.events.cut(self.learner.steps)
+        if self.count.published_step > first:
             self._publish()
         if not self.config.deterministic:  # there only the end of a turn can be begun from
             self._checkpoint(undone=first)
@@ -284,40 +285,36 @@ class Run:
             self._publish()
 
     def _publish_newest(self) -> None:
-        if self._published_step != self.learner.steps:
+        if self.count.published_step != self.learner.steps:
             self._publish()
 
     def _publish(self) -> None:
-        first = not model_cards(self.folder.models)
+        first = not self._has_checkpoint
         number = 0 if first else self.count.model + 1
         for attempt in range(2):  # the second time for a fault that does not come back
             try:
                 self.services.publish(self.learner, self.feed.replay, self.folder.models, number)
                 break
             except Refused as refusal:
-                self._refusals += 1
+                self.count.refusals += 1
                 self.message(f"model {number:06d} was refused: {refusal}")
-                if first or self._refusals >= MOST_REFUSALS:
+                if first or self.count.refusals >= MOST_REFUSALS:
                     raise
                 self.pilot.model_refused(refusal, number)
                 if attempt:
                     return
             finally:
                 self._clock["publish"] = time.monotonic()
-        self._refusals = 0
+        self.count.refusals = 0
         self.count.model = number
-        self._published_step = self.learner.steps
-        for old, path in model_cards(self.folder.models):
-            if old % 50 and old <= number - MODELS_KEPT:
-                path.unlink()  # the card first: without it the model is not published
-                for file in files_of(path.with_suffix(".onnx")):
-                    file.unlink(missing_ok=True)
+        self.count.published_step = self.learner.steps
+        remove_old_models(self.folder, number)
 
-    def _checkpoint_when_due(self, turn: bool = False) -> None:
+    def _checkpoint_when_due(self) -> None:
         every = self.config.checkpoint_steps
-        due_steps = every and self.learner.steps and self.learner.steps % every == 0 and not self.config.deterministic
+        due_steps = every and self.learner.steps and self.learner.steps % every == 0
         late = time.monotonic() - self._clock["checkpoint"] >= self.config.checkpoint_minutes * 60
-        if turn or due_steps or (late and not self.config.deterministic):
+        if due_steps or late:
             self._checkpoint()
 
     def _checkpoint(self, undone: int | None = None) -> None:
@@ -326,6 +323,9 @@ class Run:
         count.gone, count.forgotten_rows = gone, self.feed.forgotten_rows
         count.elapsed = 0.0 if self.config.deterministic else self._elapsed()
         count.batches = checkpoint.numpy_state(self.rng)
+        count.health, count.incidents = health_memory.remember(*self._watched()), self.pilot.last_incident
+        self.log.sync()
+        self.events.sync()
         learner = self.learner
         checkpoint.save(
             self.folder.path, learner.steps, learner.model, learner.optimizer, learner.average, asdict(count),
@@ -335,34 +335,31 @@ class Run:
             checkpoint.withdraw(self.folder.path, undone, learner.steps)
         checkpoint.prune(self.folder.path, self.config.keep_checkpoints)
         self.folder.remove_records(gone)
+        self._has_checkpoint = True
         self._clock["checkpoint"] = time.monotonic()
 
     def _score_when_due(self) -> None:
         self._take_score(wait=False)
-        every = self.config.arena.every_minutes * 60
-        if every and self.config.arena.games and time.monotonic() - max(self._clock["score"], self.begun) >= every:
-            self._clock["score"] = time.monotonic()
-            self.services.start_score(self._newest(), self.config)
+        if self.scores.due(self._progress()):
+            self.scores.start(self._newest(), self.learner.steps)
 
     def _newest(self) -> Path:
         return self.folder.models / f"{self.count.model:06d}.onnx"
 
     def _take_score(self, wait: bool) -> None:
-        result = self.services.finished_score(wait)
-        if result is not None:
-            self.count.score = result["score"]
-            self.log.write("score", {"step": self.learner.steps, "elapsed": self._elapsed(), **result})
-            self.events.scalars({"arena/score": result["score"]}, self.learner.steps, time.time())
-            self.report({"arena": result["score"]})
+        score = self.scores.take(wait, self._elapsed(), self.log, self.events, self.report)
+        self.count.score = self.count.score if score is None else score
 
     def _finish(self) -> None:
+        if self.stop_asked and self.config.deterministic:
+            return  # what was done since the last turn comes again
         self._publish_newest()
         self.count.finished = not self.stop_asked
         self._checkpoint()
         self._show(now=True)
         if self.config.arena.games and self.count.finished and not self.config.deterministic:
             self._take_score(wait=True)  # of one that is under way
-            self.services.start_score(self._newest(), self.config)
+            self.scores.start(self._newest(), self.learner.steps)
             self._take_score(wait=True)
 
     # -- for people --------------------------------------------------------------------------------------------
@@ -397,4 +394,5 @@ class Run:
 
     def _stop_when_done(self) -> None:
         self.stop_asked = True
-        self.message("stopping: writing a checkpoint")
+        turn = "stopping: it goes on from the end of the last turn"
+        self.message(turn if self.config.deterministic else "stopping: writing a checkpoint")

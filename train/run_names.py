@@ -13,7 +13,7 @@ from az.engine.worker import RECORD_NAME
 
 MODEL = re.compile(rf"([0-9]{{6,12}})\.(json|onnx|(?:{'|'.join(TWINS)})\.onnx)")
 INCIDENT = re.compile(r"incident-([0-9]{4,9})")
-CHECKPOINT = re.compile(r"step-([0-9]{9,13})")
+CHECKPOINT = re.compile(r"step-([0-9]{9,13})(\.new)?")
 FOLDERS = ("records", "models", "checkpoints", "health", "quarantine")
 MOST_NAMED = 5  # stray names that one message shows
 

@@ -17,8 +17,8 @@ class Services(Protocol):
         """Write models/NNNNNN.onnx through every gate. Raises Refused."""
         ...
 
-    def start_score(self, model: Path, config: RunConfig) -> None:
-        """Begin to measure a model in the background, unless a measurement is under way."""
+    def start_score(self, model: Path, config: RunConfig) -> bool:
+        """Begin to measure a model in the background; False where a measurement is under way."""
         ...
 
     def finished_score(self, wait: bool) -> dict[str, Any] | None:

@@ -79,7 +79,7 @@ class Signs:
     """Takes a look's numbers, gives the warnings that are due. A number that is none is not taken in."""
 
     def __init__(self) -> None:
-        self._watches = {sign.name: _Watch() for sign in SIGNS}
+        self.watches = {sign.name: _Watch() for sign in SIGNS}
 
     def look(self, step: int, values: Mapping[str, float]) -> list[EarlyWarning]:
         """values: signs by name (those that were measured)."""
@@ -88,7 +88,7 @@ class Signs:
             value = values.get(sign.name)
             if value is None or not math.isfinite(value):
                 continue
-            watch = self._watches[sign.name]
+            watch = self.watches[sign.name]
             watch.past.append((step, value))
             if value > sign.warn:
                 watch.since = step if watch.above == 0 else watch.since

@@ -24,12 +24,12 @@ class Vitals:
         self.model, self.optimizer, self.costly_every = model, optimizer, costly_every
         self.norms = {name: m for name, m in model.named_modules() if isinstance(m, Norm)}
         self._kernels = [p for p in model.parameters() if p.ndim > 1]
-        self._grad_norms: deque[float] = deque(maxlen=200)
-        self._weights: deque[tuple[int, float]] = deque(maxlen=200)
-        self._largest_moment: dict[int, float] = {}
-        self._means: Tensor | None = None
-        self._looks = 0
-        self._near = False  # a costly sign is halfway to its threshold: measure it at every look
+        self.grad_norms: deque[float] = deque(maxlen=200)
+        self.weights: deque[tuple[int, float]] = deque(maxlen=200)
+        self.largest_moment: dict[int, float] = {}
+        self.means: Tensor | None = None
+        self.looks = 0
+        self.near = False  # a costly sign is halfway to its threshold: measure it at every look
 
     @torch.no_grad()
     def look(self, step: int, grad_norm: float, loss: Callable[[], float] | None = None) -> dict[str, float]:
@@ -38,27 +38,27 @@ class Vitals:
         values |= self._moments()
         if self.norms:
             values |= self._averages()
-        if loss is not None and (self._near or self._looks < 3 or self._looks % self.costly_every == 0):
+        if loss is not None and (self.near or self.looks < 3 or self.looks % self.costly_every == 0):
             modes = self._modes(loss)
-            self._near = any(value > BY_NAME[name].warn / 2 for name, value in modes.items())
+            self.near = any(value > BY_NAME[name].warn / 2 for name, value in modes.items())
             values |= modes
-        self._looks += 1
+        self.looks += 1
         return {name: value for name, value in values.items() if value is not None}
 
     def _grad_ratio(self, norm: float) -> float | None:
-        past = sorted(self._grad_norms)
+        past = sorted(self.grad_norms)
         if math.isfinite(norm):  # the history takes in nothing that is none, or it would be blind from then on
-            self._grad_norms.append(norm)
+            self.grad_norms.append(norm)
         return norm / past[len(past) // 2] if len(past) >= 20 and past[len(past) // 2] > 0 else None
 
     def _drift(self, step: int) -> float | None:
         """Growth of log|W| in a thousand steps, over the looks remembered; early on too short to tell."""
         norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._kernels))))  # pyright: ignore
         if math.isfinite(norm) and norm > 0:
-            self._weights.append((step, math.log(norm)))
-        first = self._weights[max(0, len(self._weights) - 100)] if self._weights else (step, 0.0)
+            self.weights.append((step, math.log(norm)))
+        first = self.weights[max(0, len(self.weights) - 100)] if self.weights else (step, 0.0)
         span = step - first[0]
-        return (self._weights[-1][1] - first[1]) / span * 1000 if span >= 200 else None
+        return (self.weights[-1][1] - first[1]) / span * 1000 if span >= 200 else None
 
     def _moments(self) -> dict[str, float]:
         """Gradients against Adam's second moment, and how far that has decayed from its largest value."""
@@ -77,7 +77,7 @@ class Vitals:
         roots = roots / math.sqrt(1 - beta**steps) if steps >= 1 else roots
         decays = [0.0]
         for (i, _, _), root in zip(pairs, roots.tolist(), strict=True):
-            largest = self._largest_moment[i] = max(self._largest_moment.get(i, 0.0), root)
+            largest = self.largest_moment[i] = max(self.largest_moment.get(i, 0.0), root)
             if largest > 0:
                 decays.append(math.log10(largest / max(root, 1e-30)))
         ratio = (grads / roots.clamp_min(1e-30))[roots > 0]
@@ -90,9 +90,9 @@ class Vitals:
             return {}
         values = {"variance_ratio": max(float(v.max() / v.min().clamp_min(1e-12)) for v in variances)}
         now = torch.cat(means).clone()
-        if self._means is not None:
-            values["averages_still"] = float(torch.equal(now, self._means))
-        self._means = now
+        if self.means is not None:
+            values["averages_still"] = float(torch.equal(now, self.means))
+        self.means = now
         return values
 
     def _modes(self, loss: Callable[[], float]) -> dict[str, float]:
