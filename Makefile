@@ -6,19 +6,29 @@ BIN := $(VENV)/bin
 MINUTES ?= 5
 RUN ?= connect4-make-train
 PYTEST := $(BIN)/python -m pytest
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "az needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
 
-.PHONY: setup train test lint verify gpu-check clean
+.PHONY: setup setup-cpu train test lint verify gpu-check clean
 
 setup: $(VENV)/.ready
 
 # The stamp depends on what decides the environment, so an old one is brought up to date.
 $(VENV)/.ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "az needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@$(CHECK_PYTHON)
+	@$(PYTHON) .ci/install.py $(VENV) torch==2.13.0 -- -e '.[train,dev]'
 	@touch $@
 	@echo "az is ready: $(BIN)/az --help"
+
+# The small engine without PyTorch, for a machine without an NVIDIA GPU: plain onnxruntime, in an environment of its own,
+# since onnxruntime and onnxruntime-gpu must never be installed together.
+setup-cpu: .venv-cpu/.ready
+
+.venv-cpu/.ready: pyproject.toml constraints.txt requirements-cpu.txt
+	@$(CHECK_PYTHON)
+	@$(PYTHON) .ci/install.py .venv-cpu -r requirements-cpu.txt -- --no-deps -e .
+	@touch $@
+	@echo "az is ready: .venv-cpu/bin/az --help"
 
 train: setup
 	@if [ -d runs/$(RUN) ]; then $(BIN)/az resume $(RUN) --minutes $(MINUTES); \
@@ -49,4 +59,4 @@ gpu-check: setup
 	$(BIN)/python benchmarks/gpu.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-cpu build *.egg-info .pytest_cache .ruff_cache

@@ -165,10 +165,12 @@ def selfplay(
     as_json: Json = False,
 ) -> None:
     """Play games of a model against itself into record files."""
+    from az.engine.cores import most_workers
     from az.engine.selfplay_command import selfplay_command
 
     for value, high, option in (
-        (games, 10**9, "--games"), (threads, 1024, "--threads"), (batch, 65_536, "--batch"), (sims, 10**6, "--sims"),
+        (games, 10**9, "--games"), (threads, most_workers(), "--threads"), (batch, 65_536, "--batch"),
+        (sims, 10**6, "--sims"),
     ):  # fmt: skip
         _within(value, 1, high, option)
     _within(seed, 0, MAX_SEED, "--seed")
@@ -221,10 +223,11 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure what this machine can do and what az makes of it."""
+    from az.engine.cores import most_workers
     from az.export.bench_command import bench_command, bench_text
 
     _within(repeats, 1, 1000, "--repeats")
-    _within(threads, 0, 4096, "--threads")
+    _within(threads, 0, most_workers(), "--threads")
     if not 0.05 <= seconds <= 3600:
         raise WrongRequest(f"--seconds is {seconds}: it must lie between 0.05 and 3600.")
     values = bench_command(game, model, repeats, seconds, threads, lambda text: print(text, file=sys.stderr))

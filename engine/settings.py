@@ -37,7 +37,7 @@ def parse_value(name: str, text: str, item: Field[Any]) -> Any:
     if words and value not in words:
         raise WrongRequest(f"{name} is '{text}': it can be {' or '.join(words)}.")
     if kind in (int, float) and not low <= value <= high:
-        raise WrongRequest(f"{name} is {text}: it must lie between {low:g} and {high:g}.")
+        raise WrongRequest(f"{name} is {text}: it must lie between {number_text(low)} and {number_text(high)}.")
     return value
 
 
@@ -52,3 +52,8 @@ def checked(record: Any, values: Mapping[str, Any]) -> Any:
             raise WrongRequest(f"{name} is {quoted(value)}: it wants {KIND_TEXT[kind]}.")
         parse_value(name, str(value), known[name])
     return replace(record, **values)
+
+
+def number_text(value: float) -> str:
+    """`65536`, and not `6.5536e+04`; a float as short as it can be read."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 10**16 else f"{value:g}"

@@ -18,14 +18,14 @@ PLAIN_EVERY = 10.0  # seconds between two lines where nothing can be redrawn
 class Waiting:
     """Use as `with Waiting() as waiting: waiting.stage("…")`; the line is erased when the wait is over.
 
-    Into a pipe, or a terminal that cannot move its cursor, go lines: the first stage at once, others rarely.
+    Into a pipe, or a terminal that cannot move its cursor, go lines, and none for a short wait.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._live = self._stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
         self._text: Callable[[], str] = str
-        self._printed = -PLAIN_EVERY
+        self._printed = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._draw, daemon=True)
 

@@ -14,6 +14,7 @@ from az.engine.terminal.progress import TrainingDisplay
 from az.engine.waiting import Waiting, modules_loaded
 from az.train.config import RunConfig, check, with_settings
 from az.train.folder import RunFolder, free_name, run_path
+from az.train.machine import check_machine
 from az.train.presets import preset as load_preset
 
 DETERMINISTIC_STEPS = 500
@@ -71,6 +72,7 @@ def resume_run(name: str, minutes: float | None, steps: int | None, settings: li
 def _try_out(config: RunConfig) -> None:
     """What would fail later fails now: a refused request leaves no folder behind. Raises WrongRequest or Refused."""
     game = load_game(config.game)
+    check_machine(config, game)
     if config.arena.games:
         make_player(config.arena.opponent, game, config.arena.simulations)
     with Waiting() as waiting:

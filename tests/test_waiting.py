@@ -47,11 +47,14 @@ def test_a_terminal_gets_one_line_that_moves_and_goes(monkeypatch):
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_pipe_and_a_dumb_terminal_get_lines_and_not_many(monkeypatch, terminal):
     monkeypatch.setenv("TERM", "dumb")
+    now = [100.0]
+    monkeypatch.setattr("az.engine.waiting.time.monotonic", lambda: now[0])
     stream = Terminal() if terminal else io.StringIO()
     with Waiting(stream) as waiting:
-        for number in range(1000):
+        for number in range(250):
             waiting.stage(f"step {number}")
-    assert stream.getvalue() == "step 0\n"
+            now[0] += 0.1
+    assert stream.getvalue() == "step 101\nstep 202\n"  # none for a wait of less than ten seconds
 
 
 def test_a_stream_that_breaks_does_not_stop_the_work():

@@ -17,7 +17,7 @@ from typing import Any
 
 from az.engine.errors import WrongRequest
 from az.engine.selfplay import SelfplayConfig
-from az.engine.settings import key
+from az.engine.settings import key, number_text
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class NetConfig:
 class LearnerConfig:
     """The loss and the optimiser. Defaults: the founding description."""
 
-    batch: int = key(1024, "rows of one training step", 2, 1_000_000)
+    batch: int = key(1024, "rows of one training step", 2, 65_536)
     optimizer: str = key("adam", "adam, or sgd with momentum 0.9", one_of=("adam", "sgd"))
     learning_rate: float = key(1e-4, "highest learning rate; Adam 1e-3 is the paper's default", 1e-9, 10.0)
     warmup_steps: int = key(0, "steps over which the rate rises in a line from 0", 0, 1_000_000)
@@ -66,7 +66,7 @@ class ReplayConfig:
     window_exponent: float = key(1.0, "window = start * (rows / start) ** this; KataGo: 0.65; 1 = plain", 0.01, 1.0)
     min_rows: int = key(10_000, "rows that must exist before the first step", 1, 10**9)
     reuse: float = key(4.0, "rows trained for every row made; KataGo and AZArcade: 4 to 8", 0.01, 1000.0)
-    publish_every_steps: int = key(250, "steps between models handed to self-play; 0 = by time alone", 0)
+    publish_every_steps: int = key(250, "steps between models handed to self-play; 0 = by time alone", 0, 10**6)
     publish_every_seconds: float = key(0.0, "seconds between models handed to self-play; 0 = by steps alone", 0.0, 1e7)
 
 
@@ -74,8 +74,8 @@ class ReplayConfig:
 class ArenaConfig:
     """Scores while the run goes on."""
 
-    games: int = key(40, "games of one score; 0 = no scores", 0, 1_000_000)
-    simulations: int = key(50, "simulations a move; 0 = the network alone", 0, 1_000_000)
+    games: int = key(40, "games of one score; 0 = no scores", 0, 10_000)
+    simulations: int = key(50, "simulations a move; 0 = the network alone", 0, 100_000)
     opponent: str = key("rollouts:100", "whom the newest model plays: random, rollouts:N, minimax:D or a model")
     per_run: int = key(0, "scores in a run, spread over its minutes or steps, the last at the end", 0, 10_000)
     every_minutes: float = key(0.0, "minutes between further scores; 0 = none", 0.0, 1e6)
@@ -98,14 +98,14 @@ class RunConfig:
     az_version: str = key("", "the az that wrote this")
     seed: int = key(0, "everything random comes from it", 0, 2**63 - 1)
     minutes: float = key(0.0, "minutes of the run; 0 = no limit", 0.0, 1e6)
-    steps: int = key(0, "training steps of the run; 0 = no limit", 0)
+    steps: int = key(0, "training steps of the run; 0 = no limit", 0, 10**9)
     workers: int = key(0, "self-play workers; 0 = one a core", 0, 4096)
     device: str = key("auto", "where the network trains", one_of=("auto", "cpu", "cuda"))
     deterministic: bool = key(False, "take turns (play, then train), so that a seed gives the same run again")
-    games_per_turn: int = key(64, "games of a turn, when deterministic", 1)
-    steps_per_turn: int = key(0, "steps of a turn, when deterministic; 0 = as replay.reuse says", 0)
+    games_per_turn: int = key(64, "games of a turn, when deterministic", 1, 10_000)
+    steps_per_turn: int = key(0, "steps of a turn, when deterministic; 0 = as replay.reuse says", 0, 10**6)
     checkpoint_minutes: float = key(5.0, "minutes between checkpoints", 0.001, 1e6)
-    checkpoint_steps: int = key(0, "steps between checkpoints; 0 = by time alone", 0)
+    checkpoint_steps: int = key(0, "steps between checkpoints; 0 = by time alone", 0, 10**9)
     keep_checkpoints: int = key(3, "newest checkpoints that are kept", 1, 1_000_000)
     net: NetConfig = field(default_factory=NetConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -293,7 +293,9 @@ def _check_key(config: RunConfig, name: str) -> None:
         raise WrongRequest(f"{name} is {_shown(value)}: it can be {' or '.join(words)}.")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and not (low <= value <= high and math.isfinite(value)):
-        raise WrongRequest(f"{name} is {_shown(value)}: it must lie between {low:g} and {high:g}.")
+        raise WrongRequest(
+            f"{name} is {_shown(value)}: it must lie between {number_text(low)} and {number_text(high)}."
+        )
 
 
 def _at_most(config: RunConfig, low: str, high: str) -> None:

@@ -36,6 +36,12 @@ def settings_of(params: SearchParams) -> Settings:
     )
 
 
+def tree_size(game: Game, simulations: int, leaves: int) -> tuple[int, int]:
+    """(nodes, edges) that a tree has room for at first."""
+    edges = min(game.num_actions, 12) * (simulations + 8) + game.num_actions * (leaves + 1)
+    return 2 * simulations + 16, edges
+
+
 class BatchSearch:
     """B searches of one game. A tree's answer depends on its own root, parameters and random stream alone."""
 
@@ -48,9 +54,9 @@ class BatchSearch:
         self.schedules = schedules(max(1, params.gumbel_considered), self.budgets)
         most = max(self.budgets)
         self.keep_most = 4 * max(1, most)  # visits of a subtree that is still kept when its move is played
-        edges = min(game.num_actions, 12) * (most + 8) + game.num_actions * (params.leaves + 1)
-        self.trees = make_trees(num_trees, 2 * most + 16, edges)
-        self.scratch = make_trees(1, 2 * most + 16, edges)
+        nodes, edges = tree_size(game, most, params.leaves)
+        self.trees = make_trees(num_trees, nodes, edges)
+        self.scratch = make_trees(1, nodes, edges)
         self.roots = make_roots(game, num_trees)
         self.leaves = make_leaves(game, num_trees * params.leaves)
         self.cache = make_cache(game, enabled=False)  # whoever uses one network for long puts a real one here

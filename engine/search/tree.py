@@ -13,6 +13,7 @@ import numpy as np
 from numba import from_dtype, types
 from numpy.typing import NDArray
 
+from az.engine.cores import usable_memory
 from az.engine.game import Game
 from az.engine.jit import JIT_OFF
 
@@ -154,8 +155,18 @@ def roots_type(states: types.Array) -> types.NamedTuple:
     )
 
 
+def tree_bytes(nodes: int, edges: int) -> int:
+    """Memory of one tree."""
+    return nodes * NODE.itemsize + edges * EDGE.itemsize
+
+
 def make_trees(num_trees: int, nodes: int, edges: int) -> Trees:
-    """Empty trees with room for so many nodes and edges each."""
+    """Empty trees with room for so many nodes and edges each. Raises MemoryError for more than this machine has.
+
+    The system would often grant it, and end the process once the trees fill.
+    """
+    if num_trees * tree_bytes(nodes, edges) > usable_memory():
+        raise MemoryError
     used = np.zeros(num_trees, np.int32), np.zeros(num_trees, np.int32)
     records = np.zeros((num_trees, nodes), NODE), np.zeros((num_trees, edges), EDGE)
     if JIT_OFF:  # plain Python reads fields by name only from these
