@@ -5,19 +5,26 @@ No law knows a game's rules, so none finds an outcome with the wrong sign: read 
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, Mask, Planes, State, Symmetry
+from az.engine.game_guard import FaultError, OnCall, guarded
+from az.engine.printable import quoted
 
 OUTCOMES = {LOSS: "loss", DRAW: "draw", WIN: "win", ONGOING: "ongoing"}
 
 LAWS = {
+    "bounds": "rules and texts stay within the state, the mask and the planes",
+    "no-error": "no rule and no text fails",
     "start": "start writes the same state whatever the buffer held",
     "player": "state[0] is 0 or 1",
+    "turn": "both players come to move",
     "length": "no game is longer than max_plies",
     "outcome": "outcome is LOSS, DRAW, WIN or ONGOING",
     "ongoing": "a game is ongoing exactly where some action is legal",
@@ -26,14 +33,25 @@ LAWS = {
     "read-only": "legal, outcome, encode and the texts change nothing in the state",
     "planes": "planes are finite and in [-1, +1]",
     "apply": "apply does the same whenever it is called on the same state",
+    "moves-shape": "moves is a dict from texts to tuples of actions",
     "moves-cover": "the whole moves begin with exactly the legal actions",
     "moves-hops": "the hops of a whole move are legal in turn, by one player, and no two moves have the same hops",
     "moves-text": "parse_move reads the text of every whole move as that move, and action_text names each action",
+    "text": "render and position_text answer with a text",
     "position-text": "parse_position reads position_text as the same position: player, legal actions, text",
     "position-wrong": "parse_position answers what it cannot read with WrongRequest",
+    "position-state": "parse_position answers with an array of the state's size and dtype",
     "symmetry-shape": "a symmetry permutes the actions and the squares",
     "symmetry": "a symmetry maps a game to a game with the image's player, mask, planes and outcome",
 }
+
+
+RULE_LAWS = (  # what search and training cannot do without
+    "bounds", "no-error", "start", "player", "length", "outcome", "ongoing", "legal-writes",
+    "encode-writes", "read-only", "planes", "apply", "moves-shape", "text",
+)  # fmt: skip
+Images = list[tuple[int, Symmetry]]  # the symmetries that permute what they should, with their numbers
+More = Callable[["Report"], bool]  # whether there is time for more
 
 
 class Report:
@@ -42,22 +60,49 @@ class Report:
     def __init__(self, game: Game) -> None:
         self.game = game
         self.broken: dict[str, str] = {}
+        self.movers: set[int] = set()
+        self.plies = 0
+        self.games: list[str] = []  # of each game a digest of its states, masks and outcomes
 
     def demand(self, law: str, holds: bool, where: str) -> None:
         if not holds:
             self.broken.setdefault(law, f"{self.game.name} breaks '{law}': {LAWS[law]} ({where}).")
 
+    def failed(self, fault: FaultError, where: str) -> None:
+        """A function of the game raised what it should not."""
+        self.demand("bounds" if isinstance(fault.error, IndexError) else "no-error", False, f"{where}: {fault}")
+
 
 def check_game(game: Game, games: int, seed: int) -> list[str]:
     """The laws that the game breaks in that many random games, one sentence each; empty where it conforms."""
+    return list(examine(game, games, seed, lambda _: True).broken.values())
+
+
+def examine(game: Game, games: int, seed: int, more: More, on_call: OnCall | None = None, texts: bool = True) -> Report:
+    """What the game breaks in that many random games, or in as many as `more` leaves time for.
+
+    on_call: told before each call of a rule or a text what is called, and None after it.
+    texts: also what is there for people, and the symmetries; False: the five rules alone.
+    """
+    game = guarded(game, on_call)
     report = Report(game)
-    _check_start(game, report)
-    _check_wrong_position(game, report)
     symmetries = [(number, symmetry) for number, symmetry in enumerate(game.symmetries) if _permutes(game, symmetry)]
-    report.demand("symmetry-shape", len(symmetries) == len(game.symmetries), "look at their sizes and entries")
+    try:
+        _check_start(game, report)
+    except FaultError as fault:
+        report.failed(fault, "at the start")
     for number in range(games):
-        _check_one_game(game, random.Random(f"{seed} {number}"), f"seed {seed}, game {number}", symmetries, report)
-    return list(report.broken.values())
+        if report.broken or not more(report):
+            break
+        where = f"seed {seed}, game {number}"
+        _check_one_game(game, random.Random(f"{seed} {number}"), where, symmetries if texts else None, report, more)
+    else:
+        movers = " and ".join(map(str, report.movers))
+        report.demand("turn", report.plies < 2 * games or len(report.movers) == 2, f"player {movers} moves every time")
+    if texts:
+        _check_wrong_position(game, report)
+        report.demand("symmetry-shape", len(symmetries) == len(game.symmetries), "look at their sizes and entries")
+    return report
 
 
 def _check_start(game: Game, report: Report) -> None:
@@ -73,8 +118,8 @@ def _check_wrong_position(game: Game, report: Report) -> None:
             game.parse_position(text)
         except WrongRequest:
             continue
-        except Exception as error:  # whatever comes instead is what the law forbids
-            report.demand("position-wrong", False, f"'{text}' raised {type(error).__name__}")
+        except FaultError as fault:
+            report.demand("position-wrong", False, f"'{text}': {fault}")
         else:
             report.demand("position-wrong", False, f"'{text}' was accepted")
 
@@ -86,20 +131,48 @@ def _permutes(game: Game, symmetry: Symmetry) -> bool:
 
 
 def _check_one_game(
-    game: Game, rng: random.Random, where: str, symmetries: list[tuple[int, Symmetry]], report: Report
+    game: Game, rng: random.Random, where: str, symmetries: Images | None, report: Report, more: More
 ) -> None:
+    digest = hashlib.sha256()
     state = game.new_state()
-    images = [state.copy() for _ in symmetries]
+    here = where
+    try:
+        for place in _plies(game, state, rng, where, symmetries, report, digest):
+            here = place
+            if report.broken or not more(report):
+                return
+    except FaultError as fault:
+        report.failed(fault, here)
+        return
+    report.games.append(digest.hexdigest())
+
+
+def _plies(
+    game: Game,
+    state: State,
+    rng: random.Random,
+    where: str,
+    symmetries: Images | None,
+    report: Report,
+    digest: Any,
+) -> Iterator[str]:
+    """Play one random game, checked; says before each ply where it is. symmetries: None leaves the texts out."""
+    images = [state.copy() for _ in symmetries or ()]
     within_move = False
     for ply in range(game.max_plies + 1):
         here = f"{where}, ply {ply}"
+        yield here
         mask, planes, outcome = _check_rules(game, state, here, report)
         if report.broken:  # what follows a broken law says little
             return
-        _check_moves(game, state, mask, here, report)
-        if outcome == ONGOING and not within_move:
+        digest.update(state.tobytes() + mask.tobytes() + bytes([outcome & 255]))
+        report.movers.add(int(state[0]))
+        report.plies += 1
+        if symmetries is not None:
+            _check_moves(game, state, mask, here, report)
+        if symmetries is not None and outcome == ONGOING and not within_move:
             _check_position_text(game, state, mask, here, report)
-        for (number, symmetry), image in zip(symmetries, images, strict=True):
+        for (number, symmetry), image in zip(symmetries or (), images, strict=True):
             same = _is_image(game, symmetry, image, (state, mask, planes, outcome))
             report.demand("symmetry", same, f"symmetry {number}, {here}")
         actions = np.flatnonzero(mask)
@@ -109,7 +182,7 @@ def _check_one_game(
         within_move = _check_apply(game, state, action, here, report)
         if report.broken:
             return
-        for (_, symmetry), image in zip(symmetries, images, strict=True):
+        for (_, symmetry), image in zip(symmetries or (), images, strict=True):
             game.apply(image, int(symmetry.actions[action]))
     report.demand("length", False, f"{where}: still going on after {game.max_plies} plies")
 
@@ -124,10 +197,14 @@ def _check_rules(game: Game, state: State, where: str, report: Report) -> tuple[
     planes, other_planes = (np.full(game.planes_shape, poison, np.float32) for poison in (np.nan, 77.0))
     game.encode(state, planes)
     game.encode(state, other_planes)
-    report.demand("encode-writes", np.array_equal(planes, other_planes), where)
+    report.demand("encode-writes", np.array_equal(planes, other_planes, equal_nan=True), where)
     report.demand("planes", bool(np.all(np.isfinite(other_planes) & (np.abs(other_planes) <= 1))), where)
-    outcome = int(game.outcome(state))
-    report.demand("outcome", outcome in OUTCOMES and outcome == game.outcome(state), where)
+    answer = game.outcome(state)
+    if isinstance(answer, bool | np.bool_) or not isinstance(answer, int | np.integer) or int(answer) not in OUTCOMES:
+        report.demand("outcome", False, f"{where}: it answered {_shown(answer)}")
+        return mask, planes, ONGOING
+    outcome = int(answer)
+    report.demand("outcome", outcome == game.outcome(state), where)
     report.demand("ongoing", (outcome == ONGOING) == bool(mask.any()), f"{where}: outcome {outcome}")
     report.demand("read-only", np.array_equal(state, before), where)
     return mask, planes, outcome
@@ -154,6 +231,9 @@ def _hops_are_legal(game: Game, state: State, hops: tuple[int, ...]) -> bool:
 def _check_moves(game: Game, state: State, mask: Mask, where: str, report: Report) -> None:
     before = state.copy()
     moves = game.moves(state)
+    report.demand("moves-shape", _are_moves(moves, game.num_actions), f"{where}: {_shown(moves)}")
+    if report.broken:
+        return
     legal = {int(action) for action in np.flatnonzero(mask)}
     report.demand("moves-cover", {hops[0] for hops in moves.values()} == legal, where)
     distinct = len(set(moves.values())) == len(moves)
@@ -161,6 +241,9 @@ def _check_moves(game: Game, state: State, mask: Mask, where: str, report: Repor
     if report.broken:
         return
     for text, hops in moves.items():
+        report.demand("moves-text", isinstance(game.normalise_move(state, text), str), f"{where}: '{text}'")
+        if report.broken:
+            return
         try:
             read = game.parse_move(state, text)
         except WrongRequest:
@@ -168,8 +251,25 @@ def _check_moves(game: Game, state: State, mask: Mask, where: str, report: Repor
         report.demand("moves-text", read == hops, f"{where}: '{text}'")
     named = all(moves[game.action_text(state, action)][0] == action for action in legal)
     report.demand("moves-text", named, where)
-    game.render(state)
+    drawn = game.render(state)
+    report.demand("text", isinstance(drawn, str), f"{where}: render answered {_shown(drawn)}")
     report.demand("read-only", np.array_equal(state, before), f"{where}: the texts")
+
+
+def _are_moves(moves: Any, num_actions: int) -> bool:
+    """Whether this is what `Game.moves` answers with."""
+    return isinstance(moves, Mapping) and all(
+        isinstance(text, str)
+        and isinstance(hops, tuple)
+        and len(hops) > 0
+        and all(isinstance(hop, int | np.integer) and 0 <= hop < num_actions for hop in hops)
+        for text, hops in moves.items()
+    )
+
+
+def _shown(answer: Any) -> str:
+    """What a function answered, as a sentence repeats it."""
+    return quoted(answer) if isinstance(answer, str | int | float | list | dict | tuple) else type(answer).__name__
 
 
 def _check_position_text(game: Game, state: State, mask: Mask, where: str, report: Report) -> None:
@@ -177,19 +277,24 @@ def _check_position_text(game: Game, state: State, mask: Mask, where: str, repor
     before = state.copy()
     text = game.position_text(state)
     report.demand("read-only", np.array_equal(state, before), f"{where}: position_text")
+    report.demand("text", isinstance(text, str), f"{where}: position_text answered {_shown(text)}")
+    if report.broken:
+        return
     try:
         read = game.parse_position(text)
     except WrongRequest as error:
         report.demand("position-text", False, f"{where}: {error}")
         return
-    same = (
-        read.shape == state.shape
-        and read.dtype == game.dtype
-        and read[0] == state[0]
-        and np.array_equal(game.mask(read), mask)
-        and game.position_text(read) == text
-    )
+    right = isinstance(read, np.ndarray) and read.shape == state.shape and read.dtype == game.dtype
+    report.demand("position-state", right, f"{where}: '{text}' gave {_array_shown(read)}")
+    if report.broken:
+        return
+    same = read[0] == state[0] and np.array_equal(game.mask(read), mask) and game.position_text(read) == text
     report.demand("position-text", bool(same), f"{where}: '{text}'")
+
+
+def _array_shown(answer: Any) -> str:
+    return f"{answer.dtype} {list(answer.shape)}" if isinstance(answer, np.ndarray) else _shown(answer)
 
 
 def _is_image(game: Game, symmetry: Symmetry, image: State, seen: tuple[State, Mask, Planes, int]) -> bool:

@@ -6,18 +6,22 @@ Every value in az is in [-1, +1], from the view of the player to move. Every inp
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from az.engine.errors import Refused, WrongRequest
+from az.engine.game_facts import fault_of
 from az.engine.jit import Kernel
 from az.engine.printable import quoted
 
@@ -118,30 +122,64 @@ def game_names() -> list[str]:
     return sorted(own | {point.name for point in entry_points(group="az.games")})
 
 
-def load_game(name: str) -> Game:
-    """The game of that name. Raises WrongRequest naming the games there are."""
+def known_game(name: str) -> str:
+    """The name, where there is such a game. Raises WrongRequest naming the games there are."""
     names = game_names()
     if name not in names:
         near = get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise WrongRequest(f"there is no game '{name}': {hint}the games are {', '.join(names)}.")
-    for point in entry_points(group="az.games"):
-        if point.name == name:
-            try:
-                loaded = point.load()
-                return _compiled(loaded if isinstance(loaded, Game) else loaded.GAME)
-            except Exception as error:  # another package's code can fail in any way
-                raise Refused(f"the game '{name}' cannot be loaded from '{point.value}' ({error}).") from error
+    return name
+
+
+def load_game(name: str) -> Game:
+    """The game of that name, once a short game of it has been played in a process of its own (`game_trial.py`).
+
+    Raises WrongRequest naming the games there are, or Refused for a file that does not give a game which can be played.
+    """
+    from az.engine.game_trial import try_game
+
+    try_game(known_game(name))
+    game = import_game(name)
+    if _point_of(name):  # a rule of another package's that cannot be compiled must say so while that package is named
+        compile_rules(game)
+    return game
+
+
+def _point_of(name: str) -> EntryPoint | None:
+    return next((point for point in entry_points(group="az.games") if point.name == name), None)
+
+
+def import_game(name: str) -> Game:
+    """The game of that name as its file gives it, its facts checked. Raises Refused."""
+    point = _point_of(name)
+    where = f"'{point.value}'" if point else f"engine/games/{name}.py"
     try:
-        return import_module(f"az.engine.games.{name}").GAME
-    except Exception as error:  # a file that somebody is writing can fail in any way
-        kind = type(error).__name__
-        raise Refused(f"the game '{name}' cannot be loaded from engine/games/{name}.py ({kind}: {error}).") from error
+        with redirect_stdout(sys.stderr):  # stdout is for answers, such as JSON
+            loaded: Any = import_module(point.module if point else f"az.engine.games.{name}")
+            for part in (point.attr if point else "GAME").split("."):
+                loaded = getattr(loaded, part, None) if part else loaded
+    except (Exception, SystemExit) as error:  # a file that somebody is writing can fail in any way
+        raise Refused(f"the game '{name}' cannot be loaded from {where} ({_told(error)}).") from error
+    game = loaded.GAME if isinstance(loaded, ModuleType) and hasattr(loaded, "GAME") else loaded
+    if not isinstance(game, Game):
+        missing = game is None or isinstance(game, ModuleType)
+        got = "it has no GAME" if missing else f"its GAME is of the type {type(game).__name__}"
+        raise Refused(f"the game '{name}' cannot be loaded from {where}: {got}; end the file with GAME = Game(...).")
+    if fault := fault_of(game, name):
+        raise Refused(f"the game '{name}' cannot be used, from {where}: {fault}.")
+    return game
 
 
-def _compiled(game: Game) -> Game:
-    """A rule of another package's that cannot be compiled must say so while that package is named."""
+def _told(error: BaseException) -> str:
+    """What an exception says, with the line of the file where there is one."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{type(error).__name__}: {error.msg}, line {error.lineno}"
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def compile_rules(game: Game) -> None:
+    """Compile the five rules, or load them. Raises Refused for one that cannot be compiled."""
     for rule in (game.start, game.apply, game.legal, game.outcome, game.encode):
         if isinstance(rule, Kernel):
             rule.compile()
-    return game

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from az.engine.cache_folder import cache_folder
+from az.engine.errors import AzError, Refused
 
 if TYPE_CHECKING:
     from az.engine.pointers import RuleTypes
@@ -35,7 +36,7 @@ def _sources() -> list[Path]:
     here = Path(__file__).resolve().parent
     found = [path for path in sorted(here.rglob("*.py")) if b"engine.jit" in path.read_bytes() or path.stem == "jit"]
     for point in entry_points(group="az.games"):
-        with suppress(ImportError, ValueError):  # a broken package is load_game's to report
+        with suppress(Exception):  # a broken package is load_game's to report: finding it can run its code
             spec = find_spec(point.value.partition(":")[0])
             if spec and spec.origin:
                 found.append(Path(spec.origin))
@@ -82,13 +83,13 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrap
 _python_first = False
 
 
-def python_first() -> None:
+def python_first(on: bool = True) -> None:
     """From now on a rule runs as plain Python until a kernel needs it compiled: for a process that must answer at once.
 
-    The answers are the same: the suite runs without the compiler too.
+    The answers are the same: the suite runs without the compiler too. `on=False`: compiled from now on.
     """
     global _python_first
-    _python_first = True
+    _python_first = on
 
 
 class Kernel:
@@ -135,6 +136,22 @@ class Kernel:
 class _Rule(Kernel):
     """A kernel that Python may run as it stands: see `python_first`."""
 
+    rule: str | None = None  # its name, of the five
+    dtype: np.dtype[Any] | None = None  # of the states
+
+    def compile(self) -> Any:
+        """What numba makes of it. Raises Refused, in one sentence, for what numba cannot compile."""
+        try:
+            return super().compile()
+        except (AzError, MemoryError, OSError):
+            raise
+        except Exception as error:  # numba has a dozen kinds, and bugs of its own
+            from az.engine.compile_fault import compile_fault
+
+            why = compile_fault(self.function, error)
+            where = f"{self.rule or self.function.__name__} of {self.function.__module__}"
+            raise Refused(f"the rule {where} cannot be compiled: {why}.") from error
+
     def __call__(self, *arguments: Any) -> Any:
         if self.compiled is None and _python_first:
             return self.function(*arguments)
@@ -170,9 +187,13 @@ class Rules:
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self.start, self.apply, self.legal, self.outcome, self.encode = (
-            partial(_Rule, signature=partial(self._signature, rule), no_cfunc_wrapper=False)
-            for rule in ("start", "apply", "legal", "outcome", "encode")
+            partial(self._rule, rule) for rule in ("start", "apply", "legal", "outcome", "encode")
         )
+
+    def _rule(self, rule: str, function: Callable[..., Any]) -> _Rule:
+        made = _Rule(function, partial(self._signature, rule), no_cfunc_wrapper=False)
+        made.rule, made.dtype = rule, self.dtype
+        return made
 
     def _signature(self, rule: str) -> Any:
         return getattr(_types_of(self.dtype), rule)

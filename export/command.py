@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from az.engine.errors import Refused, WrongRequest
-from az.engine.game import load_game
+from az.engine.game import compile_rules, load_game
 from az.engine.models import newest_model
 from az.engine.players import make_player
 from az.engine.terminal.progress import TrainingDisplay
@@ -73,6 +73,7 @@ def _try_out(config: RunConfig) -> None:
     """What would fail later fails now: a refused request leaves no folder behind. Raises WrongRequest or Refused."""
     game = load_game(config.game)
     check_machine(config, game)
+    compile_rules(game)
     if config.arena.games:
         make_player(config.arena.opponent, game, config.arena.simulations)
     with Waiting() as waiting:

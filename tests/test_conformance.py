@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from az.engine.conformance import LAWS, check_game
+from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, ONGOING, Symmetry, game_names, load_game
 
 FOLDER = Path(__file__).resolve().parent / "goldens"
@@ -112,6 +113,23 @@ def parse_position_fails(text):
     return TICTACTOE.parse_position(str(int(text or "0")).strip("0"))
 
 
+def start_beyond_the_state(state):
+    TICTACTOE.start(state)
+    state[10] = 0
+
+
+def legal_fails(state, mask):  # noqa: ARG001
+    raise ZeroDivisionError("division by zero")
+
+
+def nothing(*_):
+    return None
+
+
+def parse_position_of_a_list(text):
+    return TICTACTOE.parse_position(text).tolist()
+
+
 def identity(size):
     return np.arange(size)
 
@@ -120,7 +138,38 @@ SHIFTED = Symmetry(np.roll(np.arange(9), 1), np.roll(np.arange(9), 1))
 SQUARES_ONLY = Symmetry(identity(7), CONNECT4.symmetries[0].squares)
 NO_PERMUTATION = Symmetry(np.zeros(9, np.int64), identity(9))
 
+ONE_PLAYER = replace(
+    TICTACTOE,
+    apply=lambda state, action: state.__setitem__(1 + action, 1),
+    legal=lambda state, mask: np.equal(state[1:], 0, out=mask) * 0,
+    outcome=lambda state: ONGOING if (state[1:] == 0).any() else DRAW,
+    moves=lambda state: {str(a + 1): (int(a),) for a in np.flatnonzero(state[1:] == 0)},
+    position_text=lambda state: "".join(str(a + 1) for a in np.flatnonzero(state[1:])),
+    parse_position=lambda text: one_player_position(text),
+    symmetries=(),
+)
+
+
+def one_player_position(text):
+    if not set(text) <= set("123456789"):
+        raise WrongRequest(f"'{text}' cannot be read.")
+    state = TICTACTOE.new_state()
+    for square in text:
+        state[int(square)] = 1
+    return state
+
+
 BROKEN = [
+    ("bounds", replace(TICTACTOE, start=start_beyond_the_state)),
+    ("no-error", replace(TICTACTOE, legal=legal_fails)),
+    ("no-error", replace(TICTACTOE, outcome=lambda: DRAW)),
+    ("turn", ONE_PLAYER),
+    ("outcome", replace(TICTACTOE, outcome=nothing)),
+    ("moves-shape", replace(TICTACTOE, moves=nothing)),
+    ("moves-text", replace(TICTACTOE, normalise_move=nothing)),
+    ("text", replace(TICTACTOE, render=nothing)),
+    ("text", replace(TICTACTOE, position_text=nothing)),
+    ("position-state", replace(TICTACTOE, parse_position=parse_position_of_a_list)),
     ("start", replace(TICTACTOE, start=start_leaves_a_word)),
     ("player", replace(TICTACTOE, apply=apply_forgets_the_player)),
     ("length", replace(TICTACTOE, max_plies=4)),
