@@ -65,11 +65,14 @@ def test_names_that_az_does_not_give_are_left_alone_and_mentioned_once(run):
         for name in names:
             (run / folder / name).write_bytes(b"mine")
     shutil.copytree(run / "checkpoints" / "step-000000002", run / "checkpoints" / "step-000000003.bak")
+    for name in ("records/0001-000009-000.npz", "models/000009.json", "models/\x1b[31m\U0004b45b"):
+        (run / name).mkdir()  # folders in the place of files are none of az's either
     answer = run_az("resume", "run")
     assert (answer.code, answer.err) == (0, "")
     told = " ".join(answer.out.split())
     assert told.count("left alone, for az gives no such names") == 1
     assert "records/0001-000000-000 (copy).npz" in told
+    assert all(c.isprintable() or c == "\n" for c in answer.out)
     for folder, names in STRAYS.items():
         assert all((run / folder / name).read_bytes() == b"mine" for name in names)
     assert (run / "checkpoints" / "step-000000003.bak" / "state.json").is_file()
@@ -155,3 +158,16 @@ def test_record_files_of_every_bad_kind_are_put_aside_and_the_run_goes_on(run):
     assert sorted(path.name for path in (run / "quarantine").glob("*.npz")) == names
     assert sorted(path.name for path in (run / "records").iterdir()) == [RECORD]
     assert Path("victim.txt").read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "events.out.tfevents.0001.az"])
+def test_a_log_that_is_far_too_large_is_neither_read_nor_lost(run, name):
+    """A hole of 64 GB behind good lines: no run writes so much, and reading it would take minutes."""
+    with (run / name).open("wb") as file:
+        file.write(b'{"kind":"step"}\n')
+        file.truncate(1 << 36)
+    answer = run_az("resume", "run")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert f"{name}' has more than" in answer.err
+    assert (run / name).stat().st_size == 1 << 36
+    assert run_az("doctor", "runs/run").code == 0

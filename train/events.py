@@ -91,7 +91,7 @@ def _records(path: Path, last_step: int) -> Iterator[tuple[bool, bytes]]:
     with path.open("rb") as file:
         while len(head := file.read(12)) == 12:
             length = int.from_bytes(head[:8], "little")
-            body = file.read(length + 4) if length <= MOST_EVENT else b""
+            body = file.read(length + 4) if 0 < length <= MOST_EVENT else b""  # zeros are no events either
             if len(body) != length + 4:
                 return
             try:
