@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 MOST_CPU, MOST_GROWN = 10.0, 1 << 30  # seconds, bytes
 RECORDS_A_RUN, LINES_A_PROCESS = 16, 60
 RECORD = "0001-{:06d}-000.npz"
-TOLD = ("running the failing step", "playing the games", "compiling", "network on")  # progress, on stderr
+TOLD = ("running the failing step", "playing the games", "compiling", "network on", "loading")  # progress, on stderr
 GAMES = {
     "tictactoe": ["", "1", "14253", "159"], "connect4": ["", "4", "4453", "1122334455"],
     "checkers": ["B:W21,22,23,24:B1,2,3,4", "W:W31,K14:B9,10,17,18,26,25"],
