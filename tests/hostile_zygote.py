@@ -39,7 +39,7 @@ def warm(stock: Path) -> None:
     from az.engine.warm import warm_up
 
     os.chdir(stock)
-    for game in ("tictactoe", "connect4", "checkers", "othello"):
+    for game in ("tictactoe", "connect4", "checkers"):
         warm_up(load_game(game), lambda _: None)
         run_az("perft", game, "2")
     for words in (("resume", "run"), ("doctor", "run", "--no-replay"), ("games",), ("resume", "nowhere")):

@@ -10,13 +10,16 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hostile_corpus import RECORD, Bench, cases
 from make_models import make_run, small_config, write_model
-from test_doctor import FlownRun, poison_value
 from test_records import SEARCH, TICTACTOE, play_games
 
-from az.engine.records import write_records
+from az.engine.records import read_records, write_records
+from az.train.health import bundle
+from az.train.health.incident import Incident
+from az.train.replay import Replay
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +29,8 @@ def stock(tmp_path_factory):
     place = root / "place"
     run = make_run(place / "runs" / "run", config=small_config(steps=1))
     write_records(run / "records" / RECORD.format(0), TICTACTOE, play_games(TICTACTOE, 3), 3, SEARCH)
-    flown = FlownRun(tmp_path_factory.mktemp("flown") / "a")
-    with pytest.MonkeyPatch.context() as patch:
-        incident = flown.incident(patch, poison=poison_value)
-    shutil.copytree(incident, run / "health" / "incident-0001")
-    shutil.copy(flown.path / "log.jsonl", run / "log.jsonl")
-    if not (run / "log.jsonl").read_bytes():
-        (run / "log.jsonl").write_text('{"kind":"step","step":20,"total":1.5,"signs":{"max_logit":4.0}}\n' * 9)
+    (run / "log.jsonl").write_text('{"kind":"step","step":20,"total":1.5,"signs":{"max_logit":4.0}}\n' * 9)
+    write_incident(run)
     (run / "quarantine").mkdir()
     (run / "quarantine" / "0000-000000-000.npz").write_bytes(b"")
     (run / "quarantine" / "0000-000000-000.npz.json").write_text('{"file": "x", "reason": "because", "time": "t"}')
@@ -42,6 +40,37 @@ def stock(tmp_path_factory):
     (root / "sibling" / "file.txt").write_text("mine too\n")
     (root / "victim.txt").write_text("precious\n")
     return root
+
+
+def write_incident(run: Path) -> None:
+    """An incident of a row that no step really stumbled over: what is in its files is the same."""
+    records = read_records(run / "records" / RECORD.format(0), TICTACTOE)
+    replay = Replay(TICTACTOE, 1000)
+    replay.add(records)
+    batch = replay.gather(np.arange(8), np.zeros(8, np.int64))
+    folder = run / "health" / "incident-0001"
+    shutil.copytree(run / "checkpoints" / "step-000000001", folder / "checkpoints" / "step-000000001")
+    operand = {
+        "role": "self",
+        "shape": [8],
+        "dtype": "float32",
+        "low": -1.0,
+        "high": 1.0,
+        "nans": 1,
+        "infs": 0,
+        "zeros": 0,
+    }
+    evidence = {
+        "text": ["a value"], "fields": ["value"], "operands": [operand], "end_digest": "0",
+        "spread": [{"phase": "forward", "module": "stem.conv", "op": "aten::conv"}],
+    }  # fmt: skip
+    incident = Incident(
+        "data", "value-out-of-range", "data", "aten::log", "value_out", "x.py:1", [3], 1, 1, "bit-exact", evidence,
+        "Mend it.", {"repair": "without the row", "finite": True}, 0.5, ["a note"],
+    )  # fmt: skip
+    origins = [replay.origin(3) | {"batch_row": 3, "state": records.states[3].tolist()}]
+    about = {"game": "tictactoe", "run": "run", "progress": 0.5, "seed": 0}
+    bundle.write(folder, incident, origins, about, batch, run / "log.jsonl")
 
 
 @pytest.fixture
