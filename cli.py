@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from az.engine.disk_errors import sentence
 from az.engine.errors import AzError, WrongRequest
 from az.engine.streams import complain, forget_stdout, open_closed_streams
 
@@ -365,7 +366,7 @@ def main() -> NoReturn:
             sys.exit(2)
         if isinstance(error, OSError):  # no such folder, not permitted, disk full
             forget_stdout()
-            complain(f"{error.filename or 'writing'}: {error.strerror or error}.")
+            complain(sentence(error))
             sys.exit(2)
         if isinstance(error, ModuleNotFoundError) and (advice := _missing(error.name or "")):
             complain(advice)

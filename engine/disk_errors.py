@@ -20,6 +20,17 @@ ADVICE = {
     getattr(errno, "ESTALE", -2): "the network file system has gone: mount it again",
 }
 
+# These say nothing about the file that was to be read: what it holds may be as good as ever.
+PASSING = {
+    getattr(errno, name, -1)
+    for name in ("EIO", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "ESTALE", "ETIMEDOUT", "EINTR", "EBUSY")
+}
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether the fault lies with the system: then a file is neither refused nor put aside, and the command stops."""
+    return error.errno in PASSING
+
 
 def sentence(error: OSError, then: str = "") -> str:
     """For example: runs/a/log.jsonl: No space left on device: make room there. `then`: what to do afterwards."""

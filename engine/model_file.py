@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from az.engine import onnx_bytes
+from az.engine.disk_errors import is_passing
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.onnx_graph import check_graph
@@ -103,5 +104,7 @@ def _read(path: Path) -> bytes:
         return read_regular(path, onnx_bytes.MOST_BYTES)
     except UnusableFileError as error:
         raise Refused(f"model {path} is refused: {error.strerror}; {AGAIN}.") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_passing(error):
+            raise
         raise WrongRequest(f"there is no readable model file '{path}': give the path of an ONNX file.") from None

@@ -18,6 +18,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from az.engine.disk_errors import is_passing
 from az.engine.errors import Refused
 from az.engine.files import write_atomic
 from az.engine.game import Game, State
@@ -159,6 +160,8 @@ def read_records(path: Path, game: Game) -> Records:
     except Refused:
         raise
     except OSError as error:
+        if is_passing(error):
+            raise
         raise Refused(f"{path}: not a readable record file ({error.strerror or error}).") from None
     except Exception as error:  # a damaged container raises whatever its reader trips over
         kind = type(error).__name__

@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from az.engine.files import naming
+
 MB = 1 << 20
 _EXTRA_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 NOT_REGULAR = "it is not a regular file"
@@ -27,7 +29,7 @@ def read_regular(path: Path, most: int) -> bytes:
     Raises OSError with `strerror` set: no such file, not permitted, not a regular file, too large.
     """
     descriptor = os.open(path, os.O_RDONLY | _EXTRA_FLAGS)  # O_NONBLOCK: a pipe without a writer opens at once
-    with open(descriptor, "rb", buffering=0) as file:
+    with naming(path), open(descriptor, "rb", buffering=0) as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UnusableFileError(errno.EINVAL, NOT_REGULAR, str(path))

@@ -40,7 +40,7 @@ def score_main(job: ScoreJob, pipe: Connection) -> None:
         opponent = make_player(job.opponent, game, job.simulations)
         figures = play_match(model, opponent, job.games, job.seed).to_json()
         pipe.send({**figures, "model": job.model.name, "opponent": job.opponent, "simulations": job.simulations})
-    except AzError as error:
+    except (AzError, OSError) as error:
         pipe.send({"error": str(error)})
 
 

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from az.engine.disk_errors import sentence
 from az.engine.errors import AzError
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game, load_game
@@ -163,3 +164,5 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
         return
     except AzError as error:
         pipe.send(("error", str(error)))
+    except OSError as error:
+        pipe.send(("error", sentence(error)))

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from az.engine.disk_errors import sentence
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import compile_rules, load_game
 from az.engine.models import newest_model
@@ -114,6 +115,10 @@ def _train(folder: RunFolder, config: RunConfig, keep: bool = False) -> None:
             if keep:
                 folder.keep_config(config)
             run.train()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # the disk is full, …: nothing half-written is left
+        raise WrongRequest(sentence(error, f"go on with `az resume {name}`")) from error
     finally:
         with suppress(OSError):
             folder.unlock()

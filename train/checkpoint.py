@@ -65,9 +65,10 @@ def save(
     beside = final.with_name(f".{final.name}.tmp-{getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        for name, data in files.items():
-            write_atomic(beside / name, data)
-        publish_folder(beside, final)
+        with naming(final):  # and not the hidden folder
+            for name, data in files.items():
+                write_atomic(beside / name, data)
+            publish_folder(beside, final)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return final

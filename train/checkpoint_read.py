@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
 from torch import Tensor, nn
 
+from az.engine.disk_errors import is_passing
 from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.files import NEW
 from az.engine.game import Game, load_game
@@ -294,6 +295,8 @@ def _read(path: Path, most: int) -> bytes:
     try:
         return read_regular(path, most)
     except OSError as error:
+        if is_passing(error):  # an older checkpoint would cost the work since then
+            raise
         raise Refused(f"'{path}' cannot be read: {error.strerror}.") from None
 
 

@@ -55,15 +55,14 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunFolder:
         """A new run. Raises WrongRequest when there is one of that name."""
-        if path.exists() and any(path.iterdir()):
-            raise WrongRequest(
-                f"the run '{path}' is there already: go on with it by `az resume {path.name}`,"
-                " or choose another name with --run."
-            )
+        _check_free(path)
         folder = cls(path)
-        for part in (folder.records, folder.models, path / "checkpoints", path / "health"):
-            part.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         folder.lock()
+        _check_free(path)  # another process may have been quicker
+        for part in (folder.records, folder.models, path / "checkpoints", path / "health"):
+            part.mkdir(exist_ok=True)
+        folder.sweep()
         write_atomic(path / "config.toml", to_toml(config).encode())
         return folder
 
@@ -76,7 +75,8 @@ class RunFolder:
             there = (
                 f"the runs are {', '.join(names)}" if names else "there are no runs yet; make one with `az train GAME`"
             )
-            raise WrongRequest(f"there is no run '{path.name}': {there}.")
+            begun = f" (it was stopped before it began: `az train GAME --run {path.name}`)" if _is_empty(path) else ""
+            raise WrongRequest(f"there is no run '{path.name}'{begun}: {there}.")
         run_names.check_own(path)
         folder = cls(path)
         folder.lock()
@@ -92,8 +92,12 @@ class RunFolder:
 
     def keep_config(self, config: RunConfig) -> None:
         """Write a changed configuration; the one before stays beside it as config-1.toml, config-2.toml, …"""
-        number = 1 + len(list(self.path.glob("config-*.toml")))
-        write_atomic(self.path / f"config-{number}.toml", read_regular(self.path / "config.toml", MOST_CONFIG))
+        number, before = 1, read_regular(self.path / "config.toml", MOST_CONFIG)
+        while (kept := self.path / f"config-{number}.toml").exists():
+            number += 1
+        last = self.path / f"config-{number - 1}.toml"
+        if number == 1 or read_regular(last, MOST_CONFIG) != before:  # or a kill came in between the last time
+            write_atomic(kept, before)
         write_atomic(self.path / "config.toml", to_toml(config).encode())
 
     def lock(self) -> None:
@@ -139,3 +143,23 @@ class RunFolder:
                     shutil.rmtree(leftover)
                 else:
                     leftover.unlink(missing_ok=True)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a folder holds nothing but what a run makes before its configuration is there."""
+    if not path.is_dir():
+        return False
+    files = (p for p in path.rglob("*") if not p.is_dir() or p.is_symlink())
+    return all(p.parent == path and (p.name == "lock" or p.name.startswith(".config.toml.tmp-")) for p in files)
+
+
+def _check_free(path: Path) -> None:
+    """Raises WrongRequest where `path` is a run, or anything else that a new run must not touch."""
+    if (path / "config.toml").exists():
+        raise WrongRequest(
+            f"the run '{path}' is there already: go on with it by `az resume {path.name}`,"
+            " or choose another name with --run."
+        )
+    if path.exists() and not _is_empty(path):
+        raise WrongRequest(f"'{path}' holds files and is no run (no config.toml): choose another name with --run.")
+    run_names.check_own(path)

@@ -1,0 +1,192 @@
+"""What stays whole: log and curves after steps are undone, checkpoints that are replaced, folders that are no run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command_line import run_az
+from make_models import make_run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from az.engine import files
+from az.engine.disk_errors import sentence
+from az.engine.errors import WrongRequest
+from az.train.config import ArenaConfig, RunConfig
+from az.train.events import EventFile
+from az.train.folder import RunFolder
+from az.train.run_log import RunLog
+from az.train.scores import Scores
+
+CONFIG = RunConfig(game="tictactoe")
+
+
+def test_lines_of_undone_steps_are_taken_out(tmp_path):
+    log = RunLog(tmp_path / "log.jsonl", -1)
+    for step in (1, 20, 40):
+        log.write("step", {"step": step})
+    log.write("score", {"step": 20, "score": 0.5})  # of a model of that step, measured later
+    log.close()
+    with (tmp_path / "log.jsonl").open("ab") as file:
+        file.write(b'no line of az\n{"kind":"st')
+    log = RunLog(tmp_path / "log.jsonl", 20)
+    log.write("step", {"step": 40})
+    log.close()
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert lines.pop(3) == "no line of az"
+    assert [json.loads(line)["step"] for line in lines] == [1, 20, 20, 40]
+
+
+def test_curves_never_go_back(tmp_path):
+    first = EventFile(tmp_path, 1, -1)
+    for step in (20, 40, 60):
+        first.scalars({"loss/total": step}, step, float(step))
+    first.close()
+    file = next(tmp_path.glob("events*"))
+    file.write_bytes(file.read_bytes()[:-7])  # torn by a kill
+    second = EventFile(tmp_path, 2, 20, restarted=70.0)
+    second.scalars({"loss/total": 41}, 40, 71.0)
+    second.close()
+    shown = EventAccumulator(str(tmp_path))
+    shown.Reload()
+    assert [(point.step, point.value) for point in shown.Scalars("loss/total")] == [(20, 20.0), (40, 41.0)]
+
+
+def test_event_file_that_goes_on_has_the_same_bytes(tmp_path):
+    for name, stops in (("a", []), ("b", [1, 2])):
+        (tmp_path / name).mkdir()
+        events = EventFile(tmp_path / name, 1, -1)
+        for step in range(4):
+            if step in stops:
+                events.scalars({"x": 9.0}, step, 0.0)
+                events.close()
+                events = EventFile(tmp_path / name, 1, step - 1)
+            events.scalars({"x": float(step)}, step, 0.0)
+        events.close()
+    one, two = (next((tmp_path / name).glob("events*")).read_bytes() for name in "ab")
+    assert one == two
+
+
+def test_at_every_moment_one_of_the_two_names_is_a_whole_folder(tmp_path, monkeypatch):
+    final, new = tmp_path / "final", tmp_path / "final.new"
+
+    def fill(place: Path, text: str) -> Path:
+        place.mkdir()
+        for name in ("one", "two"):
+            (place / name).write_text(text)
+        return place
+
+    def whole(place: Path, text: str) -> bool:
+        return (
+            place.is_dir() and [(place / n).read_text() for n in ("one", "two") if (place / n).exists()] == [text] * 2
+        )
+
+    real = {name: getattr(os, name) for name in ("rename", "unlink", "rmdir")}
+    seen = []
+    fill(final, "old")
+    for name, call in real.items():
+
+        def watched(*arguments, call=call, **named):
+            call(*arguments, **named)
+            seen.append(whole(new, "new") or whole(final, "old") or whole(final, "new"))
+
+        monkeypatch.setattr(files.os, name, watched)
+    files.publish_folder(fill(tmp_path / "tmp", "new"), final)
+    assert len(seen) >= 5
+    assert all(seen)
+    assert whole(final, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_a_piece_that_cannot_be_written_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    file, real = files.AppendFile(tmp_path / "log"), os.write
+    file.append(b"whole\n")
+
+    def full(handle, data):
+        if len(data) < 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data[:5])
+
+    monkeypatch.setattr(files.os, "write", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        file.append(b"too long")
+    assert caught.value.filename == str(tmp_path / "log")
+    assert (tmp_path / "log").read_bytes() == b"whole\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "way"),
+    [("ENOSPC", "room"), ("EDQUOT", "quota"), ("EIO", "faulty"), ("EMFILE", "ulimit"), ("EROFS", "writable"),
+     ("EACCES", "permissions")],
+)  # fmt: skip
+def test_the_system_refuses_in_one_sentence_that_names_the_file(number, way):
+    error = OSError(getattr(errno, number), os.strerror(getattr(errno, number)), "runs/a/log.jsonl")
+    text = sentence(error, "go on with `az resume a`")
+    assert text.startswith("runs/a/log.jsonl: ")
+    assert way in text
+    assert text.endswith(", then go on with `az resume a`.")
+    assert "\n" not in text
+
+
+def test_a_folder_in_which_no_run_began_is_taken_and_one_with_files_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("runs/a")
+    (path / "records").mkdir(parents=True)
+    (path / "lock").touch()
+    (path / ".config.toml.tmp-12").write_text("game =")
+    with pytest.raises(WrongRequest, match=r"no run 'a'.*stopped before it began"):
+        RunFolder.open(path)
+    RunFolder.create(path, CONFIG).unlock()
+    assert not list(path.glob(".config*"))
+    with pytest.raises(WrongRequest, match="is there already"):
+        RunFolder.create(path, CONFIG)
+    (path / "config.toml").unlink()
+    (path / "records" / "0000-000000-000.npz").write_bytes(b"mine")
+    with pytest.raises(WrongRequest, match="holds files and is no run"):
+        RunFolder.create(path, CONFIG)
+
+
+def test_records_without_a_checkpoint_are_neither_deleted_nor_begun_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "runs" / "a")
+    shutil.rmtree(run / "checkpoints")
+    (run / "records" / "0000-000000-000.npz").write_bytes(b"games of a day")
+    before = sorted((run / "records").iterdir())
+    answer = run_az("resume", "a", "--steps", 10**6)
+    assert answer.code == 1
+    assert "no whole checkpoint" in answer.err
+    assert sorted((run / "records").iterdir()) == before
+
+
+class Played:
+    """Services that play no match."""
+
+    def __init__(self) -> None:
+        self.result = None
+
+    def start_score(self, *_: object) -> bool:
+        self.result = {"score": 0.5}
+        return True
+
+    def finished_score(self, wait: bool) -> dict[str, float] | None:  # noqa: ARG002
+        found, self.result = self.result, None
+        return found
+
+
+def test_scores_are_spread_over_the_run_and_stand_at_the_step_of_their_model(tmp_path):
+    config = replace(CONFIG, arena=ArenaConfig(games=2, per_run=4))
+    scores = Scores(Played(), config, 0.0)  # pyright: ignore[reportArgumentType]
+    due = [progress for progress in range(101) if scores.due(progress / 100)]
+    assert due == [25, 50, 75]  # and one at the end
+    (tmp_path / "000001.json").write_text('{"step": 30}')
+    log, events = RunLog(tmp_path / "log.jsonl", -1), EventFile(tmp_path, 1, -1)
+    scores.start(tmp_path / "000001.onnx", done=29)  # made by steps that were undone
+    assert scores.take(False, 1.0, log, events, print) is None
+    scores.start(tmp_path / "000001.onnx", done=70)
+    assert scores.take(False, 1.0, log, events, lambda _: None) == 0.5
+    assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == 30
