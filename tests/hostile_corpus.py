@@ -290,8 +290,8 @@ class Bench:
         if case["how"] == "kind" and case["kind"] in ("hardlink",):
             case = {**case, "kind": "empty"}
         self.change(case, path, outside)
-        text = path.read_bytes().decode("utf-8", "replace") if files_regular(path) else ""
-        if files_regular(path) and ("deterministic = true" not in text or "workers = 0" not in text):
+        text = path.read_bytes().decode("utf-8", "replace") if files.ordinary(path) else ""
+        if files.ordinary(path) and ("deterministic = true" not in text or "workers = 0" not in text):
             path.write_bytes(b"deterministic = true\nworkers = 0\n" + path.read_bytes())  # no pool of real processes
         return [["resume", "run", "--steps", "1"], ["doctor", "runs/run"]][case["command"] % 5 == 0], "", "runs/run"
 
@@ -365,10 +365,6 @@ class Bench:
         if isinstance(good, dict) and isinstance(good.get("sims"), int) and 50 < good["sims"] <= 10**6:
             good["sims"] = 50
         return files.dumped(good).replace(b"\n", b" ")
-
-
-def files_regular(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 28
 
 
 def _plain(path: Path) -> bool:
