@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from engine.waiting import Waiting  # noqa: E402  # of the standard library only; az itself is not installed yet
 
 SHOWN_ON_FAILURE = 30  # lines
+SHOWN = ("Collecting ", "Downloading ", "Processing ", "Obtaining ", "Building ", "Installing ", "Successfully ")
 
 
 class Size:
@@ -78,10 +79,10 @@ def main(venv: Path, parts: list[list[str]]) -> int:
     temporary.mkdir(parents=True, exist_ok=True)  # on the environment's own disk: many a /tmp is too small for torch
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
+    pip = [str(python), "-m", "pip", "install", "-v", "--disable-pip-version-check", "--progress-bar", "off"]
     commands = [[sys.executable, "-m", "venv", str(venv)]]
     commands += [[*pip, "-c", str(ROOT / "constraints.txt"), *part] for part in parts]
-    log, size, said = venv / "install.log", Size(venv), ["a virtual environment"]
+    log, size, said, lines = venv / "install.log", Size(venv), ["a virtual environment"], [0]
     log.unlink(missing_ok=True)
     begun = time.monotonic()
     with Waiting() as waiting:
@@ -89,10 +90,11 @@ def main(venv: Path, parts: list[list[str]]) -> int:
 
             def text(number: int = number) -> str:
                 where = f"{size.megabytes:,.1f} MB in {size.files:,} files"
-                return f"installing, part {number} of {len(commands)}: {where}; {said[0]}"
+                return f"installing, part {number} of {len(commands)}: {where}, {lines[0]:,} steps; {said[0]}"
 
             def hear(line: str, text: Callable[[], str] = text) -> None:
-                said[0] = line or said[0]
+                lines[0] += 1
+                said[0] = line if line.startswith(SHOWN) else said[0]
                 waiting.stage(text)
 
             waiting.stage(text)
@@ -103,8 +105,8 @@ def main(venv: Path, parts: list[list[str]]) -> int:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     temporary.rmdir()
     if code:
-        lines = log.read_text("utf-8").splitlines()[-SHOWN_ON_FAILURE:]
-        print("\n".join(lines), file=sys.stderr)
+        last = log.read_text("utf-8").splitlines()[-SHOWN_ON_FAILURE:]
+        print("\n".join(last), file=sys.stderr)
         print(f"az: {' '.join(command[:4])} failed; all that it said is in {log}.", file=sys.stderr)
         return code if code > 0 else 1
     megabytes = sum(_sizes(str(venv))) / 1e6

@@ -30,6 +30,27 @@ def compile_search(game: Game) -> None:
     """
     if JIT_OFF:
         return
+    try:
+        with compile_progress(_remember):
+            _compile_search(game)
+    finally:
+        _remember("")
+    mark(f"search-{game.dtype}")
+
+
+def compiling() -> str:
+    """What this process is compiling for the search at this moment, for people; may be asked in any thread."""
+    return _told[-1]
+
+
+_told = [""]
+
+
+def _remember(text: str) -> None:
+    _told[-1] = text
+
+
+def _compile_search(game: Game) -> None:
     from az.engine.pointers import address
     from az.engine.search.answer import best_index, root_policy
     from az.engine.search.walk import expand, gather
@@ -40,7 +61,6 @@ def compile_search(game: Game) -> None:
         kernel.compile()
     for states in (gather, best_index):
         states[game.dtype]
-    mark(f"search-{game.dtype}")
 
 
 def warm_up(
@@ -48,8 +68,8 @@ def warm_up(
 ) -> None:
     """Run every kernel of search and self-play once for this game's state dtype: later processes load them.
 
-    say: told once, when something must be compiled. progress: told several times a second what is being compiled;
-    without one, a line on stderr shows it where that is a terminal.
+    say: told once, when something must be compiled. progress: told several times a second what is being compiled,
+    and "" at the end; without one, a line on stderr shows it where that is a terminal.
     """
     if JIT_OFF or is_marked(f"warm-{game.dtype}"):
         return
@@ -63,6 +83,8 @@ def warm_up(
     else:
         with compile_progress(progress):
             _warm_up(game)
+        if progress is not None:
+            progress("")
     mark(f"warm-{game.dtype}")
 
 

@@ -107,6 +107,7 @@ def _train(folder: RunFolder, config: RunConfig, keep: bool = False) -> None:
     name = folder.path.name
     try:
         with TrainingDisplay(f"{config.game} · {config.preset} · {name}") as display:
+            display.between = modules_loaded("what a run needs")
 
             def report(stats: dict[str, Any]) -> None:
                 display.update({key: value for key, value in stats.items() if value is not None})

@@ -87,7 +87,7 @@ def test_the_installer_installs_and_cleans_up(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"installed in v: \d+ MB, \d+ s\n", done.stdout)
     for line in done.stderr.splitlines():  # a pipe: a line where it takes more than ten seconds, with the size
-        assert re.match(r"installing, part [123] of 3: [\d,.]+ MB in [\d,]+ files; ", line)
+        assert re.match(r"installing, part [123] of 3: [\d,.]+ MB in [\d,]+ files, [\d,]+ steps; ", line)
     assert not (tmp_path / "v" / "tmp").exists()
     python = tmp_path / "v" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     assert subprocess.run([python, "-c", "import azfirst, azsecond"], check=False).returncode == 0

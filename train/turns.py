@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,30 @@ from az.train.config import RunConfig
 from az.train.folder import RunFolder
 
 
-def play_turn(folder: RunFolder, game: Game, config: RunConfig, model: Path, turn: int) -> tuple[str, dict[str, Any]]:
-    """Play games [turn · n, (turn + 1) · n) with this model and write them to one file; its name and its counts."""
+def play_turn(
+    folder: RunFolder,
+    game: Game,
+    config: RunConfig,
+    model: Path,
+    turn: int,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> tuple[str, dict[str, Any]]:
+    """Play games [turn · n, (turn + 1) · n) with this model and write them to one file; its name and its counts.
+
+    report: told where to ask how far the turn is.
+    """
     count = config.games_per_turn
     first = turn * count
     numbers = itertools.count(first)
     lock = threading.Lock()
     threads = min(config.workers or usable_cores(), count)
+    batches: list[SelfplayBatch] = []
+    report({"stage": lambda: f"turn {turn}: {sum(batch.simulations for batch in batches):,} simulations"})
 
     def play(_: int) -> tuple[list[FinishedGame], int, list[SearchFault]]:
         evaluator = load_precision(model, game, usable(model, config.selfplay.precision), config.provider)[0]
         batch = SelfplayBatch(game, config.selfplay, config.seed, min(config.selfplay.slots, -(-count // threads)))
+        batches.append(batch)
 
         def next_game() -> tuple[int, Evaluator] | None:
             with lock:

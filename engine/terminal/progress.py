@@ -153,6 +153,7 @@ class TrainingDisplay(_Display):
         self.arenas: deque[float] = deque(maxlen=KEPT)
         self.notes: deque[tuple[str, bool]] = deque(maxlen=1)
         self.stage: Callable[[], str] = str
+        self.between: Callable[[], str] = str  # what is told while there is no stage and no step yet
         super().__init__(console, every, clock)
 
     def update(self, stats: Mapping[str, Any] | TrainingStats) -> None:
@@ -171,6 +172,9 @@ class TrainingDisplay(_Display):
     def message(self, text: str, warning: bool = False) -> None:
         self.notes.append((text, warning))
         super().message(text, warning)
+
+    def _stage(self) -> str:
+        return self.stage() or ("" if "step" in self.stats else self.between())
 
     def _get(self, name: str, form: str = ",.0f") -> str:
         value = self.stats.get(name)
@@ -194,7 +198,7 @@ class TrainingDisplay(_Display):
         return self._elapsed() * (1 / fraction - 1) if fraction else None
 
     def line(self) -> str:
-        stage = self.stage()
+        stage = self._stage()
         if stage and "step" not in self.stats:  # nothing is counted yet
             return f"{duration(self._elapsed())}  {stage}"
         parts = [f"{duration(self._elapsed())}", f"step {self._get('step')}", f"games {self._get('games')}"]
@@ -218,7 +222,7 @@ class TrainingDisplay(_Display):
         if self.arenas:
             rows.append(self._curve("arena", self.arenas, f"{100 * self.arenas[-1]:.0f} %", inside, look))
         rows.append(self._bar(inside))
-        if stage := self.stage():
+        if stage := self._stage():
             rows.append(Text(stage, "dim", no_wrap=True, overflow="ellipsis"))
         if self.notes:
             text, warning = self.notes[-1]

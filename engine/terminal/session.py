@@ -15,7 +15,7 @@ from rich.text import Text
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, State
 from az.engine.search.params import UNKNOWN
 from az.engine.terminal.board import Look, draw, player_name, verdict
-from az.engine.warm import search_is_cold
+from az.engine.warm import compiling, search_is_cold
 from az.engine.whole_moves import Hops, WholeResult
 
 PROVEN = {WIN: "a proven win", DRAW: "a proven draw", LOSS: "a proven loss"}
@@ -48,6 +48,16 @@ class Played:
     before: State
     text: str
     actions: Hops
+
+
+class _Moving:
+    """Words for a wait, and what is being compiled meanwhile: rich asks again for every drawing."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def __rich__(self) -> Text:
+        return Text(" ".join(filter(None, (self.words, compiling()))))
 
 
 class Session:
@@ -207,7 +217,7 @@ class Session:
     def _busy(self, words: str) -> AbstractContextManager[object]:
         """A sign of life where a cursor can move, nothing in a pipe."""
         live = self.console.is_terminal and not self.console.is_dumb_terminal
-        return self.console.status(words) if live else nullcontext()
+        return self.console.status(_Moving(words)) if live else nullcontext()
 
     def engine_move(self) -> None:
         """The engine thinks, moves and says what it thinks."""
