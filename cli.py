@@ -375,6 +375,9 @@ def main() -> NoReturn:
             complain("there is not enough memory for this: ask for less.")
             sys.exit(2)
         if type(error).__name__ == "Abort":
+            if isinstance(error.__cause__, EOFError):  # typer makes one of Ctrl-C and of an input that ends
+                complain("a process or an input that was to answer has ended: try again.")
+                sys.exit(1)
             sys.exit(130)
         raise
 

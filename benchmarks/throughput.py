@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     game = load_game(arguments.game)
     warm_up(game)
-    models, precision, why = bench_models(game, None)
+    models, precision, why = bench_models(game, None, print)
     cores = os.cpu_count() or 1
     usual = Bench(game.name, models, precision, 0)
     jobs = itertools.chain(

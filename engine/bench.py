@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from az.engine.errors import AzError, Refused
 from az.engine.evaluator import Evaluator, Float32
 from az.engine.game import ONGOING, Game, State, load_game
 from az.engine.onnx_evaluator import OnnxEvaluator
@@ -176,11 +178,28 @@ def meters_of(bench: Bench) -> dict[str, Any]:
 def bench_main(bench: Bench, pipe: Connection) -> None:
     """A process's body: answers (meter, seconds) with what it measured, until told None."""
     die_with_parent()
-    meters = meters_of(bench)
-    pipe.send("ready")
-    while (order := pipe.recv()) is not None:
-        name, seconds = order
-        pipe.send(meters[name].measure(seconds))
+    try:
+        meters = meters_of(bench)
+        pipe.send("ready")
+        while (order := pipe.recv()) is not None:
+            name, seconds = order
+            pipe.send(meters[name].measure(seconds))
+    except AzError as error:
+        pipe.send(error)
+
+
+def answer_of(process: Any, pipe: Any) -> Any:
+    """What a process sent. Raises the error that it sent, or Refused where it ended without a word."""
+    try:
+        found = pipe.recv()
+    except EOFError:
+        process.join(timeout=5)
+        raise Refused(
+            f"a measuring process ended with exit code {process.exitcode}: ask for fewer with --threads."
+        ) from None
+    if isinstance(found, AzError):
+        raise found
+    return found
 
 
 class BenchPool:
@@ -198,21 +217,28 @@ class BenchPool:
             theirs.close()
             self.pipes.append(ours)
             self.processes.append(process)
-        for pipe in self.pipes:
-            pipe.recv()
+        try:
+            self._answers()
+        except AzError:
+            self.close()
+            raise
+
+    def _answers(self) -> list[Any]:
+        return [answer_of(process, pipe) for process, pipe in zip(self.processes, self.pipes, strict=True)]
 
     def measure(self, meter: str, seconds: float) -> dict[str, float]:
         """The sum over the processes of what is a rate, the mean of the rest."""
         for pipe in self.pipes:
             pipe.send((meter, seconds))
-        answers = [pipe.recv() for pipe in self.pipes]
+        answers = self._answers()
         total = {name: float(sum(answer[name] for answer in answers)) for name in answers[0]}
         return {name: value if name.endswith("per_s") else value / len(answers) for name, value in total.items()}
 
     def close(self) -> None:
         """End the processes."""
         for pipe in self.pipes:
-            pipe.send(None)
+            with suppress(OSError):  # it has ended already
+                pipe.send(None)
         for process in self.processes:
             process.join(timeout=10)
 
@@ -220,13 +246,16 @@ class BenchPool:
 def memory_main(game_name: str, model: Path, slots: int, simulations: int, seconds: float, pipe: Connection) -> None:
     """A process's body: plays, then sends the most memory that it ever held, in bytes."""
     die_with_parent()
-    game = load_game(game_name)
-    evaluator = OnnxEvaluator(model, game, provider="cpu")
-    config = SelfplayConfig(
-        simulations=simulations, fast_simulations=simulations, slots=slots, opening_plies=usual_length(game)
-    )
-    SelfplayMeter(game, evaluator, config, 0).measure(seconds)
-    pipe.send(most_memory())
+    try:
+        game = load_game(game_name)
+        evaluator = OnnxEvaluator(model, game, provider="cpu")
+        config = SelfplayConfig(
+            simulations=simulations, fast_simulations=simulations, slots=slots, opening_plies=usual_length(game)
+        )
+        SelfplayMeter(game, evaluator, config, 0).measure(seconds)
+        pipe.send(most_memory())
+    except AzError as error:
+        pipe.send(error)
 
 
 def most_memory() -> int:

@@ -1,5 +1,5 @@
-"""Which numbers a network computes with: fp32; int8 where a model has a quantised twin and the CPU is made for it; fp16
-on a GPU, where a model has a twin in half precision.
+"""Which numbers a network computes with: fp32; int8 where a model has a quantized file and the CPU is faster with it;
+fp16 on a GPU, where a model has a file in half precision.
 
 The rule looks at the hardware and not at a clock, so the same machine makes the same choice every time: a precision is
 part of what a game of self-play is a function of.
@@ -7,7 +7,6 @@ part of what a game of self-play is a function of.
 
 from __future__ import annotations
 
-import platform
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +19,11 @@ if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 TWINS = ("int8", "fp16")
-# What multiplies 8-bit numbers into 32-bit sums without overflow, fastest first; by the names that Linux gives.
-INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
+# With any of these onnxruntime is faster in int8 than in fp32, fastest first; by the names that Linux gives. The first
+# five add 8-bit products in 32 bits; the last two in 16, which the weights of `export/int8_file.py` cannot overflow.
+INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp", "avx512bw", "avx2")
+# What numpy calls the same, for systems without /proc/cpuinfo. It knows fewer of them.
+NUMPY_NAMES = {"AVX512VNNI": "avx512_vnni", "AVX512BW": "avx512bw", "AVX2": "avx2", "ASIMDDP": "asimddp"}
 
 
 def twin_of(model: Path, precision: str) -> Path:
@@ -44,12 +46,15 @@ def is_twin(model: Path) -> bool:
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """The CPU's features, by Linux's names; empty where the system does not tell."""
+    """The CPU's features, by Linux's names; elsewhere those that numpy tells of."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        arm_mac = platform.system() == "Darwin" and platform.machine() == "arm64"
-        return frozenset({"asimddp"} if arm_mac else ())
+        try:
+            from numpy._core._multiarray_umath import __cpu_features__  # no public name for it (numpy 2.4)
+        except ImportError:
+            return frozenset()
+        return frozenset(flag for name, flag in NUMPY_NAMES.items() if __cpu_features__.get(name))
     words = [line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))]
     return frozenset(words[0] if words else ())
 

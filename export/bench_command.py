@@ -12,12 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from az.engine.bench import Bench, BenchPool, memory_main
+from az.engine.bench import Bench, BenchPool, answer_of, memory_main
 from az.engine.cores import usable_cores
-from az.engine.errors import WrongRequest
+from az.engine.errors import Refused, WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.models import SHIPPED, load_evaluator, resolve_model
-from az.engine.precision import choose_precision, twin_of
+from az.engine.precision import load_precision, twin_of
 from az.engine.signature import signature
 from az.engine.warm import warm_up
 
@@ -25,10 +25,11 @@ PHASES = ("raw_fp32", "raw_int8", "search_nocache", "search", "one_tree")
 BARE_TYPER = "import typer; a = typer.Typer(); a.command()(lambda: None); a(['--help'])"
 
 
-def bench_models(game: Game, model: str | None) -> tuple[dict[str, Path], str, str]:
-    """(files by precision, the precision that a run would choose, why).
+def bench_models(game: Game, model: str | None, say: Callable[[str], None]) -> tuple[dict[str, Path], str, str]:
+    """(files by precision, the precision that a run would choose, why). A quantized file that this machine answers
+    otherwise than the one that wrote it is left out, and said.
 
-    Raises WrongRequest where the game has no fixed model and none is given.
+    Raises WrongRequest where the game has no fixed model and none is given, Refused when that fails a check.
     """
     path = SHIPPED / "bench" / f"{game.name}.onnx" if model is None else resolve_model(model)
     if not path.is_file():
@@ -36,12 +37,17 @@ def bench_models(game: Game, model: str | None) -> tuple[dict[str, Path], str, s
         raise WrongRequest(
             f"no fixed model of {game.name} comes with az: give one with --model, or measure one of {known}."
         )
-    if model is not None:
-        load_evaluator(str(path), game)  # one of another game is refused here and not in every process
-    chosen, why = choose_precision(path, "auto")
+    load_evaluator(str(path), game)  # one that is refused is refused here and not in every process
+    models = {"fp32": path}
     twin = twin_of(path, "int8")
-    models = {"fp32": path} | ({"int8": twin} if twin.is_file() else {})
-    return models, "int8" if chosen == twin else "fp32", why
+    if twin != path and twin.is_file():
+        try:
+            load_evaluator(str(twin), game)
+            models["int8"] = twin
+        except Refused as refusal:
+            say(f"int8 is not measured: {refusal}")
+    evaluator, why = load_precision(path, game, "auto", "cpu")
+    return models, "int8" if "int8" in models and evaluator.precision == "int8" else "fp32", why
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -106,7 +112,7 @@ def memory_figure(game: Game, model: Path, seconds: float, slots: int = 256, sim
     )
     process.start()
     theirs.close()
-    held = float(ours.recv())
+    held = float(answer_of(process, ours))
     process.join()
     return held
 
@@ -116,7 +122,7 @@ def bench_command(
 ) -> dict[str, Any]:
     """Measure; returns everything for --json. Progress goes to `say`."""
     game = load_game(game_name)
-    models, precision, why = bench_models(game, model)
+    models, precision, why = bench_models(game, model, say)
     cores = threads or usable_cores()
     warm_up(game, say)
     say(f"{game.name} in {why}, {cores} processes, {repeats} runs of {seconds:g} s a phase …")

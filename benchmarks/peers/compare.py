@@ -54,7 +54,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All repetitions, az first in each."""
     game = load_game("connect4")
     warm_up(game)
-    models, precision, why = bench_models(game, None)
+    models, precision, why = bench_models(game, None, print)
     az_runs: list[dict[str, float]] = []
     pool = BenchPool(Bench("connect4", models, precision, 0), os.cpu_count() or 1)
     for phase in PHASES:
