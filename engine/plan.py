@@ -39,7 +39,10 @@ def plan_for(model: Path, game: Game, config: SelfplayConfig, workers: int, prov
     Raises what `load_precision` raises.
     """
     cores = usable_cores()
-    first, why = load_precision(model, game, usable(model, config.precision), provider)
+    asked = usable(model, config.precision)
+    first, why = load_precision(model, game, asked, provider)
+    if asked != config.precision:
+        why = f"fp32 (the first model's {config.precision} file was refused: the log says why)"
     if not first.on_gpu:  # asked for, or int8, or CUDA is there and cannot be used
         return Plan(workers or cores, config.in_flight or 1, "cpu", config, f"self-play in {why}")
 

@@ -112,7 +112,9 @@ def _train(folder: RunFolder, config: RunConfig, keep: bool = False) -> None:
             def report(stats: dict[str, Any]) -> None:
                 display.update({key: value for key, value in stats.items() if value is not None})
 
-            run = Run(folder, config, RunServices(load_game(config.game), config), report, display.message)
+            run = Run(
+                folder, config, RunServices(load_game(config.game), config, display.message), report, display.message
+            )
             if keep:
                 folder.keep_config(config)
             run.train()

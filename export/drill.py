@@ -114,7 +114,7 @@ def fly(flight: Flight, config: RunConfig, folder: Path, around: AbstractContext
     threads = torch.get_num_threads()
     try:
         with around:
-            run = Run(opened, config, RunServices(game, config), lambda _: None, flight.said.append)
+            run = Run(opened, config, RunServices(game, config, flight.said.append), lambda _: None, flight.said.append)
             flight.run = run
             before = run.pilot.step
 

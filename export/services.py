@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from az.train.replay import Replay
 class RunServices:
     """Implements az.train.services.Services."""
 
-    def __init__(self, game: Game, config: RunConfig) -> None:
-        self.game, self.config = game, config
+    def __init__(self, game: Game, config: RunConfig, message: Callable[[str], None]) -> None:
+        self.game, self.config, self.message = game, config, message
         self.twin, _ = wanted_twin(config.selfplay.precision, on_gpu(config.provider))
+        self._plain = False  # the last model was played in fp32 instead
         self._score = ScoreProcess()
 
-    def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> Path:
-        """models/NNNNNN.onnx through finite gate, export and parity. Raises Refused."""
+    def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> str | None:
+        """models/NNNNNN.onnx through finite gate, export and parity. Returns why it is played in fp32 where its file in
+        fewer bits was refused; when that begins or ends, it is said at once. Raises Refused.
+        """
         names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
         also = {
             f"optimizer.{field}.{names[id(parameter)]}": tensor
@@ -52,7 +56,12 @@ class RunServices:
         result = publish(candidate, folder, number, _real_positions(replay, rows))
         if isinstance(result, Refused):
             raise result
-        return result.path
+        refused = result.card.get(f"{self.twin}_refused")
+        note = f"model {number:06d} is played in fp32: {refused}" if refused else None
+        if bool(note) != self._plain:
+            self._plain = bool(note)
+            self.message(note or f"model {number:06d} is played in {self.twin} again")
+        return note
 
     def start_score(self, model: Path, config: RunConfig) -> bool:
         """Begin a match of this model against the configured opponent; False where one is under way."""

@@ -4,22 +4,29 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from az.engine import precision
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
-from az.engine.models import newest_model, shipped_models
-from az.engine.onnx_evaluator import OnnxEvaluator
+from az.engine.models import SHIPPED, newest_model, shipped_models
+from az.engine.onnx_evaluator import OnnxEvaluator, decode_floats, softmax
+from az.engine.plan import plan_for
 from az.engine.precision import TWINS, choose_precision, load_precision, twin_of
 from az.export import twin_gate
 from az.export.calibration import watch
 from az.export.parity import Positions, random_positions
 from az.export.pipeline import Candidate, Published, publish
+from az.export.services import RunServices
 from az.export.twin_gate import Difference, measure
 from az.train.config import NetConfig
+from az.train.learner import Learner
 from az.train.model import Network
+from az.train.presets import preset
+from az.train.replay import Replay
 
 GAME = load_game("connect4")
 NET = NetConfig(64, 2, policy_channels=4, value_channels=2, value_hidden=8)  # 64: the weights' zero point matters
@@ -106,6 +113,56 @@ def test_a_weak_twin_is_refused_and_the_model_goes_out_without_it(monkeypatch, t
     assert "int8_model_id" not in result.card
     assert not twin_of(result.path, "int8").exists()
     assert load_precision(result.path, GAME, "auto", "cpu")[0].precision == "fp32"
+
+
+def test_a_run_says_which_models_are_played_in_fp32_and_why(monkeypatch, tmp_path):
+    config = preset("connect4", "quick")
+    config = replace(config, net=NET, selfplay=replace(config.selfplay, precision="int8"))
+    said = []
+    services = RunServices(GAME, config, said.append)
+    learner, replay = Learner(network(), config.learner, "cpu"), Replay(GAME, 100)
+    monkeypatch.setitem(twin_gate.MOST, "int8", (1e-9, 1e-9))
+    notes = [services.publish(learner, replay, tmp_path, number) for number in (0, 1)]
+    monkeypatch.undo()
+    notes.append(services.publish(learner, replay, tmp_path, 2))
+    services.close()
+    assert [note.partition(": int8 ")[0] for note in notes[:2]] == [
+        f"model 00000{number} is played in fp32" for number in (0, 1)
+    ]
+    assert notes[2] is None
+    assert said == [notes[0], "model 000002 is played in int8 again"]
+    plan = plan_for(tmp_path / "000000.onnx", GAME, config.selfplay, 1, "cpu")
+    assert plan.line == "self-play in fp32 (the first model's int8 file was refused: the log says why)"
+    assert plan_for(tmp_path / "000002.onnx", GAME, config.selfplay, 1, "cpu").line == "self-play in int8 (asked for)"
+
+
+def every_int8_file(published):
+    return [twin_of(published.path, "int8"), *sorted(SHIPPED.rglob("*.int8.onnx"))]
+
+
+def test_no_pair_of_products_overflows_16_bits(published):
+    """What onnxruntime's kernels add in 16 bits where a CPU has no VNNI: with it, every CPU gives the same answers."""
+    files = every_int8_file(published)
+    assert len(files) >= 6
+    for path in files:
+        weights = [numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer]
+        kernels = [one.astype(np.int64) for one in weights if one.dtype == np.int8 and one.ndim == 4]
+        assert kernels, path
+        largest = max(np.abs(kernel).max() for kernel in kernels)
+        assert 255 * 2 * largest < 2**15, path
+        assert largest >= 60, path  # and the range is used
+
+
+def test_every_int8_file_gives_the_answers_that_it_carries(published):
+    for path in every_int8_file(published):
+        model = OnnxEvaluator(path)
+        planes = decode_floats(model.metadata["check_planes"]).reshape(-1, *model.game.planes_shape)
+        logits = np.empty((len(planes), model.game.num_actions), np.float32)
+        values = np.empty(len(planes), np.float32)
+        model.evaluate(planes, logits, values)
+        stored = decode_floats(model.metadata["check_logits"]).reshape(logits.shape)
+        assert np.abs(softmax(logits) - softmax(stored)).max() < 1e-4, path
+        assert np.abs(values - decode_floats(model.metadata["check_values"])).max() < 1e-4, path
 
 
 def test_publishing_again_takes_the_old_twin_away(tmp_path):

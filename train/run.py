@@ -293,7 +293,9 @@ class Run:
         number = 0 if first else self.count.model + 1
         for attempt in range(2):  # the second time for a fault that does not come back
             try:
-                self.services.publish(self.learner, self.feed.replay, self.folder.models, number)
+                note = self.services.publish(self.learner, self.feed.replay, self.folder.models, number)
+                if note:
+                    self.log.write("precision", {"model": number, "text": note})
                 break
             except Refused as refusal:
                 self.count.refusals += 1

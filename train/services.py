@@ -13,8 +13,10 @@ from az.train.replay import Replay
 class Services(Protocol):
     """What the run cannot do itself."""
 
-    def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> Path:
-        """Write models/NNNNNN.onnx through every gate. Raises Refused."""
+    def publish(self, learner: Learner, replay: Replay, folder: Path, number: int) -> str | None:
+        """Write models/NNNNNN.onnx through every gate; a sentence where it is not played in the precision that was
+        asked for. Raises Refused.
+        """
         ...
 
     def start_score(self, model: Path, config: RunConfig) -> bool:
