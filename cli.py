@@ -33,7 +33,7 @@ OnIncident = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        help="fp32, int8, fp16, or auto: int8 where the CPU is made for it, fp16 on a GPU, if the model has it."
+        help="fp32, int8, fp16, or auto: int8 where the CPU is faster with it, fp16 on a GPU, if the model has it."
     ),
 ]
 

@@ -54,7 +54,7 @@ class SelfplayConfig:
     leaves: int = key(1, "leaves in flight in one tree (virtual loss); more changes the games", 1, 256)
     solve: bool = key(False, "back up proven wins and losses exactly")
     precision: str = key(
-        "auto", "what the network computes with; auto: int8 where the CPU is made for it", one_of=PRECISIONS
+        "auto", "what the network computes with; auto: int8 where the CPU is faster with it", one_of=PRECISIONS
     )
     cache: bool = key(True, "remember the network's answers; changes the speed, never the games")
     slots: int = key(128, "games in flight a worker; changes the speed, never the games", 1, 65_536)
