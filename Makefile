@@ -33,7 +33,8 @@ setup-cpu: .venv-cpu/.ready
 train: setup
 	@if [ -d runs/$(RUN) ]; then $(BIN)/az resume $(RUN) --minutes $(MINUTES); \
 	else $(BIN)/az train connect4 --preset quick --minutes $(MINUTES) --run $(RUN); fi || { code=$$?; \
-	[ -d runs/$(RUN) ] && echo "To train that run longer: make train MINUTES=30; to make another: make train RUN=name"; exit $$code; }
+	[ $$code -eq 2 ] && [ -f runs/$(RUN)/models/000000.onnx ] || exit $$code; \
+	echo "To train that run longer: make train MINUTES=30; to make another: make train RUN=name"; }
 	$(BIN)/az arena $(RUN) random --sims 0 --games 200
 	$(BIN)/az arena $(RUN) runs/$(RUN)/models/000000.onnx --sims 50 --games 100
 	$(BIN)/az arena $(RUN) rollouts:200 --sims 50 --games 100

@@ -13,19 +13,21 @@ import typer
 from az.engine.disk_errors import sentence
 from az.engine.errors import AzError, WrongRequest
 from az.engine.streams import complain, forget_stdout, open_closed_streams
+from az.engine.usage import knows, missing, usage
 
 app = typer.Typer(
     name="az",
     help="Train an AlphaZero, trust it, and play against it.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
-TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "filelock")
-BASE_PACKAGES = ("numpy", "numba", "llvmlite", "rich", "onnxruntime")
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
 MAX_SEED = 2**63 - 1
+Game = Annotated[str, typer.Argument(help="The name of a game: see az games.")]
+Model = Annotated[str, typer.Argument(help="An ONNX file, a run (its newest model) or a shipped model.")]
+PLAYER = "A model, random, rollouts:N (N random games a move) or minimax:D (D actions deep)."
 Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
 OnIncident = Annotated[
     str | None, typer.Option(help="stop or recover (the default), when a number goes bad: docs/health.md.")
@@ -54,9 +56,31 @@ def _within(value: int, low: int, high: int, option: str) -> None:
 
 
 def _with(settings: list[str] | None, **options: str | None) -> list[str]:
-    """The settings, and those options that were given, under the names that they have there."""
+    """The settings, and those options that were given, under the names that they have there; not both of one name."""
     names = {"precision": "selfplay.precision", "on_incident": "health.on_incident"}
-    return [*(settings or []), *(f"{names[name]}={value}" for name, value in options.items() if value is not None)]
+    given = {name: value for name, value in options.items() if value is not None}
+    keys = [setting.partition("=")[0].strip() for setting in settings or []]
+    for name in given:
+        if key := next((key for key in keys if key in (name, names.get(name))), None):
+            raise WrongRequest(f"--{name.replace('_', '-')} and --set {key}=… exclude each other: give one of them.")
+    return [*(settings or []), *(f"{names[name]}={value}" for name, value in given.items() if name in names)]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"az {version('az-engine')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    """Train an AlphaZero, trust it, and play against it."""
 
 
 @app.command()
@@ -87,7 +111,7 @@ def games(as_json: Json = False) -> None:
 
 
 @app.command()
-def check(game: str, games: Annotated[int, typer.Option(help="Random games.")] = 50, seed: Seed = 0, as_json: Json = False) -> None:  # fmt: skip  # noqa: E501
+def check(game: Game, games: Annotated[int, typer.Option(help="Random games.")] = 50, seed: Seed = 0, as_json: Json = False) -> None:  # fmt: skip  # noqa: E501
     """Check a game against the laws of the contract."""
     from az.engine.game import known_game
     from az.engine.game_trial import check_apart
@@ -105,8 +129,8 @@ def check(game: str, games: Annotated[int, typer.Option(help="Random games.")] =
 
 @app.command()
 def perft(
-    game: str,
-    depth: int,
+    game: Game,
+    depth: Annotated[int, typer.Argument(help="Plies, from 0 to 100.")],
     position: Annotated[str | None, typer.Option(help="Where to start, in the game's position text.")] = None,
     hops: Annotated[bool, typer.Option("--hops", help="Count every hop of a multiple jump as a ply.")] = False,
     as_json: Json = False,
@@ -125,17 +149,24 @@ def perft(
 
 @app.command()
 def train(
-    game: str,
-    run: Annotated[str | None, typer.Option(help="Name of the run: a folder under runs/.")] = None,
+    game: Game,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run, a folder under runs/; default: GAME-1, GAME-2, …")
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="quick (fast on two cores) or seed (the founding description).")
     ] = "quick",
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="Everything random comes from it; default: 0.")] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Take turns: a seed gives the same bytes.")
     ] = False,
-    minutes: Annotated[float | None, typer.Option(help="Minutes of training.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Minutes; default 1.5 (tictactoe), 5 (connect4), 15 (othello6), 30 (othello), 60 (checkers)."
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps, in place of minutes.")] = None,
     precision: Precision = None,
     on_incident: OnIncident = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as learner.batch=512.")] = None,
@@ -143,13 +174,15 @@ def train(
     """Train a network from zero."""
     from az.export.command import new_run
 
-    settings = _with(settings, precision=precision, on_incident=on_incident)
-    new_run(game, run, preset, seed, deterministic, minutes, steps, settings)
+    also = {"seed": seed, "minutes": minutes, "steps": steps, "deterministic": deterministic or None}
+    given = {name: None if value is None else str(value) for name, value in also.items()}
+    settings = _with(settings, precision=precision, on_incident=on_incident, **given)
+    new_run(game, run, preset, seed or 0, deterministic, minutes, steps, settings)
 
 
 @app.command()
 def resume(
-    run: str,
+    run: Annotated[str, typer.Argument(help="The name of a run under runs/, or its folder.")],
     minutes: Annotated[float | None, typer.Option(help="Minutes of training in all, those before included.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps in all, those before included.")] = None,
     precision: Precision = None,
@@ -159,12 +192,13 @@ def resume(
     """Go on with a run from its last checkpoint."""
     from az.export.command import resume_run
 
-    resume_run(run, minutes, steps, _with(settings, precision=precision, on_incident=on_incident))
+    limits = {"minutes": None if minutes is None else "", "steps": None if steps is None else ""}
+    resume_run(run, minutes, steps, _with(settings, precision=precision, on_incident=on_incident, **limits))
 
 
 @app.command()
 def selfplay(
-    model: str,
+    model: Model,
     games: Annotated[int, typer.Option(help="Games 0 … N-1.")],
     out: Annotated[Path, typer.Option(help="Folder for the record files.")],
     seed: Seed = 0,
@@ -193,21 +227,29 @@ def selfplay(
 
 
 @app.command()
-def export(checkpoint: Path, out: Annotated[Path, typer.Option(help="The ONNX file to write.")], as_json: Json = False) -> None:  # fmt: skip  # noqa: E501
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="RUN/checkpoints/step-…, or a run: its newest.")],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    as_json: Json = False,
+) -> None:
     """Prove a checkpoint finite and write it as ONNX."""
     from az.export.pipeline import export_checkpoint
 
+    for path in (out, out.with_suffix(".json")) if out.suffix == ".onnx" and not force else ():
+        if path.is_file():
+            raise WrongRequest(f"'{path}' exists: name another file, or give --force to write over it.")
     card = export_checkpoint(checkpoint, out).card
     _emit(as_json, card, f"{out}: step {card['step']}, torch and onnxruntime differ by {card['parity_error']:.1e}")
 
 
 @app.command()
 def arena(
-    a: str,
-    b: str,
+    a: Annotated[str, typer.Argument(help=PLAYER)],
+    b: Annotated[str, typer.Argument(help=PLAYER)],
     games: Annotated[int, typer.Option(help="Games; colours are paired.")] = 100,
     sims: Annotated[int, typer.Option(help="Simulations a move of the models; 0 = the network alone.")] = 200,
-    sims_b: Annotated[int | None, typer.Option(help="Simulations of B, where they differ.")] = None,
+    sims_b: Annotated[int | None, typer.Option(help="Simulations of the model B; default: --sims.")] = None,
     seed: Seed = 0,
     game: Annotated[str | None, typer.Option(help="The game, where neither player is a model.")] = None,
     sprt: Annotated[str | None, typer.Option(help="ELO0:ELO1, stop as soon as it is decided which holds.")] = None,
@@ -257,15 +299,7 @@ def doctor(
     from az.train.health.page_text import text_of
 
     facts = examine(target, not no_replay, html, lambda text: print(text, file=sys.stderr))
-    _emit(as_json, facts, "" if as_json else text_of(facts, not _knows("▁█")))
-
-
-def _knows(text: str) -> bool:
-    """Whether stdout can show these characters."""
-    try:
-        return bool(text.encode(getattr(sys.stdout, "encoding", None) or "ascii"))
-    except UnicodeEncodeError:
-        return False
+    _emit(as_json, facts, "" if as_json else text_of(facts, not knows("▁█")))
 
 
 @app.command()
@@ -296,20 +330,20 @@ def drill(
 
 @app.command()
 def play(
-    game: Annotated[str, typer.Argument(help="See az games.")] = "connect4",
-    model: Annotated[str | None, typer.Option(help="An ONNX file, a run, or a shipped model.")] = None,
-    sims: Annotated[int | None, typer.Option(help="Simulations of the engine for each move.")] = None,
+    game: Annotated[str | None, typer.Argument(help="See az games; default: the model's, or connect4.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"{PLAYER} Default: the shipped model, or rollouts.")] = None,
+    sims: Annotated[int | None, typer.Option(help="Simulations of the engine for each move; default: 400.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Seconds of the engine for each move.")] = None,
     second: Annotated[bool, typer.Option("--second", help="Let the engine begin.")] = False,
 ) -> None:
-    """Play against a model in the terminal."""
+    """Play against a model, or another player, in the terminal."""
     from az.engine.terminal.start import play_command
 
     raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0))
 
 
 @app.command()
-def analyze(model: str) -> None:
+def analyze(model: Model) -> None:
     """Answer questions about positions: JSON lines in and out (docs/commands.md)."""
     from az.engine.analyze import analyze as answer
     from az.engine.models import load_evaluator
@@ -317,27 +351,6 @@ def analyze(model: str) -> None:
 
     evaluator = load_evaluator(model)
     raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout))
-
-
-def _usage(error: Exception) -> str:
-    """A usage error of typer's as one sentence."""
-    text = " ".join(str(error.format_message()).split()).rstrip(".")  # pyright: ignore
-    head, unreadable, tail = text.partition("Input should be a valid ")
-    if unreadable:  # pydantic's words do not say what was given
-        given = error.__cause__.errors()[0]["input"] if error.__cause__ is not None else "it"  # pyright: ignore
-        text = f"{head}'{given}' is not a {'whole number' if tail.startswith('integer') else 'number'}"
-    text = text[:1].lower() + text[1:].replace(". Did you mean", ": did you mean")
-    return text if text.endswith("?") else f"{text}; see az --help."
-
-
-def _missing(module: str) -> str | None:
-    """What to do where a package is not installed; None for a module that no part of az names."""
-    top = module.partition(".")[0]
-    if top in TRAIN_EXTRA:
-        return f"{top} is not installed, and training needs it: pip install '.[train]' in the checkout brings it."
-    if top in BASE_PACKAGES:
-        return f"{top} is not installed, and az needs it: pip install . in the checkout brings it."
-    return None
 
 
 def main() -> NoReturn:
@@ -362,13 +375,13 @@ def main() -> NoReturn:
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.exit(0)
         if hasattr(error, "format_message"):  # a usage error of typer's
-            complain(_usage(error))
+            complain(usage(error))
             sys.exit(2)
         if isinstance(error, OSError):  # no such folder, not permitted, disk full
             forget_stdout()
             complain(sentence(error))
             sys.exit(2)
-        if isinstance(error, ModuleNotFoundError) and (advice := _missing(error.name or "")):
+        if isinstance(error, ModuleNotFoundError) and (advice := missing(error.name or "")):
             complain(advice)
             sys.exit(2)
         if isinstance(error, MemoryError):

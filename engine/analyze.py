@@ -20,8 +20,9 @@ from az.engine.evaluator import Evaluator
 from az.engine.game import ONGOING, Game, State
 from az.engine.printable import one_line
 from az.engine.search.params import SearchParams
+from az.engine.search.result import SearchResult
 from az.engine.warm import compile_search
-from az.engine.whole_moves import SearchStates, WholeResult, searcher, whole_results
+from az.engine.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
 
 MAX_SIMULATIONS = 1_000_000
 MAX_LINE = 1 << 20  # bytes; a longer request is refused without being kept
@@ -30,7 +31,9 @@ MAX_BATCH_SIMULATIONS = 100_000  # a tree takes memory for each simulation: big 
 MAX_WAITING = 4096  # lines read ahead; then the writer of the requests waits
 MAX_WAITING_BYTES = 16 << 20  # of these lines; one line always has room
 MAX_SENTENCE = 400  # characters of an error
-FIELDS = ("id", "position", "moves", "sims")
+FIELDS = ("id", "position", "moves", "sims", "seconds")
+DEFAULT_SIMULATIONS = 400  # of a request that says neither sims nor seconds
+MAX_SECONDS = 3600
 
 Identity = str | int | float | None
 
@@ -43,6 +46,7 @@ class Request:
     state: State
     simulations: int
     size: int = 0  # bytes of its line
+    seconds: float | None = None  # to think, in place of simulations
 
 
 class BadRequestError(Exception):
@@ -68,7 +72,7 @@ def analyze(
     search: how positions are searched; default: `search_many` with the evaluator.
     """
     compile_search(game)  # before the first request: a rule that does not compile is no fault of a position
-    search = search or searcher(game, evaluator, params)
+    engine = _Engine(game, evaluator, params, search)
     lines = LineQueue()
     threading.Thread(target=_read, args=(stdin, lines), daemon=True).start()
     waiting: list[Request] = []
@@ -85,10 +89,28 @@ def analyze(
             if waiting:
                 batch = _next_batch(waiting)
                 waiting = [request for request in waiting if not any(request is taken for taken in batch)]
-                _answer(game, batch, search, stdout)
+                _answer(engine, batch, stdout)
     except BrokenPipeError:  # the reader of the answers has gone
         return 0
     return 0
+
+
+class _Engine:
+    """Searches positions for so many simulations, or one of them for so many seconds."""
+
+    def __init__(self, game: Game, evaluator: Evaluator, params: SearchParams, search: SearchStates | None) -> None:
+        self.game, self.evaluator, self.params = game, evaluator, params
+        self.search = search or searcher(game, evaluator, params)
+
+    def results(self, batch: Sequence[Request]) -> list[SearchResult]:
+        """One answer for each request of a batch."""
+        first = batch[0]
+        if first.seconds is None:
+            return self.search([request.state for request in batch], first.simulations)
+        from az.engine.search.single import TreeSearch
+
+        tree = TreeSearch(self.game, self.evaluator, quiet(self.params, first.simulations))
+        return [tree.search(first.state, seconds=first.seconds)]
 
 
 class LineQueue:
@@ -132,27 +154,29 @@ def _accept(game: Game, line: bytes, waiting: list[Request], stdout: TextIO) -> 
 def _next_batch(waiting: Sequence[Request]) -> list[Request]:
     """The oldest request and the waiting ones with as many simulations."""
     simulations = waiting[0].simulations
+    if waiting[0].seconds is not None:
+        return [waiting[0]]
     room = max(1, min(MAX_BATCH, MAX_BATCH_SIMULATIONS // max(1, simulations)))
-    return [request for request in waiting if request.simulations == simulations][:room]
+    return [one for one in waiting if one.simulations == simulations and one.seconds is None][:room]
 
 
-def _answer(game: Game, batch: Sequence[Request], search: SearchStates, stdout: TextIO) -> None:
+def _answer(engine: _Engine, batch: Sequence[Request], stdout: TextIO) -> None:
     states = [request.state for request in batch]
     try:
-        found = whole_results(game, states, search(states, batch[0].simulations), search)
+        found = whole_results(engine.game, states, engine.results(batch), engine.search)
     except MemoryError:
         failure = f"sims {batch[0].simulations} needs more memory than there is; ask for fewer."
     except AzError as error:
         failure = str(error)
     else:
         for request, result in zip(batch, found, strict=True):
-            _write(stdout, _reply(request, result))
+            _write(stdout, {**_reply(request, result), "model": engine.evaluator.name})
         return
     if len(batch) == 1:
         _write(stdout, {"id": batch[0].identity, "error": _sentence(failure)})
         return
     for request in batch:  # one position may have spoilt the batch: the others still get their answers
-        _answer(game, [request], search, stdout)
+        _answer(engine, [request], stdout)
 
 
 def _reply(request: Request, result: WholeResult) -> dict[str, Any]:
@@ -186,11 +210,11 @@ def read_request(game: Game, line: bytes) -> Request:
     unknown = [name for name in fields if name not in FIELDS]
     if unknown:
         raise BadRequestError(identity, f"unknown field {_shown(unknown[0])}; the fields are {', '.join(FIELDS)}.")
-    simulations = _simulations(identity, fields)
+    simulations, seconds = _simulations(identity, fields), _seconds(identity, fields)
     state = _state(game, identity, fields)
     if game.outcome(state) != ONGOING:
         raise BadRequestError(identity, "the game is over in this position: there is no move to find.")
-    return Request(identity, state, simulations, len(line))
+    return Request(identity, state, simulations, len(line), seconds)
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -247,12 +271,22 @@ def _identity(fields: dict[str, Any]) -> Identity:
 
 
 def _simulations(identity: Identity, fields: dict[str, Any]) -> int:
-    if "sims" not in fields:
-        raise BadRequestError(identity, f"the request has no sims; sims is a whole number from 0 to {MAX_SIMULATIONS}.")
-    sims = fields["sims"]
+    sims = fields.get("sims", DEFAULT_SIMULATIONS)
     if isinstance(sims, bool) or not isinstance(sims, int) or not 0 <= sims <= MAX_SIMULATIONS:
         raise BadRequestError(identity, f"sims must be a whole number from 0 to {MAX_SIMULATIONS}, not {_shown(sims)}.")
     return sims
+
+
+def _seconds(identity: Identity, fields: dict[str, Any]) -> float | None:
+    if "seconds" not in fields:
+        return None
+    seconds = fields["seconds"]
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_SECONDS:
+        wanted = f"a number above 0 and up to {MAX_SECONDS}"
+        raise BadRequestError(identity, f"seconds must be {wanted}, not {_shown(seconds)}.")
+    if "sims" in fields:
+        raise BadRequestError(identity, "sims and seconds exclude each other: give one of them.")
+    return float(seconds)
 
 
 def _state(game: Game, identity: Identity, fields: dict[str, Any]) -> State:

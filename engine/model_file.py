@@ -77,7 +77,7 @@ class ModelFile:
         """The game to play: name, version and sizes must be those of the model, and its operators must fit them."""
         name = self.metadata["game"]
         if wanted is not None and wanted.name != name:
-            raise Refused(
+            raise WrongRequest(
                 f"model {self.path} plays {quoted(name)}, not {wanted.name}: choose a model of {wanted.name}."
             )
         try:

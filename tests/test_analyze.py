@@ -69,13 +69,22 @@ def checkers() -> Game:
 
 def test_answer_has_the_fields_of_the_design(tictactoe):
     [answer] = ask(tictactoe, {"id": "a", "moves": ["5"], "sims": 16})
-    assert list(answer) == ["id", "move", "value", "policy", "prior", "sims", "pv"]
+    assert list(answer) == ["id", "move", "value", "policy", "prior", "sims", "pv", "model"]
     assert answer["id"] == "a"
     assert answer["sims"] == 16
     assert answer["pv"][0] == answer["move"]
     assert set(answer["policy"]) == set(answer["prior"]) == set("12346789")
     assert math.isclose(sum(answer["policy"].values()), 1.0)
     assert math.isclose(sum(answer["prior"].values()), 1.0)
+
+
+def test_sims_have_a_default_and_seconds_take_their_place(tictactoe):
+    answers = ask(tictactoe, {"id": 1}, {"id": 2, "seconds": 0.05}, {"id": 3, "sims": 400})
+    default, timed, other = sorted(answers, key=lambda answer: answer["id"])
+    assert default["sims"] == 400
+    assert {**default, "id": 3} == other
+    assert timed["sims"] > 0
+    assert sum(timed["policy"].values()) == pytest.approx(1)
 
 
 def test_zero_sims_is_the_network_alone(tictactoe):
@@ -100,7 +109,10 @@ def test_zero_sims_is_the_network_alone(tictactoe):
         ({"id": True, "sims": 1}, None, "not a boolean"),
         ({"id": None, "sims": 1}, None, "not null"),
         ({"id": [1], "sims": 1}, None, "not a list"),
-        ({"id": 2}, 2, "no sims"),
+        ({"id": 2, "seconds": 0}, 2, "seconds must be a number above 0 and up to 3600, not 0"),
+        ({"id": 2, "seconds": "1"}, 2, 'not "1"'),
+        ({"id": 2, "seconds": True}, 2, "not true"),
+        ({"id": 2, "seconds": 1, "sims": 1}, 2, "exclude each other"),
         ({"id": 2, "sims": True}, 2, "not true"),
         ({"id": 2, "sims": -1}, 2, "not -1"),
         ({"id": 2, "sims": 1.0}, 2, "not 1.0"),

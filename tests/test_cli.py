@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import subprocess
 import sys
 from typing import Any
@@ -18,6 +19,7 @@ from az.engine.game import game_names
 from az.engine.onnx_evaluator import OnnxEvaluator, softmax
 
 ARENA_KEYS = {"games", "wins", "draws", "losses", "score", "elo", "elo_low", "elo_high"}
+ARENA_KEYS |= {"a", "b", "game", "seed", "sims", "sims_b"}
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,14 @@ def test_arena_of_models_turned_round_is_mirrored(place):  # noqa: ARG001
     one = as_json("arena", "t.onnx", "u.onnx", "--games", 20, "--sims", 8, "--seed", 3)
     two = as_json("arena", "u.onnx", "t.onnx", "--games", 20, "--sims", 8, "--seed", 3)
     assert set(one) == set(two) == ARENA_KEYS
+    assert [one[key] for key in ("a", "b", "game", "seed", "sims", "sims_b")] == [
+        "t.onnx",
+        "u.onnx",
+        "tictactoe",
+        3,
+        8,
+        8,
+    ]
     assert (one["games"], one["wins"] + one["draws"] + one["losses"]) == (20, 20)
     assert (one["wins"], one["draws"], one["losses"]) == (two["losses"], two["draws"], two["wins"])
     assert one["score"] == pytest.approx((one["wins"] + one["draws"] / 2) / 20) == pytest.approx(1 - two["score"])
@@ -77,7 +87,9 @@ def test_arena_of_models_turned_round_is_mirrored(place):  # noqa: ARG001
     assert one["elo_low"] == pytest.approx(-two["elo_high"])
     assert one["elo_low"] <= one["elo"] <= one["elo_high"]
     assert as_json("arena", "t.onnx", "u.onnx", "--games", 20, "--sims", 8, "--seed", 3) == one
-    assert set(as_json("arena", "random", "rollouts:4", "--game", "tictactoe", "--games", 4)) == ARENA_KEYS
+    found = as_json("arena", "random", "rollouts:4", "--game", "tictactoe", "--games", 4)
+    assert set(found) == ARENA_KEYS
+    assert (found["sims"], found["sims_b"]) == (None, None)
     assert as_json("arena", "small", "random", "--games", 4, "--sims", 0)["games"] == 4
 
 
@@ -137,7 +149,8 @@ def test_analyze_as_a_program_uses_it(folder, model):
         for move in question.get("moves", []):
             state = game.play(state, game.parse_move(state, move))
         legal = set(game.moves(state))
-        assert set(one) == {"id", "move", "value", "policy", "prior", "sims", "pv"}
+        assert set(one) == {"id", "move", "value", "policy", "prior", "sims", "pv", "model"}
+        assert one["model"] == model
         assert one["move"] in legal
         assert set(one["policy"]) == set(one["prior"]) == legal
         assert sum(one["policy"].values()) == pytest.approx(1, abs=1e-5)
@@ -178,7 +191,42 @@ def test_play_through_a_pipe(place):  # noqa: ARG001
     assert "'nonsense' is not a legal move here" in answer.out
 
 
+def test_play_against_any_player_and_the_game_of_a_model(place):  # noqa: ARG001
+    for player in ("rollouts:20", "minimax:3", "random"):
+        answer = run_az("play", "checkers", "--model", player, stdin="11-15\nhint\nquit\n")
+        assert (answer.code, answer.err) == (0, "")
+        assert f"you are Black (b) against {player}." in answer.out
+        assert re.search(r"White \(w\) \(engine\) plays \d+[-x]\d+", answer.out)
+        assert "win chance" not in answer.out
+    answer = run_az("play", "--model", "t.onnx", "--sims", 10, stdin="quit\n")
+    assert answer.out.startswith("tictactoe: you are X against t.onnx.")
+    assert run_az("play", "--model", "random", stdin="quit\n").out.startswith("connect4: ")
+    answer = run_az("play", "othello6", "--sims", 30, stdin="b3\nquit\n")
+    assert "against rollouts:30" in answer.out
+    assert "30 simulations" in answer.out
+    assert answer.err.count("\n") == 1
+    assert "az train othello6" in answer.err
+    answer = run_az("play", "othello6", "--seconds", 0.05, stdin="b3\nquit\n")
+    assert "It thinks for 0.05 seconds a move" in answer.out
+
+
+def test_a_match_has_one_interval():
+    answer = run_az("arena", "minimax:1", "random", "--game", "tictactoe", "--games", 20)
+    shown = re.findall(r"Elo ([^;\n]*\])", answer.out)
+    assert len(shown) >= 2
+    assert shown[-1] == shown[-2]  # the last line of the display, and the sentence below it
+
+
+def test_version_and_help_have_short_forms():
+    assert re.fullmatch(r"az \d+\.\d+\.\d+\n", run_az("--version").out)
+    shown = run_az("train", "-h").out
+    assert shown == run_az("train", "--help").out
+    assert "(checkers)" in " ".join(shown.split())
+    assert "default: 400" in " ".join(re.sub("[│╭╰─╮╯]", " ", run_az("play", "-h").out).split())
+    assert "--show-completion" in run_az("--help").out
+
+
 def test_figures_are_finite_or_null(place):  # noqa: ARG001
     """A match without a loss has an Elo that is no number of JSON's."""
     found = as_json("arena", "minimax:9", "minimax:9", "--game", "tictactoe", "--games", 2)
-    assert all(value is None or math.isfinite(value) for value in found.values())
+    assert all(math.isfinite(value) for value in found.values() if isinstance(value, float))

@@ -188,9 +188,20 @@ WRONG = [  # the request; what the sentence names; exit 2
     ("analyze", "'model'"),
     ("analyze nosuch", "'nosuch'"),
     ("analyze runs/garbage", "no published model"),
+    (f"bench connect4 --model {TTT}", "plays tictactoe, not connect4"),
+    (f"play connect4 --model {TTT}", "plays tictactoe, not connect4"),
+    (f"arena {TTT} connect4.onnx", "plays connect4, not tictactoe"),
+    (f"arena {TTT} random --game connect4", "plays tictactoe, not connect4"),
+    ("arena random random --game connect4 --sims-b 3", "--sims-b is 3"),
+    ("train connect4 --set seed=5 --seed 6", "--seed and --set seed"),
+    ("train connect4 --set selfplay.precision=int8 --precision fp32", "--precision and --set selfplay.precision"),
+    ("resume done --set steps=5 --steps 6", "--steps and --set steps"),
+    ("train connect4 --level 3", "no such option: --level"),
+    ("play connect4 --model rollouts:5 --sims 3", "--sims is for models"),
+    ("play connect4 --model minimax:x", "'minimax:x'"),
+    ("export runs/done --out connect4.onnx", "'connect4.onnx' exists: name another file, or give --force"),
 ]
 BROKEN = [  # the request; what the sentence names; exit 1
-    (f"bench connect4 --model {TTT}", "plays tictactoe, not connect4"),
     ("resume garbage", "runs/garbage/config.toml"),
     ("resume unknown", "learner.bach"),
     ("resume binary", "runs/binary/config.toml"),
@@ -203,9 +214,6 @@ BROKEN = [  # the request; what the sentence names; exit 1
     ("analyze foreign.onnx", "no az metadata"),
     ("analyze nan.onnx", "'blocks.0.conv1.weight'"),
     ("play tictactoe --model cut.onnx", "cut.onnx"),
-    (f"play connect4 --model {TTT}", "plays tictactoe, not connect4"),
-    (f"arena {TTT} connect4.onnx", "plays connect4, not tictactoe"),
-    (f"arena {TTT} random --game connect4", "plays tictactoe, not connect4"),
     ("selfplay flipped.onnx --games 2 --out o", "flipped.onnx"),
 ]
 
@@ -342,7 +350,7 @@ def test_an_output_that_cannot_be_written():
 
 def test_bad_lines_are_answered_and_the_program_goes_on(place):  # noqa: ARG001
     bad = [
-        "nonsense", "[1]", "{}", '{"id": 1}', '{"id": 1, "sims": -1}', '{"id": 1, "sims": 1.5}',
+        "nonsense", "[1]", "{}", '{"id": 1, "sims": -1}', '{"id": 1, "sims": 1.5}',
         '{"id": 1, "sims": 1, "moves": "1"}', '{"id": 1, "sims": 1, "moves": ["11"]}', '{"id": [], "sims": 1}',
         '{"id": 1, "sims": 1, "position": "zzz"}', '{"id": 1, "sims": 1, "position": "14253"}',
         '{"id": 1, "sims": NaN}', '{"id": 1, "sims": 0, "depth": 3}',

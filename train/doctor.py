@@ -136,13 +136,19 @@ def run_facts(path: Path) -> Facts:
     """A run's signs, warnings, incidents and refused files. Reads only: the run may be going on."""
     lines, unreadable = read_log(path / "log.jsonl")
     told = steps(lines)
-    facts: Facts = {"kind": "run", "run": str(path), "steps": told[-1]["step"] if told else 0}
+    facts: Facts = {"kind": "run", "run": str(path), "steps": max([told[-1]["step"] if told else 0, *_saved(path)])}
     facts["last"] = {name: number(told[-1].get(name)) for name in TOLD} if told else None
     facts |= {"signs": trends(lines), "numbers": plain_trends(lines), "unreadable_lines": unreadable}
     facts["warnings"] = warnings(lines)
     facts["incidents"] = [_brief(folder) for folder in incident_folders(path)]
     facts["quarantined"] = [_note(file) for file in sorted((path / "quarantine").glob("*.npz"))]
     return facts
+
+
+def _saved(run: Path) -> list[int]:
+    """The steps of the run's checkpoints: the log has every twentieth step alone."""
+    names = [path.name.removeprefix("step-") for path in (run / "checkpoints").glob("step-*")]
+    return [int(name) for name in names if name.isdecimal() and name.isascii() and len(name) < 16]
 
 
 def incident_folders(run: Path) -> list[Path]:

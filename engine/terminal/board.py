@@ -36,12 +36,12 @@ FRAME = "bright_black"
 LAST = "black on bright_cyan"
 STYLES = {
     "tictactoe": {"X": "bold bright_red", "O": "bold bright_cyan"},
-    "connect4": {"X": "bold #ff4d4d on #123a8c", "O": "bold #ffdd33 on #123a8c", "-": "#0a1f4d on #123a8c"},
-    "othello": {"X": "bold #101010 on #2e7d46", "O": "bold #ffffff on #2e7d46", "-": "#1d5a30 on #2e7d46"},
+    "connect4": {"X": "bold #ff7a6b on #0b1f4b", "O": "bold #ffe14d on #0b1f4b", "-": "#8090b8 on #0b1f4b"},
+    "othello": {"X": "bold #101010 on #3f9a5a", "O": "bold #ffffff on #3f9a5a", "-": "#14401f on #3f9a5a"},
     "checkers": {"b": "bold #101010 on #7a9a52", "w": "bold #ffffff on #7a9a52", "-": "#4a6330 on #7a9a52"},
 }
 LAST_GROUND = {
-    "connect4": " on #3f6fd8",
+    "connect4": " on #33457a",
     "othello": " on #8fae2b",
     "checkers": " on #c9a227",
     "tictactoe": " on #444444",
@@ -193,9 +193,12 @@ def draw(game: Game, state: State, look: Look, previous: State | None = None, fl
         return _plain(game, state, look)
     last = placed(grid(game, previous), squares) if previous is not None else set()
     text = drawing(game, state, squares, last, look, flipped)
-    if max(len(line) for line in text.plain.split("\n")) > look.width:
-        return _plain(game, state, look)
-    return text
+    if max(len(line) for line in text.plain.split("\n")) <= look.width:
+        return text
+    if game.name == "checkers":  # the same way up as in a wide window
+        order = range(7, -1, -1) if flipped else range(8)
+        return Text("\n".join("".join((squares[r][c] or " ").replace("-", ".") for c in order) for r in order))
+    return _plain(game, state, look)
 
 
 def _plain(game: Game, state: State, look: Look) -> Text:
@@ -206,40 +209,57 @@ def _plain(game: Game, state: State, look: Look) -> Text:
     return text
 
 
-def _cell(name: str, sign: str, shown: str, last: bool, look: Look) -> Text:
-    """One square: three columns wide; brackets mark the last move where there is no colour."""
+def _cell(name: str, sign: str, shown: str, last: bool, look: Look, won: bool = False) -> Text:
+    """One square: three columns wide; brackets mark the last move, angles a line that wins."""
+    left, right = "<>" if won else "[]" if last else "  "
     if not look.colour:
-        return Text(f"[{shown}]" if last else f" {shown} ")
+        return Text(f"{left}{shown}{right}")
     style = STYLES[name].get(sign.lower() if name == "checkers" else sign, "bright_black")
     if last:
         style = style.split(" on ")[0] + LAST_GROUND[name]
-    return Text(f" {shown} ", style)
+    if name == "checkers":  # its cell is narrower
+        return Text(f" {shown} ", style)
+    return Text(f"{left}{shown}{right}", style + " reverse" * won)
 
 
-def _disc(sign: str, look: Look, empty: str) -> str:
+def _disc(sign: str, look: Look) -> str:
+    """Players and holes differ in shape, not in colour alone."""
     if sign == "-":
-        return empty if look.unicode else "."
-    return "●" if look.colour and look.unicode else sign
+        return "·" if look.unicode else "."
+    return {"X": "●", "O": "○"}[sign] if look.colour and look.unicode else sign
+
+
+def winning_line(squares: Grid, length: int) -> set[tuple[int, int]]:
+    """The squares of every line of `length` equal signs, in any of the four directions."""
+    found: set[tuple[int, int]] = set()
+    for row, signs in enumerate(squares):
+        for column, sign in enumerate(signs):
+            for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+                line = [(row + k * down, column + k * right) for k in range(length)]
+                inside = all(r < len(squares) and 0 <= c < len(signs) for r, c in line)
+                if sign != "-" and inside and all(squares[r][c] == sign for r, c in line):
+                    found.update(line)
+    return found
 
 
 def _draw_tictactoe(_game: Game, _state: State, squares: Grid, last: set, look: Look, _flipped: bool) -> Text:
-    text = Text()
+    text, won = Text(), winning_line(squares, 3)
     bar, line = ("│", "───┼───┼───") if look.unicode else ("|", "---+---+---")
     for row, signs in enumerate(squares):
         text.append("\n" + line + "\n" if row else "", FRAME if look.colour else "")
         for column, sign in enumerate(signs):
             text.append(bar if column else "", FRAME if look.colour else "")
             shown = str(3 * row + column + 1) if sign == "-" else sign
-            text.append_text(_cell("tictactoe", sign, shown, (row, column) in last, look))
+            text.append_text(_cell("tictactoe", sign, shown, (row, column) in last, look, (row, column) in won))
     return text
 
 
 def _draw_connect4(_game: Game, _state: State, squares: Grid, last: set, look: Look, _flipped: bool) -> Text:
-    text = Text()
+    text, won = Text(), winning_line(squares, 4)
     for row, signs in enumerate(squares):
         for column, sign in enumerate(signs):
-            shown = _disc(sign, look, "●" if look.colour else "·")
-            text.append_text(_cell("connect4", sign, shown, (row, column) in last, look))
+            shown = _disc(sign, look)
+            text.append_text(_cell("connect4", sign, shown, (row, column) in last, look, (row, column) in won))
         text.append("\n")
     text.append("".join(f" {column} " for column in range(1, 8)), "bold" if look.colour else "")
     return text
@@ -253,10 +273,12 @@ def _draw_othello(game: Game, state: State, squares: Grid, last: set, look: Look
         text.append(f"{row + 1:>2} ")
         for column, sign in enumerate(signs):
             playable = f"{'abcdefgh'[column]}{row + 1}" in legal
-            shown = "*" if playable and sign == "-" else _disc(sign, look, " " if look.colour else "·")
+            shown = "*" if playable and sign == "-" else _disc(sign, look)
             cell = _cell("othello", sign, shown, (row, column) in last, look)
+            if look.colour and (row + column) % 2 and (row, column) not in last:
+                cell.stylize("on #378a50")  # squares side by side differ: a grid without lines
             if playable and look.colour:
-                cell.stylize("#d7f5b0")
+                cell.stylize("bold #f4ffe0")
             text.append_text(cell)
         text.append("\n")
     black, white = disc_counts(game, state)

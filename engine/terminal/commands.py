@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -52,6 +53,9 @@ def show_hint(session: Session, _rest: str) -> None:
     result, seconds = session.think()
     ranked = sorted(result.moves, key=lambda move: (move is not result.best, -move.share, -move.prior))[:HINTS]
     width = max(len(move.text) for move in ranked)
+    if math.isnan(result.value):  # a player without a network knows its move alone
+        session.say(f"  {result.best.text}")
+        return
     for move in ranked:
         session.say(f"  {move.text:<{width}}  {100 * move.share:3.0f} %  {_expectation(move)}")
     session.say(f"share of visits; win chance; {result.simulations} simulations, {seconds:.1f} s", "dim")

@@ -10,15 +10,9 @@ from az.engine.arena import MatchResult, play_match
 from az.engine.elo import Sprt, elo_difference
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
+from az.engine.models import is_model
 from az.engine.players import Player, make_player
 from az.engine.terminal.progress import MatchDisplay
-
-NOT_MODELS = ("random", "rollouts", "minimax")
-
-
-def is_model(text: str) -> bool:
-    """Whether a player's text means a model."""
-    return text.partition(":")[0] not in NOT_MODELS
 
 
 def game_of(a: str, b: str, game: str | None) -> Game:
@@ -72,10 +66,15 @@ def match_command(
     test = _sprt(sprt)
     if not 1 <= games <= 1_000_000:
         raise WrongRequest(f"--games is {games}: it must lie between 1 and 1000000.")
+    if sims_b is not None and not is_model(b):
+        raise WrongRequest(f"--sims-b is {sims_b}, and {b} is no model that takes simulations: leave it out.")
     loaded = game_of(a, b, game)
-    first, second = _players(a, b, loaded, sims, sims if sims_b is None else sims_b)
+    of_b = sims if sims_b is None else sims_b
+    first, second = _players(a, b, loaded, sims, of_b)
+    about = {"a": a, "b": b, "game": loaded.name, "seed": seed}
+    about |= {"sims": sims if is_model(a) else None, "sims_b": of_b if is_model(b) else None}
     if quiet:
-        return play_match(first, second, games, seed, sprt=test).to_json()
+        return play_match(first, second, games, seed, sprt=test).to_json() | about
     console = Console()
     with MatchDisplay(f"{first.name} – {second.name}", games, console) as display:
 
@@ -84,8 +83,10 @@ def match_command(
             display.update(wins, draws, losses, (elo.low, elo.elo, elo.high))
 
         result = play_match(first, second, games, seed, on_progress=show, sprt=test)
-    console.print(_sentence(result), highlight=False)
-    return result.to_json()
+        tally, elo = result.tally, result.elo  # by pairs, which a match that goes on has not: one interval at the end
+        display.update(tally.wins, tally.draws, tally.losses, (elo.low, elo.elo, elo.high))
+    console.print(_sentence(result), highlight=False, soft_wrap=True)
+    return result.to_json() | about
 
 
 def _sentence(result: MatchResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -225,15 +226,16 @@ class Session:
         mover = self.name(self.mover)
         self.push(result.best.text, result.best.actions)
         self.say(f"{mover} (engine) plays {result.best.text}", "bold cyan")
-        chance = f"its win chance {percent(result)}"
-        self.say(f"{chance}, {result.simulations} simulations, {seconds:.1f} s", "dim")
+        parts = [expectation(result)] if expectation(result) else []
+        parts += [f"{result.simulations} simulations"] if result.simulations else []
+        self.say(", ".join([*parts, f"{seconds:.1f} s"]), "dim")
 
 
-def percent(result: WholeResult) -> str:
-    """The chance of the player to move, or what is proven."""
+def expectation(result: WholeResult) -> str:
+    """What the engine expects for itself: what is proven, else its chance; nothing where it knows neither."""
     if result.proven != UNKNOWN:
-        return f"{win_chance(result.value)} ({PROVEN[result.proven]})"
-    return win_chance(result.value)
+        return f"for it {PROVEN[result.proven]}"
+    return "" if math.isnan(result.value) else f"its win chance {win_chance(result.value)}"
 
 
 def win_chance(value: float) -> str:

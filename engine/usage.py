@@ -1,0 +1,40 @@
+"""Sentences of the command line about wrong options and packages that are missing."""
+
+from __future__ import annotations
+
+import sys
+
+TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "filelock")
+BASE_PACKAGES = ("numpy", "numba", "llvmlite", "rich", "onnxruntime")
+
+
+def usage(error: Exception) -> str:
+    """A usage error of typer's as one sentence."""
+    text = " ".join(str(error.format_message()).split()).rstrip(".")  # pyright: ignore
+    text, options, known = text.partition(" (Possible options: ")
+    if options and (near := [name for name in known.rstrip(")").split(", ") if name != "--help"]):
+        text += f". Did you mean {' or '.join(near)}?"
+    head, unreadable, tail = text.partition("Input should be a valid ")
+    if unreadable:  # pydantic's words do not say what was given
+        given = error.__cause__.errors()[0]["input"] if error.__cause__ is not None else "it"  # pyright: ignore
+        text = f"{head}'{given}' is not a {'whole number' if tail.startswith('integer') else 'number'}"
+    text = text[:1].lower() + text[1:].replace(". Did you mean", ": did you mean")
+    return text if text.endswith("?") else f"{text}; see az --help."
+
+
+def missing(module: str) -> str | None:
+    """What to do where a package is not installed; None for a module that no part of az names."""
+    top = module.partition(".")[0]
+    if top in TRAIN_EXTRA:
+        return f"{top} is not installed, and training needs it: pip install '.[train]' in the checkout brings it."
+    if top in BASE_PACKAGES:
+        return f"{top} is not installed, and az needs it: pip install . in the checkout brings it."
+    return None
+
+
+def knows(text: str) -> bool:
+    """Whether stdout can show these characters."""
+    try:
+        return bool(text.encode(getattr(sys.stdout, "encoding", None) or "ascii"))
+    except UnicodeEncodeError:
+        return False
