@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from az.engine.child import Child
 from az.engine.errors import AzError, Refused
 from az.engine.evaluator import Evaluator, Float32
 from az.engine.game import ONGOING, Game, State, load_game
@@ -26,7 +27,6 @@ from az.engine.rng import below, stream
 from az.engine.search.batch import BatchSearch
 from az.engine.search.params import SearchParams
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
-from az.engine.worker import die_with_parent
 
 BATCHES = (16, 32, 64, 128, 256)
 SLOTS = 128
@@ -177,7 +177,6 @@ def meters_of(bench: Bench) -> dict[str, Any]:
 
 def bench_main(bench: Bench, pipe: Connection) -> None:
     """A process's body: answers (meter, seconds) with what it measured, until told None."""
-    die_with_parent()
     try:
         meters = meters_of(bench)
         pipe.send("ready")
@@ -206,13 +205,12 @@ class BenchPool:
     """A process a core, all told the same at the same time."""
 
     def __init__(self, bench: Bench, processes: int) -> None:
-        context = multiprocessing.get_context("spawn")
         self.pipes: list[Any] = []
         self.processes = []
         for number in range(processes):
-            ours, theirs = context.Pipe()
+            ours, theirs = multiprocessing.Pipe()
             job = replace(bench, seed=bench.seed + number)
-            process = context.Process(target=bench_main, args=(job, theirs), daemon=True)
+            process = Child(bench_main, (job, theirs))
             process.start()
             theirs.close()
             self.pipes.append(ours)
@@ -241,11 +239,11 @@ class BenchPool:
                 pipe.send(None)
         for process in self.processes:
             process.join(timeout=10)
+            process.end()
 
 
 def memory_main(game_name: str, model: Path, slots: int, simulations: int, seconds: float, pipe: Connection) -> None:
     """A process's body: plays, then sends the most memory that it ever held, in bytes."""
-    die_with_parent()
     try:
         game = load_game(game_name)
         evaluator = OnnxEvaluator(model, game, provider="cpu")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from az.engine.arena import play_match
+from az.engine.child import Child
 from az.engine.errors import AzError
 from az.engine.game import load_game
 from az.engine.players import make_player
-from az.engine.worker import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,6 @@ class ScoreJob:
 
 def score_main(job: ScoreJob, pipe: Connection) -> None:
     """The process's body: sends the match's figures, or {"error": sentence}."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)  # self-play comes first
     try:
         game = load_game(job.game)
@@ -48,16 +45,15 @@ class ScoreProcess:
     """At most one measurement at a time."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")
-        self._process: Any = None
+        self._process: Child | None = None
         self._pipe: Connection | None = None
 
     def start(self, job: ScoreJob) -> bool:
         """Begin, unless one is under way; whether it was begun."""
         if self._process is not None:
             return False
-        ours, theirs = self._context.Pipe(duplex=False)
-        self._process = self._context.Process(target=score_main, args=(job, theirs), daemon=True)
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        self._process = Child(score_main, (job, theirs))
         self._process.start()
         theirs.close()
         self._pipe = ours  # pyright: ignore[reportAttributeAccessIssue]
@@ -77,8 +73,7 @@ class ScoreProcess:
     def close(self) -> None:
         """Stop what is under way."""
         if self._process is not None:
-            self._process.terminate()
-            self._process.join()
+            self._process.end()
             assert self._pipe is not None
             self._pipe.close()
         self._process = self._pipe = None

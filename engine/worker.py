@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
-import signal
-import sys
 import time
+import traceback
 import weakref
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -53,12 +50,6 @@ RECORD_NAME = re.compile(r"[0-9]{4,12}-[0-9]{6,12}-[0-9]{3,12}\.npz")  # what `r
 def record_name(session: int, worker: int, number: int) -> str:
     """Sorted by (session, number, worker) these names are in the order in which the files were written, nearly."""
     return f"{session:04d}-{number:06d}-{worker:03d}.npz"
-
-
-def die_with_parent() -> None:
-    """On Linux the kernel kills this process when its parent dies, however that died."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 class _NewestModel:
@@ -134,9 +125,6 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
 
     meter: a shared int64 for each place in the pool, where the worker says how many simulations it has made.
     """
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
     try:
         game = load_game(job.game)
         models = _NewestModel(job, game)
@@ -151,12 +139,10 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
 
         def rest() -> None:
             meter[job.worker % job.stride] = lanes.simulations
-            while paused.value and os.getppid() == parent:
+            while paused.value:
                 time.sleep(0.005)
 
         for finished in lanes.play(next_game, rest):
-            if os.getppid() != parent:
-                return
             outbox.add(finished, lanes.simulations, k)
             for fault in lanes.take_faults():
                 pipe.send(("fault", fault.to_json(), {}))
@@ -166,3 +152,6 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
         pipe.send(("error", str(error)))
     except OSError as error:
         pipe.send(("error", sentence(error)))
+    except Exception:  # not expected: the run's log tells of it, and another worker takes the place of this one
+        pipe.send(("crash", traceback.format_exc()))
+        raise SystemExit(1) from None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from az.engine.bench import Bench, BenchPool, answer_of, memory_main
+from az.engine.child import Child
 from az.engine.cores import usable_cores
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import Game, load_game
@@ -105,15 +106,13 @@ def start_figures(repeats: int = 5) -> dict[str, Any]:
 
 def memory_figure(game: Game, model: Path, seconds: float, slots: int = 256, simulations: int = 800) -> float:
     """Bytes resident of a process that plays so many games at once."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(
-        target=memory_main, args=(game.name, model, slots, simulations, seconds, theirs), daemon=True
-    )
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = Child(memory_main, (game.name, model, slots, simulations, seconds, theirs))
     process.start()
     theirs.close()
     held = float(answer_of(process, ours))
     process.join()
+    process.end()
     return held
 
 

@@ -157,7 +157,7 @@ class Run:
             lanes=plan.lanes,
             provider=plan.provider,
         )
-        pool = WorkerPool(job, plan.workers, self.message)
+        pool = WorkerPool(job, plan.workers, self.message, self.log.write, lambda: self.stop_asked)
         self.report({"stage": pool.doing})
         try:
             while not self._over():
