@@ -12,6 +12,7 @@ import typer
 
 from az.engine.disk_errors import sentence
 from az.engine.errors import AzError, WrongRequest
+from az.engine.stopping import Stopped
 from az.engine.streams import complain, forget_stdout, open_closed_streams
 from az.engine.usage import knows, missing, usage
 
@@ -368,6 +369,9 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         complain("stopped.")
         sys.exit(130)
+    except Stopped as stop:
+        complain("stopped.")
+        sys.exit(stop.exit_code)
     except BrokenPipeError:
         forget_stdout()
         sys.exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -59,10 +60,17 @@ class ScoreProcess:
         self._pipe = ours  # pyright: ignore[reportAttributeAccessIssue]
         return True
 
-    def finished(self, wait: bool) -> dict[str, Any] | None:
-        """The figures of a measurement that has ended; None while none has (or when it failed)."""
-        if self._pipe is None or not (self._pipe.poll(None) if wait else self._pipe.poll()):
+    def finished(self, wait: Callable[[], bool]) -> dict[str, Any] | None:
+        """The figures of a measurement that has ended; None while none has (or when it failed).
+
+        wait: asked several times a second whether to go on waiting for one that is under way.
+        """
+        if self._pipe is None:
             return None
+        while not self._pipe.poll():
+            if not wait():
+                return None
+            self._pipe.poll(0.2)
         try:
             result = self._pipe.recv()
         except EOFError:  # the process was killed

@@ -11,6 +11,7 @@ from az.engine.errors import Refused, WrongRequest
 from az.engine.game import compile_rules, load_game
 from az.engine.models import newest_model
 from az.engine.players import make_player
+from az.engine.stopping import on_stop_signal, raise_stopped
 from az.engine.terminal.progress import TrainingDisplay
 from az.engine.waiting import Waiting, modules_loaded
 from az.train.config import RunConfig, check, with_settings
@@ -49,8 +50,9 @@ def new_run(
     if config.deterministic:
         config = replace(config, minutes=0.0)
     path = run_path(free_name(game) if name is None else name)
-    _try_out(config)
-    _train(RunFolder.create(path, config), config)
+    with on_stop_signal(raise_stopped):
+        _try_out(config)
+        _train(RunFolder.create(path, config), config)
 
 
 def resume_run(name: str, minutes: float | None, steps: int | None, settings: list[str]) -> None:
@@ -66,8 +68,9 @@ def resume_run(name: str, minutes: float | None, steps: int | None, settings: li
     for key in FIXED:
         if getattr(changed, key) != getattr(config, key):
             raise WrongRequest(f"{key} of a run that has begun cannot be changed: make a new run with az train.")
-    _try_out(changed)
-    _train(folder, changed, keep=changed != config)
+    with on_stop_signal(raise_stopped):
+        _try_out(changed)
+        _train(folder, changed, keep=changed != config)
 
 
 def _try_out(config: RunConfig) -> None:

@@ -70,8 +70,8 @@ class RunServices:
             ScoreJob(config.game, model.resolve(), arena.opponent, arena.games, arena.simulations, config.seed)
         )
 
-    def finished_score(self, wait: bool) -> dict[str, Any] | None:
-        """The figures of a match that has ended since the last call."""
+    def finished_score(self, wait: Callable[[], bool]) -> dict[str, Any] | None:
+        """The figures of a match that has ended since the last call; waits for one while `wait` says so."""
         return self._score.finished(wait)
 
     def close(self) -> None:

@@ -10,14 +10,13 @@ import shutil
 import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from az.engine.errors import Refused, WrongRequest
 from az.engine.files import naming, write_atomic
 from az.engine.safe_read import MB, read_regular
 from az.engine.worker import RECORD_NAME
 from az.train import run_names
 from az.train.config import RunConfig, from_toml, to_toml
+from az.train.run_lock import RunLock
 
 RUNS = Path("runs")
 MOST_CONFIG = MB  # bytes
@@ -50,7 +49,7 @@ class RunFolder:
         self.models = path / "models"
         self.quarantined = path / "quarantine"
         self.stamps = True  # notes carry the time of day
-        self._lock = FileLock(path / "lock", timeout=0)
+        self._lock = RunLock(path)
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunFolder:
@@ -102,10 +101,7 @@ class RunFolder:
 
     def lock(self) -> None:
         """Hold the run against other processes; the system lets go when this one ends, however it ends."""
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise WrongRequest(f"the run '{self.path}' is in use by another process: stop that one first.") from None
+        self._lock.acquire()
 
     def unlock(self) -> None:
         """Let others use the run."""

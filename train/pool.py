@@ -15,7 +15,9 @@ from typing import Any
 
 from az.engine.child import Child, end_of
 from az.engine.errors import Refused
+from az.engine.plan import Plan
 from az.engine.worker import WorkerJob, record_name, worker_main
+from az.train.config import RunConfig
 
 MOST_DEATHS = 5  # a worker may die so many times in DEATH_SECONDS: more is a fault that starting again does not mend
 DEATH_SECONDS = 600.0
@@ -24,6 +26,22 @@ ADVICE = {
     "by SIGILL": "its numpy, numba or onnxruntime was made for another CPU: install them again on this machine",
     "with exit code 1": "log.jsonl has its error",
 }
+
+
+def first_job(run: Path, config: RunConfig, plan: Plan, session: int, first_game: int) -> WorkerJob:
+    """What the first worker is told; the pool numbers the others from there."""
+    return WorkerJob(
+        run=run.resolve(),
+        game=config.game,
+        config=plan.config,
+        seed=config.seed,
+        session=session,
+        worker=0,
+        first_game=first_game,
+        stride=plan.workers,
+        lanes=plan.lanes,
+        provider=plan.provider,
+    )
 
 
 class DeathRate:

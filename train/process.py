@@ -1,33 +1,12 @@
-"""The process that a run lives in: its device, its threads, and how it is asked to stop."""
+"""The process that a run lives in: its device and its threads."""
 
 from __future__ import annotations
-
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 
 from az.engine.cores import usable_cores
 from az.engine.errors import WrongRequest
 from az.train.config import RunConfig
-
-
-@contextmanager
-def interruptible(asked: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call `asked`, so that the run ends cleanly; a second Ctrl-C is Python's own."""
-
-    def ask(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        asked()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def device_of(config: RunConfig) -> torch.device:

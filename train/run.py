@@ -5,6 +5,7 @@ The run is handed publishing and scoring as callables (`Services`), so that trai
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,8 +18,8 @@ import torch
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.plan import Plan, plan_for
+from az.engine.stopping import Stopped, on_stop_signal
 from az.engine.warm import warm_up
-from az.engine.worker import WorkerJob
 from az.train import checkpoint, health_memory
 from az.train.beginning import find_checkpoint, remove_old_models, tidy
 from az.train.config import RunConfig
@@ -29,8 +30,8 @@ from az.train.folder import RunFolder
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.pilot import Pilot
-from az.train.pool import WorkerPool
-from az.train.process import device_of, interruptible, use_threads
+from az.train.pool import WorkerPool, first_job
+from az.train.process import device_of, use_threads
 from az.train.replay import Batch, window_rows
 from az.train.run_log import RunLog
 from az.train.run_names import model_cards
@@ -125,7 +126,7 @@ class Run:
     def train(self) -> None:
         """Train until the limit of time or steps, or until asked to stop; always leaves a checkpoint."""
         self.count.finished = False
-        with interruptible(self._stop_when_done):
+        with on_stop_signal(self._stop_when_done):
             try:
                 if not self._has_checkpoint or not model_cards(self.folder.models):
                     self._publish()
@@ -145,18 +146,7 @@ class Run:
                 self.log.close()
 
     def _side_by_side(self, plan: Plan) -> None:
-        job = WorkerJob(
-            run=self.folder.path.resolve(),
-            game=self.game.name,
-            config=plan.config,
-            seed=self.config.seed,
-            session=self.count.session,
-            worker=0,
-            first_game=self.feed.last_game + 1,
-            stride=plan.workers,
-            lanes=plan.lanes,
-            provider=plan.provider,
-        )
+        job = first_job(self.folder.path, self.config, plan, self.count.session, self.feed.last_game + 1)
         pool = WorkerPool(job, plan.workers, self.message, self.log.write, lambda: self.stop_asked)
         self.report({"stage": pool.doing})
         try:
@@ -341,28 +331,31 @@ class Run:
         self._clock["checkpoint"] = time.monotonic()
 
     def _score_when_due(self) -> None:
-        self._take_score(wait=False)
+        self._take_score(lambda: False)
         if self.scores.due(self._progress()):
             self.scores.start(self._newest(), self.learner.steps)
 
     def _newest(self) -> Path:
         return self.folder.models / f"{self.count.model:06d}.onnx"
 
-    def _take_score(self, wait: bool) -> None:
+    def _take_score(self, wait: Callable[[], bool]) -> None:
         score = self.scores.take(wait, self._elapsed(), self.log, self.events, self.report)
         self.count.score = self.count.score if score is None else score
 
     def _finish(self) -> None:
-        if self.stop_asked and self.config.deterministic:
-            return  # what was done since the last turn comes again
+        if self.stop_asked:
+            turn = "stopping: it goes on from the end of the last turn"
+            self.message(turn if self.config.deterministic else "stopping: writing a checkpoint")
+            if self.config.deterministic:
+                return  # what was done since the last turn comes again
         self._publish_newest()
         self.count.finished = not self.stop_asked
         self._checkpoint()
         self._show(now=True)
         if self.config.arena.games and self.count.finished and not self.config.deterministic:
-            self._take_score(wait=True)  # of one that is under way
+            self._take_score(lambda: not self.stop_asked)  # of one that is under way
             self.scores.start(self._newest(), self.learner.steps)
-            self._take_score(wait=True)
+            self._take_score(lambda: not self.stop_asked)
 
     # -- for people --------------------------------------------------------------------------------------------
 
@@ -394,7 +387,8 @@ class Run:
             stats["learning_rate"] = metrics.lr
         self.report(stats)
 
-    def _stop_when_done(self) -> None:
+    def _stop_when_done(self, number: int) -> None:
+        """In a signal handler, which may have interrupted any line: nothing is printed or written here."""
+        if self.stop_asked and number == signal.SIGINT:  # Ctrl-C a second time
+            raise Stopped(number)
         self.stop_asked = True
-        turn = "stopping: it goes on from the end of the last turn"
-        self.message(turn if self.config.deterministic else "stopping: writing a checkpoint")

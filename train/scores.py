@@ -44,9 +44,9 @@ class Scores:
             self._step = step
 
     def take(
-        self, wait: bool, elapsed: float, log: RunLog, events: EventFile, report: Callable[..., None]
+        self, wait: Callable[[], bool], elapsed: float, log: RunLog, events: EventFile, report: Callable[..., None]
     ) -> float | None:
-        """Log a match that has ended; its score, None where none has. wait: for one that is under way."""
+        """Log a match that has ended; its score, None where none has. wait: whether to go on waiting for one."""
         result = self.services.finished_score(wait)
         if result is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,8 +24,8 @@ class Services(Protocol):
         """Begin to measure a model in the background; False where a measurement is under way."""
         ...
 
-    def finished_score(self, wait: bool) -> dict[str, Any] | None:
-        """The result of a measurement that has ended since the last call, if any; `wait` for one under way."""
+    def finished_score(self, wait: Callable[[], bool]) -> dict[str, Any] | None:
+        """The result of a measurement that has ended since the last call; waits for one while `wait` says so."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,45 @@
+"""How a command is asked to end: Ctrl-C, SIGTERM, or a terminal that was closed (SIGHUP)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Stopped(BaseException):
+    """Asked to end by a signal; the command line exits with 128 + its number, as shells do.
+
+    Not a KeyboardInterrupt, which typer turns into an error of its own that does not tell the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def on_stop_signal(handler: Callable[[int], None]) -> Iterator[None]:
+    """Inside this block the signals call `handler` with their number.
+
+    SIGHUP is left alone where it is ignored: that is how nohup asks to be kept running.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not on Windows
+        numbers.append(signal.SIGHUP)
+
+    def ask(number: int, _: Any) -> None:
+        handler(number)
+
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def raise_stopped(number: int) -> None:
+    """A handler for what can end at any moment: raises Stopped wherever the main thread is."""
+    raise Stopped(number)

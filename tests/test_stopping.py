@@ -1,0 +1,167 @@
+"""A run that is asked to stop, at any stage: one sentence, a checkpoint of what was done, and no process left."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from processes import Marked
+from run_tools import command, run_az, settings
+
+from az.train import checkpoint
+from az.train.pool import DEATH_SECONDS, MOST_DEATHS, DeathRate
+
+TRAIN = command("train", "tictactoe", "--run", "t", "--steps", 1_000_000, *settings())
+STAGES = {
+    "imports": lambda _, pid: catches_sigterm(pid),
+    "first model": lambda run, _: (run / "config.toml").exists(),
+    "workers": lambda run, _: any((run / "checkpoints").glob("step-*")),
+    "training": lambda run, _: "step" in kinds(run),
+}
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether the process has got as far as its own handlers: before, the system's default ends it silently."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def kinds(run: Path) -> list[str]:
+    path = run / "log.jsonl"
+    return [json.loads(line)["kind"] for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("number", "stage"),
+    [
+        (signal.SIGTERM, "imports"),
+        (signal.SIGHUP, "first model"),
+        (signal.SIGINT, "workers"),
+        (signal.SIGHUP, "training"),
+    ],
+)
+def test_asked_to_stop(tmp_path: Path, number: signal.Signals, stage: str) -> None:
+    _stop(tmp_path, number, stage, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_asked_to_stop_at_every_stage(tmp_path: Path, number: signal.Signals) -> None:
+    moments = [("imports", 0.2 * k) for k in range(12)] + [(stage, 0.2 * k) for stage in STAGES for k in range(3)]
+    for k, (stage, delay) in enumerate(moments):
+        (tmp_path / str(k)).mkdir()
+        _stop(tmp_path / str(k), number, stage, delay)
+    print(f"\n{number.name}: {len(moments)} moments, no traceback, no process, no temporary file")
+
+
+def _stop(folder: Path, number: signal.Signals, stage: str, delay: float) -> None:
+    """Send the signal to the whole group, as a terminal and a service manager do."""
+    run = folder / "runs" / "t"
+    with Marked(TRAIN, folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.wait_for(lambda: STAGES[stage](run, process.main.pid))
+        time.sleep(delay)
+        os.killpg(process.main.pid, number)
+        shown, said = process.main.communicate(timeout=120)
+        assert "Traceback" not in said, said
+        assert process.left_after_kill() == []
+    assert "replaced" not in shown
+    if process.main.returncode == 0:
+        found, reasons = checkpoint.latest(run)
+        assert found is not None
+        assert not reasons
+        assert "az: stopped" not in said
+    else:
+        assert process.main.returncode == 128 + number
+        assert said.strip().splitlines()[-1] == "az: stopped."
+    assert not list(folder.rglob(".*.tmp-*"))
+    if stage == "training":
+        assert process.main.returncode == 0
+        assert found.step >= 1
+
+
+def test_a_closed_terminal_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """The terminal's other side is closed: the system sends SIGHUP, and nothing can be printed any more."""
+    ours, theirs = pty.openpty()
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    train = Marked(TRAIN, tmp_path, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **streams)
+    os.close(theirs)
+    run = tmp_path / "runs" / "t"
+    with train as process:
+        os.set_blocking(ours, False)
+        process.wait_for(lambda: _drained(ours) and "step" in kinds(run))
+        os.close(ours)
+        assert process.main.wait(120) in (0, 2)
+        assert process.left_after_kill() == []
+    found, reasons = checkpoint.latest(run)
+    assert found is not None
+    assert found.step >= 1
+    assert not reasons
+
+
+def _drained(terminal: int) -> bool:
+    try:
+        while os.read(terminal, 65_536):
+            pass
+    except BlockingIOError:
+        return True
+    return False
+
+
+def test_nohup_is_respected(tmp_path: Path) -> None:
+    steps = command("train", "tictactoe", "--run", "t", "--steps", 40, *settings())
+    with Marked(["nohup", *steps], tmp_path) as process:
+        process.wait_for(lambda: any((tmp_path / "runs" / "t" / "checkpoints").glob("step-*")))
+        os.killpg(process.main.pid, signal.SIGHUP)
+        assert process.main.wait(120) == 0
+    found, _ = checkpoint.latest(tmp_path / "runs" / "t")
+    assert found is not None
+    assert (found.step, found.extra["finished"]) == (40, True)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_log_says_why(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "t"
+    with Marked(TRAIN, tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        process.wait_for(lambda: any((run / "records").glob("*.npz")))
+        workers = [p for p in process.others() if "spawn_main" in " ".join(p.cmdline())]
+        assert len(workers) == 2
+        for worker in workers:
+            worker.kill()
+        process.wait_for(lambda: kinds(run).count("worker") == 2)
+        process.main.send_signal(signal.SIGTERM)
+        said, _ = process.main.communicate(timeout=120)
+        assert process.main.returncode == 0
+    assert "ended by SIGKILL and was replaced (the system does that when memory runs out" in said
+    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert {e["worker"]: e["ended"] for e in entries if e["kind"] == "worker"} == {0: "by SIGKILL", 1: "by SIGKILL"}
+
+
+def test_workers_may_die_now_and_then_for_ever() -> None:
+    rate = DeathRate(2)
+    assert not any(rate.too_high(k * (DEATH_SECONDS + 1) / MOST_DEATHS / 2) for k in range(1, 1000))
+
+
+def test_workers_that_die_at_every_start_end_the_run() -> None:
+    rate = DeathRate(2)
+    assert [rate.too_high(float(k)) for k in range(11)] == [False] * 10 + [True]
+
+
+def test_a_removed_lock_still_refuses_a_second_process(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "t"
+    with Marked(TRAIN, tmp_path) as process:
+        process.wait_for((run / "log.jsonl").exists)
+        (run / "lock").unlink()
+        refused = run_az(tmp_path, "resume", "t")
+        assert refused.returncode == 2
+        assert "in use by another process" in refused.stderr
+        refused = run_az(tmp_path, "resume", "t")  # the one before has made a new file `lock`
+        assert refused.returncode == 2
+        assert process.main.poll() is None

@@ -1,0 +1,56 @@
+"""One process at a time uses a run; the system lets go of it when that process ends, however it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from az.engine.errors import WrongRequest
+
+
+class RunLock:
+    """Locks the file `lock` and the folder itself: a file that was removed by hand leaves the folder locked.
+
+    Windows does not remove a file that is open, and a few network file systems cannot lock a folder: there the file
+    alone does it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = FileLock(folder / "lock", timeout=0)
+        self._handle: int | None = None
+
+    def acquire(self) -> None:
+        """Hold the run against other processes. Raises WrongRequest where one of them has it."""
+        try:
+            self._lock_folder()
+            self._file.acquire()
+        except (Timeout, BlockingIOError):
+            self.release()
+            raise WrongRequest(f"the run '{self.folder}' is in use by another process: stop that one first.") from None
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let others use the run."""
+        self._file.release()
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            os.close(handle)
+
+    def _lock_folder(self) -> None:
+        if sys.platform == "win32" or self._handle is not None:
+            return
+        import fcntl
+
+        self._handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise BlockingIOError(error.errno, "locked") from None
