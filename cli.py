@@ -366,12 +366,9 @@ def main() -> NoReturn:
     except AzError as error:
         complain(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as stop:
         complain("stopped.")
-        sys.exit(130)
-    except Stopped as stop:
-        complain("stopped.")
-        sys.exit(stop.exit_code)
+        sys.exit(getattr(stop, "exit_code", 130))
     except BrokenPipeError:
         forget_stdout()
         sys.exit(1)
