@@ -31,7 +31,7 @@ setup-cpu: .venv-cpu/.ready
 	@echo "az is ready: .venv-cpu/bin/az --help"
 
 train: setup
-	@if [ -d runs/$(RUN) ]; then $(BIN)/az resume $(RUN) --minutes $(MINUTES); \
+	@if [ -f runs/$(RUN)/config.toml ]; then $(BIN)/az resume $(RUN) --minutes $(MINUTES); \
 	else $(BIN)/az train connect4 --preset quick --minutes $(MINUTES) --run $(RUN); fi || { code=$$?; \
 	[ $$code -eq 2 ] && [ -f runs/$(RUN)/models/000000.onnx ] || exit $$code; \
 	echo "To train that run longer: make train MINUTES=30; to make another: make train RUN=name"; }

@@ -3,7 +3,7 @@
     python benchmarks/strength.py int8 models/checkers.onnx --games 400 --sims 200
     python benchmarks/strength.py leaves models/connect4.onnx --games 600 --sims 1600
 
-int8: the quantised twin against the float32 model. leaves: as many leaves in flight as az takes for so many
+int8: the quantized twin against the float32 model. leaves: as many leaves in flight as az takes for so many
 simulations, against one at a time; both in int8 where there is a twin.
 """
 

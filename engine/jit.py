@@ -77,7 +77,7 @@ def _forget_marks() -> None:
 
 
 # No reference counts: numba's are atomic, for every array that a helper is handed (perf: a fifth of self-play's time).
-# No wrapper for C, which is compiled and optimised like the rest: only rules handed over as function objects need it.
+# No wrapper for C, which is compiled and optimized like the rest: only rules handed over as function objects need it.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
 _python_first = False

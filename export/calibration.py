@@ -50,7 +50,7 @@ class Seen:
 
 
 def watch(network: Network, planes: Float32) -> dict[str, Seen]:
-    """Every tensor that is quantised, by its name in the exported graph.
+    """Every tensor that is quantized, by its name in the exported graph.
 
     network: in evaluation mode on the CPU; planes: [n, C, H, W].
     """

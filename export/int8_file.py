@@ -21,23 +21,23 @@ from az.export.calibration import Seen, balanced
 from az.export.onnx_file import IR_VERSION, OPSET
 
 
-def quantised(model: onnx.ModelProto, seen: dict[str, Seen]) -> onnx.ModelProto:
+def quantized(model: onnx.ModelProto, seen: dict[str, Seen]) -> onnx.ModelProto:
     """The int8 model of an fp32 model that `onnx_file.model_of` wrote. seen: what `calibration.watch` saw in it."""
-    return _Quantiser(*balanced(model, seen)).run()
+    return _Quantizer(*balanced(model, seen)).run()
 
 
 WEIGHT_LIMIT = 64  # largest magnitude of a stored weight: 255 * 64 * 2 < 2**15
 
 
-class _Quantiser:
-    """Walks the fp32 graph in order; what is quantised stands in `here` under its fp32 name."""
+class _Quantizer:
+    """Walks the fp32 graph in order; what is quantized stands in `here` under its fp32 name."""
 
     def __init__(self, model: onnx.ModelProto, seen: dict[str, Seen]) -> None:
         self.model, self.seen = model, seen
         self.weights = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
-        self.here: dict[str, list[str]] = {}  # fp32 name -> [quantised tensor, scale, zero point]
+        self.here: dict[str, list[str]] = {}  # fp32 name -> [quantized tensor, scale, zero point]
         self.relu_of = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Relu"}
         self.floats: set[str] = {"planes"}
 
@@ -70,7 +70,7 @@ class _Quantiser:
         zero = np.uint8(np.clip(np.round(-low / float(step)), 0, 255))
         return [self.constant(f"{name}.scale", np.array(step)), self.constant(f"{name}.zero", np.array(zero))]
 
-    def quantise(self, name: str) -> list[str]:
+    def quantize(self, name: str) -> list[str]:
         """A tensor in 8 bits, made from its float form where it is not there yet."""
         if name not in self.here:
             scale = self.scale(name)
@@ -85,7 +85,7 @@ class _Quantiser:
         return self.here[name]
 
     def conv(self, node: onnx.NodeProto) -> None:
-        source = self.quantise(node.input[0])
+        source = self.quantize(node.input[0])
         name, bias_name = node.input[1], node.input[2]
         kernel, bias = self.weights[name].astype(np.float64), self.weights[bias_name].astype(np.float64)
         zero = weight_zero_point(kernel.shape[1])
@@ -109,7 +109,7 @@ class _Quantiser:
         self.nodes.append(helper.make_node("QLinearConv", inputs, output[:1], name=node.name, **kept))
 
     def add(self, node: onnx.NodeProto) -> None:
-        inputs = [*self.quantise(node.input[0]), *self.quantise(node.input[1])]
+        inputs = [*self.quantize(node.input[0]), *self.quantize(node.input[1])]
         output = self.result(node.output[0])
         inputs += output[1:]
         self.nodes.append(helper.make_node("QLinearAdd", inputs, output[:1], name=node.name, domain="com.microsoft"))

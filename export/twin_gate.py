@@ -15,7 +15,7 @@ from az.engine.game import Game
 from az.engine.onnx_evaluator import OnnxEvaluator, encode_floats
 from az.export.calibration import watch
 from az.export.fp16_file import halved
-from az.export.int8_file import quantised
+from az.export.int8_file import quantized
 from az.export.onnx_file import sealed
 from az.export.parity import Positions, torch_answers
 from az.train.model import Network
@@ -60,7 +60,7 @@ def twin_bytes_of(
     network: in evaluation mode on the CPU; model: its fp32 graph; facts: the fp32 file's. Raises Refused.
     """
     if twin == "int8":
-        small = quantised(model, watch(network, np.ascontiguousarray(positions.planes[::2])))
+        small = quantized(model, watch(network, np.ascontiguousarray(positions.planes[::2])))
     else:
         small = halved(model)
     judged = Positions(np.ascontiguousarray(positions.planes[1::2]), positions.legal[1::2])

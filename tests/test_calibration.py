@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from az.engine.game import load_game
 from az.export import int8_file
 from az.export.calibration import LEAST, Seen, balanced, watch
-from az.export.int8_file import quantised
+from az.export.int8_file import quantized
 from az.export.onnx_file import model_of
 from az.export.parity import random_positions
 from az.train.config import NetConfig
@@ -93,7 +93,7 @@ def test_rounded_weights_move_no_channel_on_average():
     network = uneven_network()
     seen = watch(network, PLANES)
     plain, _ = balanced(graph_of(network), seen)
-    small = quantised(graph_of(network), seen)
+    small = quantized(graph_of(network), seen)
     exact, whole = ({i.name: numpy_helper.to_array(i) for i in one.graph.initializer} for one in (plain, small))
     node = next(node for node in small.graph.node if node.op_type == "QLinearConv")
     _, scale, _, kernel, steps, zero, *_, bias = (whole.get(name) for name in node.input)
@@ -112,7 +112,7 @@ def test_rounded_weights_move_no_channel_on_average():
 
 def twin_error(network):
     """Root mean square error of the int8 values, positions of their own."""
-    small = quantised(graph_of(network), watch(network, PLANES))
+    small = quantized(graph_of(network), watch(network, PLANES))
     planes = random_positions(GAME, 120, seed=5).planes
     session = onnxruntime.InferenceSession(small.SerializeToString(), providers=["CPUExecutionProvider"])
     with torch.no_grad():

@@ -28,7 +28,7 @@ from az.engine.onnx_graph import OPERATORS, check_graph
 from az.engine.precision import TWINS
 from az.export.calibration import watch
 from az.export.fp16_file import halved
-from az.export.int8_file import quantised
+from az.export.int8_file import quantized
 from az.export.onnx_file import model_of, sealed
 from az.export.parity import random_positions
 from az.export.pipeline import publish
@@ -79,7 +79,7 @@ def test_freshly_exported_models_pass_in_every_precision_and_use_every_operator(
     graph = model_of(network)
     assert isinstance(graph, onnx.ModelProto)
     used: set[tuple[str, str]] = set()
-    for made in (graph, quantised(graph, watch(network, planes)), halved(graph)):
+    for made in (graph, quantized(graph, watch(network, planes)), halved(graph)):
         content = onnx_bytes.read(made.SerializeToString())
         check_graph(content, GAME.planes_shape, GAME.num_actions)
         used |= {(node.domain, node.op) for node in content.nodes}

@@ -35,7 +35,7 @@ class NetConfig:
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """The loss and the optimiser. Defaults: the founding description."""
+    """The loss and the optimizer. Defaults: the founding description."""
 
     batch: int = key(1024, "rows of one training step", 2, 65_536)
     optimizer: str = key("adam", "adam, or sgd with momentum 0.9", one_of=("adam", "sgd"))

@@ -1,7 +1,7 @@
-"""One training step: the loss, its gradient, and the decision whether the optimiser may touch the weights.
+"""One training step: the loss, its gradient, and the decision whether the optimizer may touch the weights.
 
 Nothing that is not finite is ever written: the loss, the gradient's norm and the batch-norm averages are looked at
-before the optimiser moves, and a refused step leaves weights, buffers and optimiser as they were.
+before the optimizer moves, and a refused step leaves weights, buffers and optimizer as they were.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def to_tensors(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tens
 
 
 class Learner:
-    """The network in training, its optimiser, and the averaged weights if there are any."""
+    """The network in training, its optimizer, and the averaged weights if there are any."""
 
     def __init__(self, model: nn.Module, config: LearnerConfig, device: str | torch.device = "cpu") -> None:
         assert isinstance(model, Network)
@@ -117,7 +117,7 @@ class Learner:
         return f"the learner in {'bf16' if self.half else 'fp32'} on {self.device.type}"
 
     def step(self, batch: Batch, progress: float = 0.0) -> StepMetrics:
-        """One optimiser step on a batch. Raises NonFinite, with nothing changed, when something is not finite."""
+        """One optimizer step on a batch. Raises NonFinite, with nothing changed, when something is not finite."""
         torch.set_flush_denormal(True)  # libraries loaded since may have changed it, and with it the bits
         self.model.train()
         _torch._foreach_copy_(self._kept, self.buffers)
