@@ -10,6 +10,7 @@ install.log; where it fails, its last lines are shown. Needs nothing but Python.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -101,9 +102,7 @@ def main(venv: Path, parts: list[list[str]]) -> int:
             code = run(command, log, environment, hear)
             if code:
                 break
-    for path in sorted(temporary.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-    temporary.rmdir()
+    shutil.rmtree(temporary, ignore_errors=True)
     if code:
         last = log.read_text("utf-8").splitlines()[-SHOWN_ON_FAILURE:]
         print("\n".join(last), file=sys.stderr)

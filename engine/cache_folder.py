@@ -43,13 +43,13 @@ def _places(name: str) -> Iterator[tuple[Path, tuple[str, ...]]]:
         home = Path.home()
     except (RuntimeError, KeyError):  # no HOME, and no entry in the list of users
         home = None
-    if home is not None and home.is_dir() and home != Path(home.anchor):  # a home that is missing stays missing
+    if home is not None and os.path.isdir(home) and home != Path(home.anchor):  # a home that is missing stays missing
         yield home / ".cache", ("az", "numba", name)
     if os.name == "nt":
         yield Path(tempfile.gettempdir()), ("az", "numba", name)
         return
     for text in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp"):
-        if text and Path(text).is_dir():
+        if text and os.path.isdir(text):  # Path.is_dir raises where a folder above may not be entered
             yield Path(text).absolute(), (f"az-{os.geteuid()}", "numba", name)
 
 

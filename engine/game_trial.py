@@ -107,7 +107,8 @@ def _take(trial: Trial, told: dict[str, Any], say: Callable[[str], None]) -> Non
 
 
 def _died(trial: Trial, name: str, code: int) -> None:
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    known = {int(number): number.name for number in signal.Signals}
+    how = f"signal {known.get(-code, -code)}" if code < 0 else f"exit code {code}"
     sentence = f"{name} ended the process that checked it ({how}) {STAGES[trial.stage]}."
     if trial.stage == "load":
         trial.refused = f"the game '{name}' cannot be used: {sentence}"

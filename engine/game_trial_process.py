@@ -18,6 +18,7 @@ from az.engine.game import Game, compile_rules, import_game
 from az.engine.jit import python_first
 
 CALL_SECONDS = 3.0  # of the CPU for one call of a rule or a text
+LOAD_SECONDS = 30.0  # of the CPU for importing its file, which may bring a large package
 SLEEP_SECONDS = 60.0  # for a call that waits for something
 SEARCH_SECONDS = 600.0  # of the CPU for all searches
 PYTHON_SECONDS = 10.0  # of the CPU for the rules as Python, where the check is whole; a compiled rule is much faster
@@ -108,12 +109,16 @@ def main() -> None:
 
 def _try(watch: Watch, games: int, seed: int, whole: bool) -> None:
     watch.say(stage="load")
+    watch.limit = LOAD_SECONDS
     watch.call("load")
     game = import_game(watch.name)
     watch.call(None)
+    watch.limit = CALL_SECONDS
     python_first()
     watch.say(stage="python")
-    with np.errstate(over="raise", divide="raise", invalid="raise"):
+    # Unsigned numbers wrap alike in Python and compiled, and bitboards mean them to.
+    over = "ignore" if game.dtype.kind == "u" else "raise"
+    with np.errstate(over=over, divide="raise", invalid="raise"):
         budget = _Budget(PYTHON_SECONDS if whole else TRIAL_SECONDS)
         first = examine(game, games, seed, budget.more, watch.call)
         if first.broken and not first.broken.keys() & set(RULE_LAWS):  # what breaks a text may hide what breaks a rule

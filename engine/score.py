@@ -31,7 +31,8 @@ class ScoreJob:
 
 def score_main(job: ScoreJob, pipe: Connection) -> None:
     """The process's body: sends the match's figures, or {"error": sentence}."""
-    os.nice(5)  # self-play comes first
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(5)  # self-play comes first
     try:
         game = load_game(job.game)
         model = make_player(str(job.model), game, job.simulations)

@@ -18,7 +18,7 @@ from make_models import candidate, model_bytes, small_network
 from onnx import TensorProto, helper, numpy_helper
 
 from az.engine import onnx_bytes
-from az.engine.errors import AzError, Refused
+from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.model_file import ModelFile
 from az.engine.models import SHIPPED
@@ -54,9 +54,9 @@ def node(model: onnx.ModelProto, op: str) -> onnx.NodeProto:
     return next(node for node in model.graph.node if node.op_type == op)
 
 
-def refusal(data: bytes) -> str:
+def refusal(data: bytes, kind: type[AzError] = Refused) -> str:
     """The sentence with which the engine refuses these bytes, before onnxruntime sees them."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(kind) as refused:
         ModelFile("m.onnx", data).game(GAME)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 600
@@ -245,7 +245,8 @@ def test_metadata_is_shown_on_one_line_and_cut(good):
     known = {entry.key: entry.value for entry in model.metadata_props} | {SEAL: OPEN_SEAL}
     loud = "\x1b]0;owned\x07\n\u202e" + "x" * 3_000_000
     for key in ("game", "format", "game_version", "planes_shape", "num_actions", "precision"):
-        assert refusal(sealed(model, known | {key: loud}))
+        kind = WrongRequest if key == "game" else Refused  # a model of another game is a wrong request
+        assert refusal(sealed(model, known | {key: loud}), kind)
 
 
 MANY = 20_000_000

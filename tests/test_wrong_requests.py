@@ -336,7 +336,8 @@ def test_a_folder_that_may_not_be_written_and_a_full_disk(place, monkeypatch):
     assert tree(place) == before
     answer = run_az("selfplay", TTT, "--games", "1", "--sims", "2", "--out", "new")
     assert answer.code == 2
-    assert answer.err.splitlines()[-1].endswith("No space left on device.")
+    assert "new" in answer.err.splitlines()[-1]
+    assert answer.err.splitlines()[-1].endswith("No space left on device: make room there.")
     assert not list((place / "new").iterdir())
 
 
@@ -345,7 +346,7 @@ def test_an_output_that_cannot_be_written():
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "az.cli", "perft", "tictactoe", "2"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "az: writing: No space left on device.\n")
+    assert (done.returncode, done.stderr) == (2, "az: the output: No space left on device: make room there.\n")
 
 
 def test_bad_lines_are_answered_and_the_program_goes_on(place):  # noqa: ARG001

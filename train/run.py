@@ -285,7 +285,7 @@ class Run:
             try:
                 note = self.services.publish(self.learner, self.feed.replay, self.folder.models, number)
                 if note:
-                    self.log.write("precision", {"model": number, "text": note})
+                    self.log.write("precision", {"step": self.learner.steps, "model": number, "text": note})
                 break
             except Refused as refusal:
                 self.count.refusals += 1
@@ -300,7 +300,6 @@ class Run:
         self.count.refusals = 0
         self.count.model = number
         self.count.published_step = self.learner.steps
-        remove_old_models(self.folder, number)
 
     def _checkpoint_when_due(self) -> None:
         every = self.config.checkpoint_steps
@@ -327,6 +326,7 @@ class Run:
             checkpoint.withdraw(self.folder.path, undone, learner.steps)
         checkpoint.prune(self.folder.path, self.config.keep_checkpoints)
         self.folder.remove_records(gone)
+        remove_old_models(self.folder, count.model)  # only now: the checkpoint before may have needed them
         self._has_checkpoint = True
         self._clock["checkpoint"] = time.monotonic()
 

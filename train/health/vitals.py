@@ -62,10 +62,12 @@ class Vitals:
 
     def _moments(self) -> dict[str, float]:
         """Gradients against Adam's second moment, and how far that has decayed from its largest value."""
+        # By its place in the groups: the order of the optimizer's own states is another one after they were loaded.
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
         pairs = [
-            (i, p.grad, state["exp_avg_sq"])
-            for i, (p, state) in enumerate(self.optimizer.state.items())
-            if p.grad is not None and "exp_avg_sq" in state
+            (i, p.grad, self.optimizer.state[p]["exp_avg_sq"])
+            for i, p in enumerate(parameters)
+            if p.grad is not None and "exp_avg_sq" in self.optimizer.state.get(p, {})
         ]
         if not pairs:
             return {}
