@@ -26,7 +26,7 @@ def marked(case):
     return pytest.param(case, id=case.stem, marks=[pytest.mark.slow] if case.name[:2] in LONG else [])
 
 
-@pytest.mark.parametrize("case", map(marked, CASES))
+@pytest.mark.parametrize("case", [marked(case) for case in CASES])
 def test_case(case, tmp_path):
     if case.name.startswith("23") and not can_mount(tmp_path):
         pytest.skip("only root may mount the small disk that this case fills")
