@@ -159,7 +159,7 @@ def import_game(name: str) -> Game:
             loaded: Any = import_module(point.module if point else f"az.engine.games.{name}")
             for part in (point.attr if point else "GAME").split("."):
                 loaded = getattr(loaded, part, None) if part else loaded
-    except (Exception, SystemExit) as error:  # a file that somebody is writing can fail in any way
+    except (Exception, SystemExit) as error:  # a file that is being written can fail in any way
         raise Refused(f"the game '{name}' cannot be loaded from {where} ({_told(error)}).") from error
     game = loaded.GAME if isinstance(loaded, ModuleType) and hasattr(loaded, "GAME") else loaded
     if not isinstance(game, Game):
