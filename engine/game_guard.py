@@ -1,4 +1,4 @@
-"""A game whose functions say what failed in them, and where: around rules that nobody has checked yet."""
+"""A game whose functions say what failed in them, and where: around rules that are not checked yet."""
 
 from __future__ import annotations
 

@@ -40,11 +40,11 @@ def bench_models(game: Game, model: str | None, say: Callable[[str], None]) -> t
         )
     load_evaluator(str(path), game)  # one that is refused is refused here and not in every process
     models = {"fp32": path}
-    twin = twin_of(path, "int8")
-    if twin != path and twin.is_file():
+    quantized = twin_of(path, "int8")
+    if quantized != path and quantized.is_file():
         try:
-            load_evaluator(str(twin), game)
-            models["int8"] = twin
+            load_evaluator(str(quantized), game)
+            models["int8"] = quantized
         except Refused as refusal:
             say(f"int8 is not measured: {refusal}")
     evaluator, why = load_precision(path, game, "auto", "cpu")

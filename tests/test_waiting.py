@@ -60,12 +60,16 @@ def test_a_pipe_and_a_dumb_terminal_get_lines_and_not_many(monkeypatch, terminal
 
 
 def test_a_stream_that_breaks_does_not_stop_the_work():
+    tried = []
+
     class Broken(Terminal):
-        def write(self, _: str) -> int:
+        def write(self, text: str) -> int:
+            tried.append(text)
             raise BrokenPipeError
 
     with Waiting(Broken()) as waiting:
         waiting.stage("x")
+    assert tried
 
 
 def test_the_panel_asks_again_for_the_stage():
