@@ -6,6 +6,7 @@ An OSError raised here always names the file that could not be written (`filenam
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -13,6 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 NEW = ".new"  # ending of a folder that is about to take the place of the one without it
+# What systems answer that cannot fsync a folder (some network mounts); there a rename is as safe as they make it.
+_NO_FOLDER_SYNC = {
+    getattr(errno, name) for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "EBADF") if hasattr(errno, name)
+}
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY", "O_NOFOLLOW"))
 
 
@@ -122,13 +127,19 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """A rename is on the disk only when its folder is; Windows cannot open folders and does without."""
+    """A rename is on the disk only when its folder is; Windows cannot open folders and does without.
+
+    Raises OSError naming the folder, but not where its file system has no fsync of folders.
+    """
     if os.name == "nt":
         return
     with naming(folder):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
         finally:
             os.close(handle)
 

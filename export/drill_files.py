@@ -91,8 +91,11 @@ def bad_file(flight: Flight, places: random.Random, damage: Callable[[Path, Game
     """The file of one turn is bad when the run takes it in."""
     turn, original = places.randrange(1, 3), runs.play_turn
 
-    def play(folder: Any, game: Game, config: Any, model: Any, number: int, report: Any) -> Any:
-        name, stats = original(folder, game, config, model, number, report)
+    def play(folder: Any, game: Game, config: Any, model: Any, number: int, *more: Any) -> Any:
+        played = original(folder, game, config, model, number, *more)
+        if played is None:  # the drill was asked to stop
+            return None
+        name, stats = played
         if number == turn:
             flight.truth |= {"file": name, "twin": turn}
             damage(folder.records / name, game)

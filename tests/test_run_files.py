@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +118,34 @@ def test_a_piece_that_cannot_be_written_leaves_the_file_as_it_was(tmp_path, monk
         file.append(b"too long")
     assert caught.value.filename == str(tmp_path / "log")
     assert (tmp_path / "log").read_bytes() == b"whole\n"
+
+
+@pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "EBADF"])
+def test_a_file_system_without_fsync_of_folders_is_good_enough(tmp_path, monkeypatch, name):
+    real = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(getattr(errno, name), "as some network mounts answer")
+        real(handle)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    files.write_atomic(tmp_path / "a", b"whole")
+    (tmp_path / "tmp").mkdir()
+    files.publish_folder(tmp_path / "tmp", tmp_path / "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["EIO", "ENOSPC"])
+def test_a_folder_that_cannot_be_written_is_told_of(tmp_path, monkeypatch, name):
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(getattr(errno, name), "faulty")
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(OSError, match="faulty") as caught:
+        files.write_atomic(tmp_path / "a", b"whole")
+    assert caught.value.filename == str(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -10,14 +11,20 @@ import signal
 import subprocess
 import termios
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from make_models import make_run, small_config
 from processes import Marked
-from run_tools import command, run_az, settings
+from run_tools import command, digests, run_az, settings
 
+from az.engine.game import load_game
 from az.train import checkpoint
+from az.train.folder import RunFolder
 from az.train.pool import DEATH_SECONDS, MOST_DEATHS, DeathRate
+from az.train.turns import play_turn
 
 TRAIN = command("train", "tictactoe", "--run", "t", "--steps", 1_000_000, *settings())
 STAGES = {
@@ -51,6 +58,41 @@ def kinds(run: Path) -> list[str]:
 )
 def test_asked_to_stop(tmp_path: Path, number: signal.Signals, stage: str) -> None:
     _stop(tmp_path, number, stage, 0.0)
+
+
+def test_a_deterministic_run_drops_the_turn_that_it_plays(tmp_path: Path) -> None:
+    """The turn would take minutes; its games leave no trace, so a resumed run plays the same ones."""
+    long = settings(games_per_turn=10_000, selfplay__simulations=1600, selfplay__slots=512)
+    run = tmp_path / "runs" / "t"
+    train = command("train", "tictactoe", "--run", "t", "--deterministic", "--steps", 20, *long)
+    with Marked(train, tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        process.wait_for(lambda: any((run / "checkpoints").glob("step-*")))
+        time.sleep(1.5)  # into the search
+        before = digests(run)
+        asked = time.monotonic()
+        process.main.send_signal(signal.SIGTERM)
+        said, _ = process.main.communicate(timeout=60)
+        seconds = time.monotonic() - asked
+    assert process.main.returncode == 0
+    assert "from the end of the last turn" in said
+    assert digests(run) == before
+    assert seconds < 5  # about 1; the machine may have much else to do
+
+
+def test_a_dropped_turn_is_played_again_to_the_byte(tmp_path: Path) -> None:
+    game, folder = load_game("tictactoe"), RunFolder(make_run(tmp_path / "a"))
+    config = replace(small_config(), games_per_turn=8)
+    asked = itertools.count()
+
+    def play(stopping: Callable[[], bool]) -> object:
+        return play_turn(folder, game, config, folder.models / "000000.onnx", 0, stopping=stopping)
+
+    assert play(lambda: next(asked) >= 20) is None
+    assert list(folder.records.iterdir()) == []
+    after_a_stop, bytes_after = play(lambda: False), digests(folder.records)
+    assert play(lambda: False) == after_a_stop
+    assert digests(folder.records) == bytes_after
+    assert next(asked) > 20
 
 
 @pytest.mark.slow

@@ -168,7 +168,10 @@ class Run:
     def _in_turns(self) -> None:
         while not self._over():
             model = self.folder.models / f"{self.count.model:06d}.onnx"
-            name, stats = play_turn(self.folder, self.game, self.config, model, self.count.turns, self.report)
+            parts = self.folder, self.game, self.config, model, self.count.turns, self.report
+            if (played := play_turn(*parts, lambda: self.stop_asked)) is None:
+                return
+            name, stats = played
             for fault in stats["faults"]:
                 self.pilot.search_failed(fault)
             self._take(name, stats)

@@ -21,6 +21,10 @@ from az.train.config import RunConfig
 from az.train.folder import RunFolder
 
 
+class _Dropped(Exception):
+    """Unwinds the search of a turn when the run was asked to stop."""
+
+
 def play_turn(
     folder: RunFolder,
     game: Game,
@@ -28,10 +32,12 @@ def play_turn(
     model: Path,
     turn: int,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
-) -> tuple[str, dict[str, Any]]:
+    stopping: Callable[[], bool] = lambda: False,
+) -> tuple[str, dict[str, Any]] | None:
     """Play games [turn · n, (turn + 1) · n) with this model and write them to one file; its name and its counts.
 
-    report: told where to ask how far the turn is.
+    report: told where to ask how far the turn is. stopping: asked before every evaluation, in every thread; when it
+    says so the turn is dropped and None is returned. Nothing of it is written, so a resumed run plays the same games.
     """
     count = config.games_per_turn
     first = turn * count
@@ -51,10 +57,17 @@ def play_turn(
                 k = next(numbers)
             return (k, evaluator) if k < first + count else None
 
-        return list(batch.play(next_game)), batch.simulations, batch.faults
+        return list(batch.play(next_game, drop_when_stopping)), batch.simulations, batch.faults
 
-    with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(play, range(threads)))
+    def drop_when_stopping() -> None:
+        if stopping():
+            raise _Dropped
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(play, range(threads)))
+    except _Dropped:
+        return None
     games = sorted((game for part, _, _ in parts for game in part), key=lambda game: game.k)
     name = record_name(0, 0, turn)
     write_records(folder.records / name, game, games, config.seed, config.selfplay.header())
