@@ -21,7 +21,16 @@ from az.engine.errors import Refused, WrongRequest
 from az.engine.jit import is_marked, mark
 
 CHILD = "AZ_GAME_TRIAL"  # set in the process that tries a game: it must not start another
-CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from az.engine.game_trial_process import main; main()"
+# The process ends with its parent, also while it still imports: then its stdin ends.
+CODE = """
+import json, os, sys, threading
+line = os.dup(0)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+threading.Thread(target=lambda: (os.read(line, 1), os._exit(1)), daemon=True).start()
+sys.path[:] = json.loads(sys.argv[1])
+from az.engine.game_trial_process import main
+main()
+"""
 STAGES = {
     "load": "while its file was loaded",
     "python": "while its rules ran as Python",
@@ -29,6 +38,9 @@ STAGES = {
     "compiled": "in a compiled rule, which has probably written beyond its arrays",
     "search": "in the search, where a compiled rule has probably written beyond its arrays",
 }
+
+
+_tried: set[str] = set()  # by this process; a mark in the cache folder tells later ones, where there is such a folder
 
 
 @dataclass
@@ -56,7 +68,9 @@ def try_game(name: str) -> None:
 
     Raises Refused. Where no process can be started the game is taken on trust.
     """
-    if CHILD in os.environ or multiprocessing.parent_process() is not None or is_marked(f"tried-{name}"):
+    if CHILD in os.environ or multiprocessing.parent_process() is not None:
+        return
+    if name in _tried or is_marked(f"tried-{name}"):
         return
     try:
         trial = _run(name, 1, 0, whole=False, say=lambda _: None)
@@ -67,31 +81,30 @@ def try_game(name: str) -> None:
     if trial.broken:
         raise Refused(f"the game '{name}' cannot be used: {trial.broken[0].rstrip('.')}; see az check {name}.")
     if trial.finished:
+        _tried.add(name)
         mark(f"tried-{name}")
 
 
 def _run(name: str, games: int, seed: int, whole: bool, say: Callable[[str], None]) -> Trial:
-    job = {"game": name, "games": games, "seed": seed, "whole": whole, "parent": os.getpid()}
+    job = {"game": name, "games": games, "seed": seed, "whole": whole}
     command = [sys.executable, "-c", CODE, json.dumps(sys.path), json.dumps(job)]
     trial = Trial()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, CHILD: "1"},
         encoding="utf-8",
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            with contextlib.suppress(ValueError):
-                _take(trial, json.loads(line), say)
-        code = process.wait()
-    finally:
-        if process.poll() is None:
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                with contextlib.suppress(ValueError):
+                    _take(trial, json.loads(line), say)
+            code = process.wait()
+        finally:
             process.kill()
-            process.wait()
     if not trial.finished:
         _died(trial, name, code)
     return trial

@@ -36,9 +36,12 @@ def _sources() -> list[Path]:
     here = Path(__file__).resolve().parent
     found = [path for path in sorted(here.rglob("*.py")) if b"engine.jit" in path.read_bytes() or path.stem == "jit"]
     for point in entry_points(group="az.games"):
-        with suppress(Exception):  # a broken package is load_game's to report: finding it can run its code
-            spec = find_spec(point.value.partition(":")[0])
-            if spec and spec.origin:
+        with suppress(Exception):  # a broken package is load_game's to report
+            # Of the outermost package: to find a module within one, Python runs the package, which is not tried yet.
+            spec = find_spec(point.module.partition(".")[0])
+            for folder in (spec.submodule_search_locations or ()) if spec else ():
+                found += sorted(Path(folder).rglob("*.py"))
+            if spec and not spec.submodule_search_locations and spec.origin:
                 found.append(Path(spec.origin))
     return found
 
@@ -73,7 +76,8 @@ def _forget_marks() -> None:
     if (folder := cache_dir()) is not None:
         for pattern in ("warm-*", "search-*"):
             for path in folder.glob(pattern):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
 
 
 # No reference counts: numba's are atomic, for every array that a helper is handed (perf: a fifth of self-play's time).
@@ -118,7 +122,8 @@ class Kernel:
         if (folder := cache_dir()) is not None:
             from az.engine.kernel_cache import KernelCache
 
-            made._cache = KernelCache(self.function, folder, _forget_marks)  # what njit(cache=True) sets
+            with suppress(OSError):  # the folder went away: compiled, and not kept
+                made._cache = KernelCache(self.function, folder, _forget_marks)  # what njit(cache=True) sets
         signature = self.signature()
         if signature is not None:
             made.compile(signature)

@@ -25,7 +25,7 @@ from az.engine.game import Game, State
 from az.engine.jit import state_kernel
 from az.engine.printable import one_line, quoted
 from az.engine.record_damage import ROW_SUMS, row_sums
-from az.engine.record_file import MOST_PACKED, check_seal, sealed, unpacked
+from az.engine.record_file import MOST_PACKED, MOST_UNPACKED, check_seal, sealed, unpacked
 from az.engine.record_file import SEAL as SEAL
 from az.engine.record_header import check_header
 from az.engine.safe_read import parse_json, read_regular
@@ -100,6 +100,10 @@ DTYPES: dict[str, Any] = {  # of the arrays beside the states, which have the ga
     "models": np.int32,
 }
 ARRAYS = ("states", *DTYPES)
+_ENTRY_SIZE = 8  # bytes of an action of the policy: its number and its probability
+_ROW_SIZE = 4 + sum(np.dtype(kind).itemsize for kind in DTYPES.values())  # bytes of a row beside its state, or more
+_GAME_SIZE = 64  # bytes of a game in the header's text, or fewer
+_HEAD_SIZE = 1 << 20  # bytes of everything else, or fewer
 
 
 def pack(game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str, Any]) -> bytes:
@@ -138,8 +142,24 @@ def pack(game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str,
 
 
 def write_records(path: Path, game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str, Any]) -> None:
-    """Write one file of finished games: beside its place, fsynced, renamed."""
+    """Write one file of finished games: beside its place, fsynced, renamed.
+
+    Raises Refused for more games than a file can hold that `read_records` takes.
+    """
+    if not fits_a_file(game, games):
+        raise Refused(
+            f"{path} cannot be written: its {len(games)} games would unpack to more than {MOST_UNPACKED:,} bytes,"
+            " which is the most that is read: put fewer games into a file."
+        )
     write_atomic(path, pack(game, games, seed, search))
+
+
+def fits_a_file(game: Game, games: Sequence[FinishedGame]) -> bool:
+    """Whether one file can hold these games: no more bytes unpacked than its reader takes."""
+    rows = [row for finished in games for row in finished.rows]
+    row_size = game.state_size * game.dtype.itemsize + _ROW_SIZE
+    entries = sum(len(row.actions) for row in rows)
+    return len(rows) * row_size + entries * _ENTRY_SIZE + len(games) * _GAME_SIZE + _HEAD_SIZE <= MOST_UNPACKED
 
 
 def _digest(arrays: dict[str, NDArray[Any]]) -> str:

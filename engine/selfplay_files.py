@@ -13,7 +13,7 @@ from pathlib import Path
 from az.engine.errors import Refused, WrongRequest
 from az.engine.evaluator import Evaluator
 from az.engine.game import Game
-from az.engine.records import FinishedGame, write_records
+from az.engine.records import FinishedGame, fits_a_file, write_records
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
 
 GAMES_A_FILE = 100
@@ -61,6 +61,10 @@ class _OrderedFiles:
                 self._write([self.waiting.pop(k) for k in numbers])
 
     def _write(self, games: list[FinishedGame]) -> None:
+        if len(games) > 1 and not fits_a_file(self.game, games):  # very long games: two smaller files
+            self._write(games[: len(games) // 2])
+            self._write(games[len(games) // 2 :])
+            return
         path = self.out / file_name(games[0].k, games[-1].k)
         write_records(path, self.game, games, self.seed, self.config.header())
         self.progress.files.append(path)

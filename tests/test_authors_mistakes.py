@@ -8,10 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from command_line import ROOT, Answer, run_az, start_az
+from processes import Marked
+from run_tools import command
 
 import az.engine.games
+from az.engine import game_trial, jit
 from az.engine.errors import Refused
 from az.engine.game import import_game
+from az.engine.game_trial import Trial, try_game
 
 GOOD = (ROOT / "engine" / "games" / "tictactoe.py").read_text("utf-8").replace('name="tictactoe"', 'name="mistake"')
 PLANES = "planes[0, square // 3, square % 3] = 1.0 if stone == own else 0.0"
@@ -48,7 +52,12 @@ REFUSED = [  # it is no game at all: (what is replaced, by what, what the senten
     ("import numpy as np\n", "import numpy as np\nimport sys; sys.exit(3)\n", "SystemExit: 3"),
     ("import numpy as np\n", "import numpy as np\n1 / 0\n", "ZeroDivisionError"),
     ("import numpy as np\n", "import numpy as np\nimport os; os._exit(7)\n", "exit code 7) while its file was loaded"),
-    ("import numpy as np\n", "import numpy as np\nwhile True: pass\n", "its file does not come back"),
+    pytest.param(  # stopped after half a minute of the CPU
+        "import numpy as np\n",
+        "import numpy as np\nwhile True: pass\n",
+        "its file does not come back",
+        marks=pytest.mark.slow,
+    ),
     ("import numpy as np\n", "import numpy as np\ndef broken(:\n", "SyntaxError: invalid syntax, line 9"),
     ("import numpy as np\n", "import numpy as np\n\tx = 1\n", "IndentationError"),
     ("import numpy as np\n", "import numpy as np\x00\n", "null bytes"),
@@ -162,6 +171,45 @@ def test_a_file_of_our_own_folder_must_give_the_game_of_its_name(tmp_path, monke
     monkeypatch.setattr(az.engine.games, "__path__", [*az.engine.games.__path__, str(tmp_path)])
     with pytest.raises(Refused, match=r"it calls itself 'bt': write name=\"breakthrough5\""):
         import_game("breakthrough5")
+
+
+def test_a_package_that_ends_the_process_does_not_end_ours(tmp_path, monkeypatch):
+    """`end.game:GAME`: to look for the sources of `end.game`, Python would run `end`."""
+    info = tmp_path / "end-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: end\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[az.games]\nmistake = end.game:GAME\n")
+    (tmp_path / "end").mkdir()
+    (tmp_path / "end" / "__init__.py").write_text("import os; os._exit(0)\n")
+    (tmp_path / "end" / "game.py").write_text(GOOD)
+    answer = start_az("perft", "mistake", "2", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    check_told(answer, "exit code 0) while its file was loaded")
+    other = start_az("perft", "tictactoe", "2", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert (other.code, other.out.strip()) == (0, "72")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert {path.relative_to(tmp_path).as_posix() for path in jit._sources() if tmp_path in path.parents} == {
+        "end/__init__.py", "end/game.py"
+    }  # fmt: skip
+
+
+def test_what_tries_a_game_ends_with_its_parent(shelf, tmp_path, monkeypatch):
+    shelf(made("import numpy as np\n", "import numpy as np\nimport time; time.sleep(60)\n"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Marked(command("check", "mistake"), tmp_path) as run:
+        run.wait_for(run.others)
+        assert run.left_after_kill() == []
+
+
+def test_a_game_is_tried_once_by_a_process_that_has_no_folder_for_marks(shelf, monkeypatch):
+    shelf(GOOD)
+    monkeypatch.setattr(game_trial, "is_marked", lambda _: False)
+    monkeypatch.setattr(game_trial, "mark", lambda _: None)
+    tried = []
+    monkeypatch.setattr(game_trial, "_run", lambda *job, **_: tried.append(job) or Trial(finished=True))
+    monkeypatch.setattr(game_trial, "_tried", set())
+    try_game("mistake")
+    try_game("mistake")
+    assert len(tried) == 1
 
 
 def test_what_a_game_prints_does_not_reach_the_answer(shelf, tmp_path):

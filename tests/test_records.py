@@ -11,11 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from az.engine import records
 from az.engine.errors import Refused
 from az.engine.evaluator import HashEvaluator
 from az.engine.game import load_game
 from az.engine.games import checkers
-from az.engine.records import ARRAYS, SEAL, FinishedGame, _digest, check_records, pack, read_records, write_records
+from az.engine.record_file import unpacked
+from az.engine.records import (
+    ARRAYS,
+    SEAL,
+    FinishedGame,
+    _digest,
+    check_records,
+    fits_a_file,
+    pack,
+    read_records,
+    write_records,
+)
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
 
 TICTACTOE, CONNECT4 = load_game("tictactoe"), load_game("connect4")
@@ -339,3 +351,20 @@ def test_sound_rows_of_every_game_pass(tmp_path):
         path = tmp_path / f"{name}.npz"
         write_records(path, game, play_games(game, 2, replace(CONFIG, simulations=4)), 3, SEARCH)
         assert check_records(game, read_records(path, game)) == []
+
+
+@pytest.mark.nojit
+def test_games_that_make_a_file_too_large_are_split_or_refused(tmp_path, monkeypatch):
+    """What one file may hold is what its reader takes."""
+    games = play_games(TICTACTOE, 3)
+    size = {}
+    for n in (1, 3):
+        arrays = unpacked(pack(TICTACTOE, games[:n], 3, SEARCH), (*ARRAYS, "header", "row_sums"))
+        size[n] = sum(array.nbytes for array in arrays.values())
+    monkeypatch.setattr(records, "_HEAD_SIZE", 2000)
+    for bound, count, fits in ((size[3] - 1, 3, False), (size[3] + 3000, 3, True), (size[1] - 1, 1, False)):
+        monkeypatch.setattr(records, "MOST_UNPACKED", bound)
+        assert fits_a_file(TICTACTOE, games[:count]) == fits
+    with pytest.raises(Refused, match="its 3 games would unpack to more than"):
+        write_records(tmp_path / "a.npz", TICTACTOE, games, 3, SEARCH)
+    assert not (tmp_path / "a.npz").exists()

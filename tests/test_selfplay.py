@@ -138,6 +138,15 @@ def test_threads_and_slots_change_no_byte(tmp_path, monkeypatch, game):
         selfplay_to_files(lambda: HashEvaluator(game), config, 1, SEED, out, 1)
 
 
+def test_games_too_long_for_one_file_go_into_smaller_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr("az.engine.selfplay_files.fits_a_file", lambda _, games: len(games) <= 2)
+    progress = selfplay_to_files(lambda: HashEvaluator(TICTACTOE), replace(BASE, slots=2), 5, SEED, tmp_path / "out", 1)
+    assert [path.name for path in progress.files] == [
+        "games-000000000-000000001.npz", "games-000000002-000000002.npz", "games-000000003-000000004.npz",
+    ]  # fmt: skip
+    assert [len(read_records(path, TICTACTOE).header["games"]) for path in progress.files] == [2, 1, 2]
+
+
 def test_a_network_plays_the_same_games_on_any_threads(tmp_path):
     onnx_evaluator = pytest.importorskip("az.engine.onnx_evaluator")
     pytest.importorskip("torch")
