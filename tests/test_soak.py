@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from run_tools import start_az
-from soak import Disk, Sample, Series, judge, scores, watch
+from soak import Disk, Sample, Series, allocated, judge, scores, watch
 
 MINUTES = float(os.environ.get("AZ_SOAK_MINUTES", "4"))  # 120 is the whole proof
 WINDOW = 20_000 if MINUTES >= 20 else 2_000  # full before the warm-up is over
@@ -48,6 +50,48 @@ def test_a_long_run_stays_flat(tmp_path: Path) -> None:
     assert matches >= 2
     assert len(found) >= 12
     assert not [str(series) for series in found if not series.flat]
+
+
+LOADED = """
+import sys
+import onnxruntime
+print("ready", flush=True)
+for line in sys.stdin:
+    kept = bytearray(b"x" * (int(line) << 20))
+    print("ready", flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what a process has allocated")
+def test_memory_is_what_a_process_has_allocated() -> None:
+    """Neither that another process loads the same libraries, nor that it ends, is seen; 20 MB of its own are."""
+
+    def start() -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([sys.executable, "-c", LOADED], **pipes)  # pyright: ignore
+        wait(process)
+        return process
+
+    def wait(process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+
+    one = start()
+    try:
+        alone = allocated(one.pid)
+        other = start()
+        both = allocated(one.pid)
+        other.kill()
+        other.communicate()
+        assert alone == both == allocated(one.pid)
+        assert one.stdin is not None
+        one.stdin.write("20\n")
+        one.stdin.flush()
+        wait(one)
+        assert 20 << 20 <= allocated(one.pid) - alone < 24 << 20
+    finally:
+        one.kill()
+        one.communicate()
 
 
 def _run(hours: float, memory: float, files: float, threads: float, records: float) -> list[Series]:
