@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from az.engine import files
 from az.engine.disk_errors import sentence
 from az.engine.errors import WrongRequest
-from az.train.config import ArenaConfig, RunConfig
-from az.train.events import EventFile
+from az.train.config import ArenaConfig, RunConfig, to_toml
+from az.train.events import EventFile, as_markdown
 from az.train.folder import RunFolder
 from az.train.run_log import RunLog
 from az.train.scores import Scores
@@ -69,6 +69,32 @@ def test_event_file_that_goes_on_has_the_same_bytes(tmp_path):
                 events = EventFile(tmp_path / name, 1, step - 1)
             events.scalars({"x": float(step)}, step, 0.0)
         events.close()
+    one, two = (next((tmp_path / name).glob("events*")).read_bytes() for name in "ab")
+    assert one == two
+
+
+def test_tensorboard_shows_the_configuration_as_text(tmp_path):
+    plain = to_toml(RunConfig(game="tictactoe", az_version="0"))
+    longer = plain.replace("steps = 0", "steps = 9")
+    assert plain != longer
+    for session, last, text in ((1, -1, plain), (1, 2, plain), (1, 2, longer), (2, 5, longer)):
+        EventFile(tmp_path, session, last, configuration=text).close()
+    shown = EventAccumulator(str(tmp_path))
+    shown.Reload()
+    assert "configuration/text_summary" in shown.PluginTagToContent("text")
+    told = [(event.step, event.tensor_proto.string_val[0]) for event in shown.Tensors("configuration/text_summary")]
+    assert told == [(step, as_markdown(text).encode()) for step, text in ((0, plain), (2, longer), (5, longer))]
+
+
+def test_the_configuration_of_a_killed_run_is_written_once(tmp_path):
+    for name, cuts in (("a", []), ("b", [300, 301, 4000, None])):
+        (tmp_path / name).mkdir()
+        text = to_toml(RunConfig(game="tictactoe", az_version="0"))
+        EventFile(tmp_path / name, 1, -1, configuration=text).close()
+        for cut in cuts:  # torn by a kill, or whole
+            file = next((tmp_path / name).glob("events*"))
+            file.write_bytes(file.read_bytes()[:cut])
+            EventFile(tmp_path / name, 1, 0, configuration=text).close()
     one, two = (next((tmp_path / name).glob("events*")).read_bytes() for name in "ab")
     assert one == two
 

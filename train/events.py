@@ -11,12 +11,19 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import (  # pyright: ignore[reportAttributeAccessIssue]
+    Summary,
+    SummaryMetadata,
+)
+from tensorboard.compat.proto.tensor_pb2 import TensorProto  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.types_pb2 import DT_STRING  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from az.engine.files import AppendFile, write_atomic
 from az.engine.safe_read import MB
 
+CONFIGURATION = "configuration"  # the tag under which TensorBoard's Text tab shows it
 PATTERN = "events.out.tfevents.*.az"
 MOST_EVENT = 16 * MB  # bytes; none of az's is longer
 GROUPS = {
@@ -34,15 +41,20 @@ def grouped(values: Mapping[str, float], signs: Mapping[str, float]) -> dict[str
 
 
 class EventFile:
-    """One session's scalars: `events.out.tfevents.<session>.az` in the run's folder.
+    """One session's scalars and configuration: `events.out.tfevents.<session>.az` in the run's folder.
 
     last_step: what the run has done; later steps are taken out of the files of all sessions (-1: all).
     restarted: the wall time at which a run that was there went on, for a TensorBoard that still shows undone steps;
     None where the file goes on as if nothing had happened.
+    configuration: the text of config.toml, written where the file does not end with this text already, so that a
+    run that was killed and goes on writes the same bytes; "" for none.
     """
 
-    def __init__(self, run: Path, session: int, last_step: int, restarted: float | None = None) -> None:
+    def __init__(
+        self, run: Path, session: int, last_step: int, restarted: float | None = None, configuration: str = ""
+    ) -> None:
         self.run, self._path = run, run / f"events.out.tfevents.{session:04d}.az"
+        self._configuration = configuration
         self._open(last_step)
         if restarted is not None:
             again = SessionLog(status=SessionLog.START)
@@ -54,6 +66,9 @@ class EventFile:
         self._file = AppendFile(self._path)
         if not self._file.size:
             self._add(Event(wall_time=0.0, file_version="brain.Event:2"))
+        text = as_markdown(self._configuration)
+        if self._configuration and _last_configuration(self._path) != text:
+            self._add(Event(wall_time=0.0, step=max(0, last_step), summary=_text_summary(CONFIGURATION, text)))
 
     def scalars(self, values: Mapping[str, float], step: int, wall_time: float) -> None:
         """Write the numbers under their names (for example `loss/policy`) at this step. Raises OSError."""
@@ -79,15 +94,44 @@ class EventFile:
         self._file.close()
 
 
+def as_markdown(text: str) -> str:
+    """Text as a block of code: TensorBoard reads Markdown, where `#` would begin a heading."""
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+def _text_summary(tag: str, text: str) -> Summary:
+    """A text as TensorBoard's Text tab wants it: a tensor with one string, for the plugin `text`."""
+    value = Summary.Value(
+        tag=f"{tag}/text_summary",
+        metadata=SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text")),
+        tensor=TensorProto(
+            dtype=DT_STRING,
+            string_val=[text.encode()],
+            tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
+        ),
+    )
+    return Summary(value=[value])
+
+
+def _last_configuration(path: Path) -> str | None:
+    """The configuration that the file tells last; None where it tells none."""
+    found = None
+    for event, _ in _records(path):
+        for value in event.summary.value:
+            if value.tag == f"{CONFIGURATION}/text_summary" and value.tensor.string_val:
+                found = value.tensor.string_val[0].decode(errors="replace")
+    return found
+
+
 def _cut(path: Path, last_step: int) -> None:
     """Take out events of later steps, and what follows a torn one; a file that is right is not written."""
-    kept = sum(len(record) for keep, record in _records(path, last_step) if keep)
+    kept = sum(len(record) for event, record in _records(path) if event.step <= last_step)
     if kept != path.stat().st_size:
-        write_atomic(path, (record for keep, record in _records(path, last_step) if keep))
+        write_atomic(path, (record for event, record in _records(path) if event.step <= last_step))
 
 
-def _records(path: Path, last_step: int) -> Iterator[tuple[bool, bytes]]:
-    """(whether it stays, record): 8 bytes of length, 4 of checksum, the event, 4 of checksum; ends at a torn one."""
+def _records(path: Path) -> Iterator[tuple[Event, bytes]]:
+    """(event, record): 8 bytes of length, 4 of checksum, the event, 4 of checksum; ends at a torn one."""
     with path.open("rb") as file:
         while len(head := file.read(12)) == 12:
             length = int.from_bytes(head[:8], "little")
@@ -95,7 +139,7 @@ def _records(path: Path, last_step: int) -> Iterator[tuple[bool, bytes]]:
             if len(body) != length + 4:
                 return
             try:
-                step = Event.FromString(body[:-4]).step
+                event = Event.FromString(body[:-4])
             except DecodeError:
                 return
-            yield step <= last_step, head + body
+            yield event, head + body

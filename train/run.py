@@ -22,7 +22,7 @@ from az.engine.stopping import Stopped, on_stop_signal
 from az.engine.warm import warm_up
 from az.train import checkpoint, health_memory
 from az.train.beginning import find_checkpoint, remove_old_models, tidy
-from az.train.config import RunConfig
+from az.train.config import RunConfig, to_toml
 from az.train.counters import Counters
 from az.train.events import EventFile, grouped
 from az.train.feed import Feed
@@ -83,7 +83,7 @@ class Run:
         done = self.learner.steps if resumed else -1
         self.log = RunLog(folder.path / "log.jsonl", done)
         restarted = time.time() if resumed and not config.deterministic else None
-        self.events = EventFile(folder.path, self.count.session, done, restarted)
+        self.events = EventFile(folder.path, self.count.session, done, restarted, to_toml(config))
         self.scores = Scores(services, config, self._progress())
         self._clock = {name: time.monotonic() for name in ("publish", "checkpoint")} | {"show": 0.0}
         self._speed: list[tuple[float, int]] = []
