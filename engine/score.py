@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from az.engine.arena import play_match
-from az.engine.child import Child
+from az.engine.child import Child, end_of
 from az.engine.errors import AzError
 from az.engine.game import load_game
 from az.engine.players import make_player
@@ -41,6 +41,8 @@ def score_main(job: ScoreJob, pipe: Connection) -> None:
         pipe.send({**figures, "model": job.model.name, "opponent": job.opponent, "simulations": job.simulations})
     except (AzError, OSError) as error:
         pipe.send({"error": str(error)})
+    except Exception as error:  # not expected; a traceback would only tear the run's screen
+        pipe.send({"error": f"{type(error).__name__}: {error}"})
 
 
 class ScoreProcess:
@@ -62,7 +64,7 @@ class ScoreProcess:
         return True
 
     def finished(self, wait: Callable[[], bool]) -> dict[str, Any] | None:
-        """The figures of a measurement that has ended; None while none has (or when it failed).
+        """The figures of a measurement that has ended, {"error": sentence} of one that failed; None while none has.
 
         wait: asked several times a second whether to go on waiting for one that is under way.
         """
@@ -74,10 +76,12 @@ class ScoreProcess:
             self._pipe.poll(0.2)
         try:
             result = self._pipe.recv()
-        except EOFError:  # the process was killed
-            result = None
+        except (EOFError, OSError):  # the process was killed
+            assert self._process is not None
+            self._process.join(5)
+            result = {"error": f"its process ended {end_of(self._process)}"}
         self.close()
-        return result if result and "error" not in result else None
+        return result
 
     def close(self) -> None:
         """Stop what is under way."""

@@ -71,7 +71,9 @@ class RunServices:
         )
 
     def finished_score(self, wait: Callable[[], bool]) -> dict[str, Any] | None:
-        """The figures of a match that has ended since the last call; waits for one while `wait` says so."""
+        """The figures of a match that has ended since the last call, or {"error": sentence}; waits for one while `wait`
+        says so.
+        """
         return self._score.finished(wait)
 
     def close(self) -> None:

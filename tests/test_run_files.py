@@ -7,20 +7,26 @@ import json
 import os
 import shutil
 import stat
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import run_az
-from make_models import make_run
+from make_models import make_run, small_network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from az.engine import files
 from az.engine.disk_errors import sentence
 from az.engine.errors import WrongRequest
+from az.engine.score import ScoreJob, ScoreProcess
 from az.train.config import ArenaConfig, RunConfig, to_toml
-from az.train.events import EventFile, as_markdown
+from az.train.events import EventFile, _records, as_markdown
 from az.train.folder import RunFolder
+from az.train.health.signs import Signs
+from az.train.health.vitals import Vitals
+from az.train.health_memory import remember, restore
 from az.train.run_log import RunLog
 from az.train.scores import Scores
 
@@ -56,6 +62,24 @@ def test_curves_never_go_back(tmp_path):
     shown = EventAccumulator(str(tmp_path))
     shown.Reload()
     assert [(point.step, point.value) for point in shown.Scalars("loss/total")] == [(20, 20.0), (40, 41.0)]
+
+
+def test_an_open_tensorboard_follows_a_rewind(tmp_path):
+    """It keeps the file open and reads on where it was; a file that takes its place it would never see."""
+    events = EventFile(tmp_path, 1, -1)
+    for step in (20, 40, 60):
+        events.scalars({"x": step}, step, float(step))
+    shown = EventAccumulator(str(tmp_path))
+    shown.Reload()
+    events.cut(30, wall_time=61.0)
+    events.scalars({"x": 41}, 40, 62.0)
+    for board in (shown, EventAccumulator(str(tmp_path))):
+        board.Reload()
+        assert [(point.step, point.value) for point in board.Scalars("x")] == [(20, 20.0), (40, 41.0)]
+    events.close()
+    EventFile(tmp_path, 2, 40).close()  # the next session takes out what was undone
+    steps = [event.step for path in sorted(tmp_path.glob("events*")) for event, _ in _records(path)]
+    assert steps == [0, 20, 31, 40, 0]
 
 
 def test_event_file_that_goes_on_has_the_same_bytes(tmp_path):
@@ -221,12 +245,15 @@ def test_records_without_a_checkpoint_are_neither_deleted_nor_begun_from(tmp_pat
 class Played:
     """Services that play no match."""
 
-    def __init__(self) -> None:
-        self.result = None
+    def __init__(self, **result: object) -> None:
+        self.given, self.result = result or {"score": 0.5}, None
 
     def start_score(self, *_: object) -> bool:
-        self.result = {"score": 0.5}
+        self.result = self.given
         return True
+
+    def close(self) -> None:
+        self.result = None
 
     def finished_score(self, wait: bool) -> dict[str, float] | None:  # noqa: ARG002
         found, self.result = self.result, None
@@ -235,7 +262,7 @@ class Played:
 
 def test_scores_are_spread_over_the_run_and_stand_at_the_step_of_their_model(tmp_path):
     config = replace(CONFIG, arena=ArenaConfig(games=2, per_run=4))
-    scores = Scores(Played(), config, 0.0)  # pyright: ignore[reportArgumentType]
+    scores = Scores(Played(), config, 0.0, print)  # pyright: ignore[reportArgumentType]
     due = [progress for progress in range(101) if scores.due(progress / 100)]
     assert due == [25, 50, 75]  # and one at the end
     (tmp_path / "000001.json").write_text('{"step": 30}')
@@ -245,3 +272,63 @@ def test_scores_are_spread_over_the_run_and_stand_at_the_step_of_their_model(tmp
     scores.start(tmp_path / "000001.onnx", done=70)
     assert scores.take(False, 1.0, log, events, lambda _: None) == 0.5
     assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == 30
+
+
+@pytest.mark.parametrize(("first", "lines"), [(29, 0), (30, 1), (40, 1)])
+def test_a_match_of_a_model_that_was_undone_has_no_score(tmp_path, first, lines):
+    config = replace(CONFIG, arena=ArenaConfig(games=2))
+    scores = Scores(Played(), config, 0.0, print)  # pyright: ignore[reportArgumentType]
+    log, events = RunLog(tmp_path / "log.jsonl", -1), EventFile(tmp_path, 1, -1)
+    (tmp_path / "000001.json").write_text('{"step": 30}')
+    scores.start(tmp_path / "000001.onnx", done=45)
+    scores.undo(first)
+    scores.take(lambda: False, 1.0, log, events, lambda _: None)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == lines
+
+
+def test_a_match_that_fails_is_named_once_and_the_run_goes_on(tmp_path):
+    said = []
+    config = replace(CONFIG, arena=ArenaConfig(games=2))
+    scores = Scores(Played(error="no such opponent."), config, 0.0, said.append)  # pyright: ignore[reportArgumentType]
+    log, events = RunLog(tmp_path / "log.jsonl", -1), EventFile(tmp_path, 1, -1)
+    (tmp_path / "000001.json").write_text('{"step": 30}')
+    scores.start(tmp_path / "000001.onnx", done=45)
+    for _ in range(2):
+        assert scores.take(lambda: False, 1.0, log, events, print) is None
+    line = {"kind": "score_error", "step": 30, "elapsed": 1.0, "error": "no such opponent."}
+    assert [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()] == [line]
+    assert said == ["no score of the model of step 30: no such opponent."]
+
+
+def test_the_process_of_a_match_says_why_it_has_none(tmp_path):
+    process = ScoreProcess()
+    process.start(ScoreJob("tictactoe", tmp_path / "no.onnx", "random", 2, 4, 0))
+    failed = process.finished(lambda: True)
+    assert failed is not None
+    assert "no.onnx" in failed["error"]
+    process.start(ScoreJob("tictactoe", tmp_path / "no.onnx", "random", 2, 4, 0))
+    assert process._process is not None
+    process._process.kill()
+    assert process.finished(lambda: True) == {"error": "its process ended by SIGKILL"}
+
+
+def test_only_a_deterministic_session_goes_on_counting():
+    """A cause that was met three times ends a session; it must not end every later one at its first."""
+    network = small_network("tictactoe")
+
+    def watched():
+        return Signs(), Vitals(network, torch.optim.Adam(network.parameters())), Counter(), Counter()
+
+    signs, vitals, met, refused = watched()
+    met["bad-row"], refused["000"] = 3, 3
+    vitals.grad_norms.append(2.5)
+    for step in range(3):
+        signs.look(step, {"max_logit": 50.0})
+    kept = remember(signs, vitals, met, refused)
+    for seamless in (True, False):
+        signs, vitals, met, refused = watched()
+        restore(kept, signs, vitals, met, refused, seamless)
+        assert (met["bad-row"], refused["000"]) == ((3, 3) if seamless else (0, 0))
+        assert list(vitals.grad_norms) == [2.5]
+        warnings = signs.look(3, {"max_logit": 50.0})
+        assert [warning.since for warning in warnings] == ([] if seamless else [0])

@@ -57,8 +57,12 @@ class EventFile:
         self._configuration = configuration
         self._open(last_step)
         if restarted is not None:
-            again = SessionLog(status=SessionLog.START)
-            self._add(Event(wall_time=restarted, step=last_step + 1, session_log=again))
+            self._restart(last_step, restarted)
+
+    def _restart(self, last_step: int, wall_time: float) -> None:
+        """TensorBoard's own sign that what it shows of later steps was undone."""
+        again = SessionLog(status=SessionLog.START)
+        self._add(Event(wall_time=wall_time, step=last_step + 1, session_log=again))
 
     def _open(self, last_step: int) -> None:
         for path in sorted(self.run.glob(PATTERN)):
@@ -80,8 +84,16 @@ class EventFile:
         RecordWriter(framed).write(event.SerializeToString())
         self._file.append(framed.getvalue())
 
-    def cut(self, last_step: int) -> None:
-        """Steps after this one were undone and will come again. Raises OSError."""
+    def cut(self, last_step: int, wall_time: float | None) -> None:
+        """Steps after this one were undone and will come again. Raises OSError.
+
+        wall_time: of now; the file is then only added to, since a TensorBoard that has it open reads on where it was
+        and would never see a file that took its place. Undone events leave the file when the run is next resumed. None
+        takes them out at once: a deterministic run writes what it would have written without a stop in between.
+        """
+        if wall_time is not None:
+            self._restart(last_step, wall_time)
+            return
         self._file.close()
         self._open(last_step)
 
@@ -125,9 +137,23 @@ def _last_configuration(path: Path) -> str | None:
 
 def _cut(path: Path, last_step: int) -> None:
     """Take out events of later steps, and what follows a torn one; a file that is right is not written."""
-    kept = sum(len(record) for event, record in _records(path) if event.step <= last_step)
-    if kept != path.stat().st_size:
-        write_atomic(path, (record for event, record in _records(path) if event.step <= last_step))
+    limits = _limits(path, last_step)
+
+    def kept() -> Iterator[bytes]:
+        return (record for limit, (event, record) in zip(limits, _records(path), strict=False) if event.step <= limit)
+
+    if sum(map(len, kept())) != path.stat().st_size:
+        write_atomic(path, kept())
+
+
+def _limits(path: Path, last_step: int) -> list[int]:
+    """The last step that stays, for each event: less where a restart behind it says that later ones were undone."""
+    restarts = [e.step - 1 if e.session_log.status == SessionLog.START else last_step for e, _ in _records(path)]
+    lowest, limits = last_step, []
+    for undone in reversed(restarts):
+        limits.append(lowest)
+        lowest = min(lowest, undone)
+    return limits[::-1]
 
 
 def _records(path: Path) -> Iterator[tuple[Event, bytes]]:

@@ -67,12 +67,19 @@ def remember(signs: Signs, vitals: Vitals, met: Counter[str], refused: Counter[s
     )
 
 
-def restore(memory: HealthMemory, signs: Signs, vitals: Vitals, met: Counter[str], refused: Counter[str]) -> None:
-    """Go on watching as if there had been no stop. A sign that is not known any more is left out."""
+def restore(
+    memory: HealthMemory, signs: Signs, vitals: Vitals, met: Counter[str], refused: Counter[str], seamless: bool
+) -> None:
+    """Go on watching the same training. A sign that is not known any more is left out.
+
+    seamless: as if there had been no stop, which a deterministic run needs for its bytes. Otherwise what is counted for
+    one session begins at zero: how often a cause was met (three times end a session, and would end every later one at
+    its first), the files refused by each writer (other processes have those numbers now), and what was warned of.
+    """
     for name, kept in memory.watches.items():
         if name in signs.watches:
             watch = signs.watches[name]
-            watch.above, watch.since, watch.raised = kept.above, kept.since, kept.raised
+            watch.above, watch.since, watch.raised = kept.above, kept.since, kept.raised and seamless
             watch.past.extend(kept.past)
     vitals.grad_norms.extend(memory.grad_norms)
     vitals.weights.extend(memory.weights)
@@ -81,5 +88,6 @@ def restore(memory: HealthMemory, signs: Signs, vitals: Vitals, met: Counter[str
     if memory.means is not None:
         device = next(iter(vitals.model.parameters())).device
         vitals.means = torch.tensor(memory.means, device=device)
-    met.update(memory.met)
-    refused.update(memory.refused_by_writer)
+    if seamless:
+        met.update(memory.met)
+        refused.update(memory.refused_by_writer)

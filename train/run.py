@@ -79,12 +79,12 @@ class Run:
         self.pilot = Pilot(self.learner, self.game, config, folder.path, self.feed, self.rng, self.message)
         self.feed.on_refusal = self.pilot.file_refused
         if self.count.health is not None:
-            health_memory.restore(self.count.health, *self._watched())
+            health_memory.restore(self.count.health, *self._watched(), seamless=config.deterministic)
         done = self.learner.steps if resumed else -1
         self.log = RunLog(folder.path / "log.jsonl", done)
         restarted = time.time() if resumed and not config.deterministic else None
         self.events = EventFile(folder.path, self.count.session, done, restarted, to_toml(config))
-        self.scores = Scores(services, config, self._progress())
+        self.scores = Scores(services, config, self._progress(), message)
         self._clock = {name: time.monotonic() for name in ("publish", "checkpoint")} | {"show": 0.0}
         self._speed: list[tuple[float, int]] = []
         self._has_checkpoint = resumed
@@ -116,6 +116,7 @@ class Run:
                 self.count.model, self.count.published_step = max(cards), -1
             sessions = [int(path.name.partition("-")[0]) for path in self.folder.record_files()]
             self.count.session = max([self.count.session, *sessions]) + 1
+            self.count.refusals = 0  # of models: counted for a session, or the first one would end this one
         return found is not None
 
     def _watched(self) -> tuple[Any, ...]:
@@ -254,7 +255,8 @@ class Run:
         """Steps from this one on were undone: what was made of them must not be the newest, nor be begun from."""
         self.pilot.went_back = None
         self.log.cut(self.learner.steps)
-        self.events.cut(self.learner.steps)
+        self.events.cut(self.learner.steps, None if self.config.deterministic else time.time())
+        self.scores.undo(first)
         if self.count.published_step > first:
             self._publish()
         if not self.config.deterministic:  # there only the end of a turn can be begun from

@@ -16,8 +16,8 @@ from az.train.services import Services
 class Scores:
     """Starts a match when one is due and logs its figures at the step of the model that played."""
 
-    def __init__(self, services: Services, config: RunConfig, progress: float) -> None:
-        self.services, self.config = services, config
+    def __init__(self, services: Services, config: RunConfig, progress: float, message: Callable[[str], None]) -> None:
+        self.services, self.config, self.message = services, config, message
         self._marks = self._passed(progress)
         self._begun = time.monotonic()
         self._step = 0  # of the model that plays
@@ -43,12 +43,24 @@ class Scores:
         if step is not None and step <= done and self.services.start_score(model, self.config):
             self._step = step
 
+    def undo(self, first: int) -> None:
+        """Steps from `first` on were undone: a match under way of a model that they made is ended without a score."""
+        if self._step > first:
+            self.services.close()
+
     def take(
         self, wait: Callable[[], bool], elapsed: float, log: RunLog, events: EventFile, report: Callable[..., None]
     ) -> float | None:
-        """Log a match that has ended; its score, None where none has. wait: whether to go on waiting for one."""
+        """Log a match that has ended; its score, None where none has. wait: whether to go on waiting for one.
+
+        A match that failed is told of and stands in the log as `score_error`; the run goes on.
+        """
         result = self.services.finished_score(wait)
         if result is None:
+            return None
+        if "error" in result:
+            self.message(f"no score of the model of step {self._step}: {result['error']}")
+            log.write("score_error", {"step": self._step, "elapsed": elapsed, **result})
             return None
         log.write("score", {"step": self._step, "elapsed": elapsed, **result})
         events.scalars({"arena/score": result["score"]}, self._step, time.time())

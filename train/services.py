@@ -25,7 +25,9 @@ class Services(Protocol):
         ...
 
     def finished_score(self, wait: Callable[[], bool]) -> dict[str, Any] | None:
-        """The result of a measurement that has ended since the last call; waits for one while `wait` says so."""
+        """The result of a measurement that has ended since the last call, {"error": sentence} of one that failed, None
+        while none has ended; waits for one while `wait` says so.
+        """
         ...
 
     def close(self) -> None:
