@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Any, Self, TypedDict
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from az.engine.terminal.board import Look
+from az.engine.terminal.live import ROOM, LiveView
 
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = "_.-:=+*#"
@@ -90,9 +90,9 @@ class _Display(ABC):
         self._printed = -math.inf
         self._said = ""
         self._broken = False
-        self._live: Live | None = None
+        self._live: LiveView | None = None
         if self.console.is_terminal and not self.console.is_dumb_terminal:
-            self._live = Live(console=self.console, get_renderable=self.panel, refresh_per_second=4, transient=False)
+            self._live = LiveView(self.console, self.panel)
 
     @abstractmethod
     def panel(self) -> RenderableType:
@@ -215,7 +215,8 @@ class TrainingDisplay(_Display):
 
     def panel(self) -> RenderableType:
         look = Look.of(self.console)
-        inside = max(16, look.width - 4)
+        width = max(20, look.width - ROOM)
+        inside = width - 4
         rows: list[RenderableType] = [self._figures(inside), Text()]
         if self.losses:
             rows.append(self._curve("loss", self.losses, format(self.losses[-1], ".3f"), inside, look))
@@ -227,7 +228,7 @@ class TrainingDisplay(_Display):
         if self.notes:
             text, warning = self.notes[-1]
             rows.append(Text(text, "yellow" if warning else "dim", no_wrap=True, overflow="ellipsis"))
-        return Panel(Group(*rows), title=self.title, border_style="cyan", width=look.width)
+        return Panel(Group(*rows), title=self.title, border_style="cyan", width=width)
 
     def _figures(self, inside: int) -> Table:
         cells = [
@@ -311,7 +312,7 @@ class MatchDisplay(_Display):
         words = f" {duration(elapsed)}"
         if self.played:
             words += f" + {duration(elapsed * max(0, self.games - self.played) / self.played)}"
-        width = max(4, min(60, self.console.width - len(words)))
+        width = max(4, min(60, self.console.width - ROOM - len(words)))
         table = Table.grid()
         table.add_row(ProgressBar(total=max(1, self.games), completed=self.played, width=width), Text(words))
         return Group(Text(self.line()), table)
