@@ -55,6 +55,7 @@ def test_the_panel_fits_its_window(width):
     shown = plain.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, shown.splitlines())) <= width - ROOM
     if width >= 80:
+        assert "│ warning: a long message" in shown  # not told by a colour alone
         assert "last arena" in shown
         assert "62 %" in shown
 

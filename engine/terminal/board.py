@@ -32,19 +32,20 @@ MOVE_HELP = {
     "checkers": "from and to, such as 11-15; a capture such as 22x15 or 26x17x10",
 }
 
-FRAME = "bright_black"
-LAST = "black on bright_cyan"
+# Every sign is told from its ground by luminance, also with a colour blindness, and the last move by a sign beside it:
+# tests/test_contrast.py measures both, so a hue alone never carries anything.
+FRAME = "#8088a0 on #1d2433"
 STYLES = {
-    "tictactoe": {"X": "bold bright_red", "O": "bold bright_cyan"},
+    "tictactoe": {"X": "bold #ff8a7a on #1d2433", "O": "bold #7fdfff on #1d2433", "-": "#a0a8b8 on #1d2433"},
     "connect4": {"X": "bold #ff7a6b on #0b1f4b", "O": "bold #ffe14d on #0b1f4b", "-": "#8090b8 on #0b1f4b"},
-    "othello": {"X": "bold #101010 on #3f9a5a", "O": "bold #ffffff on #3f9a5a", "-": "#14401f on #3f9a5a"},
-    "checkers": {"b": "bold #101010 on #7a9a52", "w": "bold #ffffff on #7a9a52", "-": "#4a6330 on #7a9a52"},
+    "othello": {"X": "bold #101010 on #3a9055", "O": "bold #ffffff on #3a9055", "-": "#0b2612 on #3a9055"},
+    "checkers": {"b": "bold #101010 on #6f8f48", "w": "bold #ffffff on #6f8f48", "-": "#1a260a on #6f8f48"},
 }
 LAST_GROUND = {
-    "connect4": " on #33457a",
-    "othello": " on #8fae2b",
-    "checkers": " on #c9a227",
-    "tictactoe": " on #444444",
+    "connect4": " on #222e70",
+    "othello": " on #8a7512",
+    "checkers": " on #96740e",
+    "tictactoe": " on #2e2e66",
 }
 
 
@@ -218,7 +219,7 @@ def _cell(name: str, sign: str, shown: str, last: bool, look: Look, won: bool = 
     if last:
         style = style.split(" on ")[0] + LAST_GROUND[name]
     if name == "checkers":  # its cell is narrower
-        return Text(f" {shown} ", style)
+        return Text(f"{'*' if last else ' '}{shown} ", style)
     return Text(f"{left}{shown}{right}", style + " reverse" * won)
 
 
@@ -276,7 +277,7 @@ def _draw_othello(game: Game, state: State, squares: Grid, last: set, look: Look
             shown = "*" if playable and sign == "-" else _disc(sign, look)
             cell = _cell("othello", sign, shown, (row, column) in last, look)
             if look.colour and (row + column) % 2 and (row, column) not in last:
-                cell.stylize("on #378a50")  # squares side by side differ: a grid without lines
+                cell.stylize("on #328049")  # squares side by side differ: a grid without lines
             if playable and look.colour:
                 cell.stylize("bold #f4ffe0")
             text.append_text(cell)
@@ -313,8 +314,8 @@ def _checkers_cell(sign: str, number: int, last: bool, look: Look, wide: bool) -
     if not wide:
         return cell
     piece = cell[:2] if look.colour else Text(("*" if last else " ") + shown)
-    ground = (LAST_GROUND["checkers"] if last else " on #7a9a52").strip()
-    return Text.assemble(piece, (f"{number:>2}", f"#33451f {ground}" if look.colour else ""))
+    ground = (LAST_GROUND["checkers"] if last else " on #6f8f48").strip()
+    return Text.assemble(piece, (f"{number:>2}", f"#1a260a {ground}" if look.colour else ""))
 
 
 Drawing = Callable[[Game, State, Grid, set, Look, bool], Text]

@@ -227,7 +227,9 @@ class TrainingDisplay(_Display):
             rows.append(Text(stage, "dim", no_wrap=True, overflow="ellipsis"))
         if self.notes:
             text, warning = self.notes[-1]
-            rows.append(Text(text, "yellow" if warning else "dim", no_wrap=True, overflow="ellipsis"))
+            rows.append(
+                Text("warning: " * warning + text, "yellow" if warning else "dim", no_wrap=True, overflow="ellipsis")
+            )
         return Panel(Group(*rows), title=self.title, border_style="cyan", width=width)
 
     def _figures(self, inside: int) -> Table:
