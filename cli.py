@@ -155,7 +155,7 @@ def train(
         str | None, typer.Option(help="Name of the run, a folder under runs/; default: GAME-1, GAME-2, …")
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="quick (fast on two cores) or seed (the founding description).")
+        str, typer.Option(help="quick (fast on two cores) or seed (the founding description; no time limit).")
     ] = "quick",
     seed: Annotated[int | None, typer.Option(help="Everything random comes from it; default: 0.")] = None,
     deterministic: Annotated[
@@ -164,7 +164,7 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Minutes; default 1.5 (tictactoe), 5 (connect4), 15 (othello6), 30 (othello), 60 (checkers)."
+            help="Default: 1.5 (tictactoe), 5 (connect4), 15 (othello6), 30 (othello), 60 (checkers); seed: no limit."
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps, in place of minutes.")] = None,
@@ -355,7 +355,7 @@ def analyze(model: Model) -> None:
 
 
 def main() -> NoReturn:
-    """Expected errors are one sentence on stderr; exit 0 done, 1 the answer is no, 2 the request was wrong."""
+    """Expected errors are one sentence on stderr; exit 0 done, 1 the answer is no, 2 wrong request, 3 done already."""
     # A thread of torch that waits must not keep a core from self-play, or from whatever else runs: it spins otherwise.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     open_closed_streams()

@@ -1,4 +1,4 @@
-"""The two expected errors. Each message is one sentence that names the culprit and the way out."""
+"""The expected errors. Each message is one sentence that names the culprit and the way out."""
 
 from az.engine.printable import one_line
 
@@ -20,6 +20,12 @@ class WrongRequest(AzError):
     """The request was wrong: an unknown name, a bad value, a file that is not there (exit 2)."""
 
     exit_code = 2
+
+
+class NothingToDo(WrongRequest):
+    """What was asked for is done already (exit 3), so that a script can tell it from a mistake."""
+
+    exit_code = 3
 
 
 class Refused(AzError):

@@ -222,6 +222,7 @@ def test_version_and_help_have_short_forms():
     shown = run_az("train", "-h").out
     assert shown == run_az("train", "--help").out
     assert "(checkers)" in " ".join(shown.split())
+    assert "no time limit" in " ".join(re.sub("[│╭╰─╮╯]", " ", shown).split())  # of preset seed
     assert "default: 400" in " ".join(re.sub("[│╭╰─╮╯]", " ", run_az("play", "-h").out).split())
     assert "--show-completion" in run_az("--help").out
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from az.engine.errors import Refused, WrongRequest
+from az.engine.errors import NothingToDo, Refused
 from az.engine.game import load_game
 from az.engine.plan import Plan, plan_for
 from az.engine.stopping import Stopped, on_stop_signal
@@ -75,7 +75,7 @@ class Run:
         self.begun = time.monotonic() - self.count.elapsed
         if self.count.finished and self._over():
             spent = f"{self._elapsed() / 60:.1f} minutes and {self.learner.steps:,} steps in all"
-            raise WrongRequest(f"the run '{self.folder.path.name}' is finished, with {spent}: {MORE}")
+            raise NothingToDo(f"the run '{self.folder.path.name}' is finished, with {spent}: {MORE}")
         self.pilot = Pilot(self.learner, self.game, config, folder.path, self.feed, self.rng, self.message)
         self.feed.on_refusal = self.pilot.file_refused
         if self.count.health is not None:
