@@ -199,7 +199,7 @@ def test_play_against_any_player_and_the_game_of_a_model(place):  # noqa: ARG001
         assert re.search(r"White \(w\) \(engine\) plays \d+[-x]\d+", answer.out)
         assert "win chance" not in answer.out
     answer = run_az("play", "--model", "t.onnx", "--sims", 10, stdin="quit\n")
-    assert answer.out.startswith("tictactoe: you are X against t.onnx.")
+    assert answer.out.startswith("tictactoe: you are X against the model t.onnx.")
     assert run_az("play", "--model", "random", stdin="quit\n").out.startswith("connect4: ")
     answer = run_az("play", "othello6", "--sims", 30, stdin="b3\nquit\n")
     assert "against rollouts:30" in answer.out

@@ -278,12 +278,21 @@ def test_the_first_prompt_waits_neither_for_the_compiler_nor_for_the_network(nam
     assert "\n[]\n" in done.stdout
 
 
-def at_terminal(*words: str, lines: tuple[str, ...], code: str = "from az.cli import main; main()") -> tuple[int, str]:
+def at_terminal(
+    *words: str,
+    lines: tuple[str, ...],
+    code: str = "from az.cli import main; main()",
+    term: str = "xterm",
+    width: int = 80,
+) -> tuple[int, str]:
     """(exit code, everything shown) of `az WORDS` at a terminal where each line is typed as soon as a prompt stands."""
     pty = pytest.importorskip("pty")
     above, below = pty.openpty()
+    termios = pytest.importorskip("termios")
+    termios.tcsetwinsize(below, (24, width))
     command = [sys.executable, "-c", code, *words]
-    az = subprocess.Popen(command, stdin=below, stdout=below, stderr=below, env={**os.environ, "TERM": "xterm"})
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    az = subprocess.Popen(command, stdin=below, stdout=below, stderr=below, env={**env, "TERM": term})
     os.close(below)
     shown, waiting = b"", list(lines)
     while True:
@@ -307,6 +316,23 @@ def test_what_is_typed_at_once_is_answered_properly():
     assert "getting ready" in text
     assert "O (engine) plays" in text
     assert text.rstrip().endswith("Goodbye.")
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_narrow_window_breaks_no_words_and_the_words_are_a_newcomers(term):
+    code, text = at_terminal("play", "connect4", lines=("quit",), term=term, width=40)
+    assert code == 0
+    shown = text.replace("\r", "")
+    assert max(map(len, shown.split("\n"))) <= 40
+    red = "Red (●)" if term == "xterm" else "Red (X)"
+    assert f"connect4: you are {red} against the model connect4." in " ".join(shown.split())
+    assert "It thinks for 400 simulations a move. Type a move, or help." in " ".join(shown.split())
+
+
+def test_a_game_without_a_model_says_so_in_whole_words():
+    _, text = at_terminal("play", "othello6", lines=("quit",), width=40)
+    assert max(map(len, text.replace("\r", "").split("\n"))) <= 40
+    assert "so plain tree search with random games plays." in " ".join(text.split())
 
 
 def test_leaving_does_not_wait_for_what_is_being_loaded():

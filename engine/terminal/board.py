@@ -68,10 +68,10 @@ class Look:
 
 
 def player_name(game: Game, player: int, look: Look | None = None) -> str:
-    """`Black`; with a look that has no colours `Black (X)`, so that the letters on the board can be told apart."""
+    """`Black`; with a look `Red (●)` or `Black (X)` where the name alone does not say which sign on the board it is."""
     name = PLAYERS.get(game.name, ("First player", "Second player"))[player]
-    if look and not look.colour and game.name in LETTERS:
-        return f"{name} ({LETTERS[game.name][player]})"
+    if look and game.name in LETTERS and (not look.colour or game.name == "connect4"):  # red is no sign without hue
+        return f"{name} ({_disc(LETTERS[game.name][player], look)})"
     return name
 
 

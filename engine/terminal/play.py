@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from contextlib import suppress
@@ -10,7 +11,7 @@ from difflib import get_close_matches
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 from az.engine.errors import WrongRequest
 from az.engine.evaluator import Evaluator
@@ -43,11 +44,12 @@ class Engine:
             raise WrongRequest("gumbel search needs its simulations in advance; give simulations in place of seconds.")
         self.game = game
         self.evaluator = evaluator
-        self.name = evaluator.name
+        self.name = f"the model {evaluator.name}"
         self.params = quiet(params, params.simulations if simulations is None else simulations)
         self.seconds = seconds
-        self.effort = f"{seconds:g} seconds" if seconds is not None else f"{self.params.simulations} simulations"
-        self.effort += f" a move, {self.params.leaves} leaves in flight" if self.params.leaves > 1 else " a move"
+        self.effort = (
+            f"{seconds:g} seconds a move" if seconds is not None else f"{self.params.simulations:,} simulations a move"
+        )
         self.after_hops: SearchStates = searcher(game, evaluator, self.params)
         self._tree: TreeSearch | None = None
         self._thread: threading.Thread | None = None
@@ -100,6 +102,14 @@ class Engine:
         else:
             result = tree.search(state, seconds=self.seconds)
         return whole_results(self.game, [state], [result], self.after_hops)[0]
+
+
+def new_console() -> Console:
+    """A console without surprises; of a dumb terminal rich believes that it has 80 columns, which then break words."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_dumb_terminal:
+        console.size = ConsoleDimensions(*shutil.get_terminal_size())
+    return console
 
 
 def converse(session: Session) -> None:
@@ -167,7 +177,7 @@ def play(
     """
     if human not in (None, 0, 1):
         raise WrongRequest(f"the person's side is {human}; it must be 0, 1 or nothing for both.")
-    console = console or Console(highlight=False, markup=False, emoji=False)
+    console = console or new_console()
     thinker = engine or Engine(game, evaluator, params, simulations, seconds)
     reader = stdin or sys.stdin
     if isinstance(reader, TextIOWrapper):

@@ -75,10 +75,11 @@ def _player(game: Game, model: str | None, sims: int | None, seconds: float | No
             option = "--sims" if seconds is None else "--seconds"
             raise WrongRequest(f"{option} is for models, and {model} says itself how hard it thinks: leave it out.")
         return model, None
-    Console(stderr=True, highlight=False).print(
+    screen = Console(stderr=True, highlight=False)
+    screen.print(
         f"No model of {game.name} ships with az, so plain tree search with random games plays."
         f" Train one: az train {game.name}.",
-        soft_wrap=True,
+        soft_wrap=not screen.is_terminal,  # one line for a program; a person's window must not break words
     )
     games = FIRST_GAMES if seconds is not None else DEFAULT_SIMULATIONS if sims is None else max(1, sims)
     return f"rollouts:{games}", seconds
