@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -10,7 +11,8 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -40,7 +42,7 @@ class Child(SpawnProcess):
         self._theirs, self._ours = multiprocessing.Pipe(duplex=False)  # pyright: ignore[reportAttributeAccessIssue]
         # A spawned process imports its parent's main module before anything else. For `az` that is the command line,
         # which no child needs, and until it is imported the child would not be followed.
-        with _starting:
+        with _starting, _ctrl_c_waits():
             main = sys.modules["__main__"]
             sys.modules["__main__"] = types.ModuleType("__main__")
             try:
@@ -66,9 +68,28 @@ class Child(SpawnProcess):
         return _followed, (self._theirs,), {name: value for name, value in self.__dict__.items() if name not in own}
 
 
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """A process started in this block begins with Ctrl-C blocked: until it ignores it, Python would print a traceback.
+
+    The parent has it when the block ends.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # first: where it has to start the tracker, it unblocks Ctrl-C at its end
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _followed(lifeline: Connection) -> Child:
     """In the child: end with the parent from now on; the process object, still empty."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # its own children are to have it
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()

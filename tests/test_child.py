@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -44,6 +45,30 @@ def test_killed_while_the_child_works(tmp_path: Path) -> None:
         parent.wait_for((tmp_path / "there").exists)
         assert parent.others()
         assert parent.left_after_kill() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what a process blocks from /proc")
+def test_ctrl_c_while_the_child_starts_is_the_parents(tmp_path: Path) -> None:
+    """Python prints a traceback for a Ctrl-C that comes before the child can ignore it, while it starts up."""
+    (tmp_path / "parent.py").write_text(PARENT)
+    script = "import signal; signal.signal(signal.SIGINT, lambda *_: None); exec(open('parent.py').read())"
+    with (tmp_path / "said").open("wb") as said:
+        arguments = [sys.executable, "-c", script, str(HERE)]
+        with Marked(arguments, tmp_path, stderr=said) as parent:
+            parent.wait_for((tmp_path / "ready").exists)
+            while not (tmp_path / "there").exists():
+                os.killpg(parent.main.pid, signal.SIGINT)
+                time.sleep(0.005)
+                assert parent.main.poll() is None
+                assert "Traceback" not in (tmp_path / "said").read_text()
+            children = [p for p in parent.others() if "spawn_main" in " ".join(p.cmdline())]
+            blocked = [
+                int(line.split()[1], 16) >> (signal.SIGINT - 1) & 1
+                for child in children
+                for line in Path(f"/proc/{child.pid}/status").read_text().splitlines()
+                if line.startswith("SigBlk")
+            ]
+            assert blocked == [0]
 
 
 def test_a_parent_that_ends_by_itself_waits_for_no_child(tmp_path: Path) -> None:

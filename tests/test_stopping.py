@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import termios
@@ -147,6 +148,49 @@ def test_a_closed_terminal_leaves_a_checkpoint(tmp_path: Path) -> None:
     assert found is not None
     assert found.step >= 1
     assert not reasons
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("from_first_child", [False, True])
+def test_ctrl_c_shows_no_traceback(tmp_path: Path, from_first_child: bool) -> None:
+    """In a terminal, every 0.25 s from az's own handlers on, and every 0.1 s from the first worker on."""
+    for k in range(20):
+        delay = k * (0.1 if from_first_child else 0.25)
+        (tmp_path / str(k)).mkdir()
+        shown = _shown_after_ctrl_c(tmp_path / str(k), from_first_child, delay)
+        assert "Traceback" not in shown, f"{delay:.2f} s: {shown}"
+        assert "KeyboardInterrupt" not in shown, f"{delay:.2f} s: {shown}"
+
+
+def _shown_after_ctrl_c(folder: Path, from_first_child: bool, delay: float) -> str:
+    ours, theirs = pty.openpty()
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    train = Marked(TRAIN, folder, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **streams)
+    os.close(theirs)
+    shown = bytearray()
+
+    def read(seconds: float = 0.0) -> bool:
+        """Whether the terminal is still open."""
+        while select.select([ours], [], [], seconds)[0]:
+            try:
+                shown.extend(os.read(ours, 65_536))
+            except OSError:
+                return False
+        return True
+
+    with train as process:
+        pid = process.main.pid
+        process.wait_for(lambda: read() and (process.others() if from_first_child else catches_sigterm(pid)))
+        end = time.monotonic() + delay
+        while (left := end - time.monotonic()) > 0:
+            read(min(left, 0.05))
+        os.write(ours, b"\x03")
+        while process.main.poll() is None or process.others():
+            if not read(0.1):
+                break
+        assert process.main.wait(120) in (0, 130)
+    os.close(ours)
+    return shown.decode(errors="replace")
 
 
 def _drained(terminal: int) -> bool:
