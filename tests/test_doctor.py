@@ -6,79 +6,16 @@ import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from command_line import run_az
-from make_models import make_run, small_config
+from flown_run import GAME, RECORDS, FlownRun, flushes_denormals
 
-from az.engine.game import load_game
 from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.records import write_records
-from az.engine.selfplay import SelfplayBatch
 from az.train import learner as learner_module
-from az.train.feed import Feed
-from az.train.folder import RunFolder
-from az.train.learner import Learner
-from az.train.model import Network
-from az.train.pilot import Pilot
 from az.train.replay import Batch
-from az.train.run_log import RunLog
-
-GAME = load_game("tictactoe")
-RECORDS = "0001-000000-000.npz"
-
-
-class FlownRun:
-    """A run's folder with one record file, a pilot over it, and the incidents that it met."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        config = small_config()
-        self.config = replace(
-            config,
-            deterministic=False,
-            selfplay=replace(config.selfplay, simulations=6, fast_simulations=6, precision="fp32"),
-            learner=replace(config.learner, batch=16, q_mix=0.25),
-        )
-        make_run(path, config=self.config)
-        evaluator = OnnxEvaluator(path / "models" / "000000.onnx", GAME)
-        numbers = iter([(k, evaluator) for k in range(12)])
-        games = list(SelfplayBatch(GAME, self.config.selfplay, 0, 4).play(lambda: next(numbers, None)))
-        games.sort(key=lambda game: game.k)
-        write_records(path / "records" / RECORDS, GAME, games, 0, self.config.selfplay.header())
-        log = RunLog(path / "log.jsonl", 10**9)
-        for step in range(20, 200, 20):
-            signs = {
-                "max_logit": 0.2 * step,
-                "variance_ratio": 1e7 if step == 60 else 3.0,
-                "moment_decay": float("nan"),
-            }
-            log.write("step", {"step": step, "total": 2.0, "grad_norm": 1.0, "max_logit": 0.2 * step, "signs": signs})
-        log.write("warning", {"sign": "max_logit", "step": 180, "text": "the logits grow <fast>"})
-        log.close()
-
-    def incident(self, monkeypatch, poison=None, loss=None) -> Path:
-        """Fly one step with a poisoned memory or another loss; the folder of what was met."""
-        torch.manual_seed(0)
-        learner = Learner(Network(GAME.planes_shape, GAME.num_actions, self.config.net), self.config.learner)
-        feed = Feed(RunFolder(self.path), GAME, 1000, lambda _: None)
-        feed.load_all(0, [])
-        rng = np.random.default_rng(1)
-        pilot = Pilot(learner, GAME, self.config, self.path, feed, rng, lambda _: None)
-        pilot._checked = True
-        learner.step(feed.replay.sample(16, rng, 1000))
-        drawn = feed.replay.sample(16, rng, 1000, symmetries=True)
-        if poison is not None:
-            poison(feed.replay, drawn)
-        batch = feed.replay.gather(drawn.rows, drawn.turns, self.config.learner.q_mix)
-        if loss is not None:
-            monkeypatch.setattr(learner_module, "data_losses", loss)
-        pilot.step(batch, 0.5)
-        return pilot.incidents[0]
 
 
 def poison_value(replay, drawn: Batch) -> None:
@@ -96,6 +33,18 @@ def overconfident_loss(logits, value, policy, mask, target, masked):  # noqa: AR
 @pytest.fixture(scope="module")
 def flown(tmp_path_factory):
     return FlownRun(tmp_path_factory.mktemp("doctor") / "a")
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_the_run_of_these_tests_leaves_denormals_as_they_were(tmp_path, flushed):
+    before = flushes_denormals()
+    torch.set_flush_denormal(flushed)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            FlownRun(tmp_path / "a").incident(patch, poison=poison_value)
+        assert flushes_denormals() == flushed
+    finally:
+        torch.set_flush_denormal(before)
 
 
 @pytest.fixture(scope="module")

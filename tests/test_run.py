@@ -239,7 +239,7 @@ def test_deterministic_run_is_equal_to_the_byte(deterministic, tmp_path):
 
 
 def test_deterministic_run_does_not_feel_a_kill(deterministic, tmp_path):
-    """Stopped by SIGKILL and resumed, it arrives at the same records, models and weights."""
+    """Stopped by SIGKILL and resumed, it arrives at the same bytes in every file."""
     arguments = ("train", "tictactoe", "--run", "t", "--deterministic", "--steps", 30, "--seed", 5, *settings())
     process = start_az(tmp_path, *arguments)
     run = tmp_path / "runs" / "t"
@@ -248,8 +248,7 @@ def test_deterministic_run_does_not_feel_a_kill(deterministic, tmp_path):
     process.wait()
     done = run_az(tmp_path, "resume", "t")
     assert done.returncode == 0, done.stderr
-    for pattern in ("records/*", "models/*", "checkpoints/*/*.safetensors"):
-        assert digests(run, pattern) == digests(deterministic, pattern)
+    assert digests(run) == digests(deterministic)
     weights, _ = checkpoint.latest(run)
     assert weights is not None
     assert all(np.isfinite(tensor.numpy()).all() for tensor in weights.weights.values())
