@@ -7,6 +7,7 @@ part of what a game of self-play is a function of.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for
     from az.engine.game import Game
     from az.engine.onnx_evaluator import OnnxEvaluator
 
+REFUSED_HERE = "fp32 (the file in fewer bits was refused on this machine)"
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 TWINS = ("int8", "fp16")
 # With any of these onnxruntime is faster in int8 than in fp32, fastest first; by the names that Linux gives. The first
@@ -127,4 +129,26 @@ def load_precision(
     except Refused:
         if asked != "auto":
             raise
-        return OnnxEvaluator(model, game, provider=provider, batch=rows), "fp32 (the twin was refused on this machine)"
+        return OnnxEvaluator(model, game, provider=provider, batch=rows), REFUSED_HERE
+
+
+class Fallback:
+    """Says when self-play with precision `auto` begins to use fp32 since this machine refuses a model's file in fewer
+    bits, and when that ends: a sentence for each change, not for each model.
+    """
+
+    def __init__(self, say: Callable[[str, bool], None]) -> None:
+        """say: given the sentence, and whether fp32 is used from now on."""
+        self._say, self._plain = say, False
+
+    def loaded(self, model: Path, why: str) -> None:
+        """A model was loaded; why: the line of `load_precision`."""
+        plain = why == REFUSED_HERE
+        here = why if plain else f"{why.split()[0]} again"
+        self.changed(f"model {model.stem} is played in {here}", plain)
+
+    def changed(self, text: str, plain: bool) -> None:
+        """The same where another process says it."""
+        if plain != self._plain:
+            self._plain = plain
+            self._say(text, plain)

@@ -18,7 +18,7 @@ from az.engine.game import Game, load_game
 from az.engine.lanes import Lanes
 from az.engine.models import newest_model
 from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.precision import load_precision, usable
+from az.engine.precision import Fallback, load_precision, usable
 from az.engine.records import FinishedGame, write_records
 from az.engine.selfplay import SelfplayConfig
 
@@ -55,8 +55,8 @@ def record_name(session: int, worker: int, number: int) -> str:
 class _NewestModel:
     """Hands out the newest published model; a game keeps the one that it began with."""
 
-    def __init__(self, job: WorkerJob, game: Game) -> None:
-        self.job, self.folder, self.game = job, job.run / "models", game
+    def __init__(self, job: WorkerJob, game: Game, fallback: Fallback) -> None:
+        self.job, self.folder, self.game, self.fallback = job, job.run / "models", game, fallback
         self.path: Path | None = None
         self.evaluator: Evaluator | None = None
         self.looked = -LOOK_EVERY
@@ -70,7 +70,8 @@ class _NewestModel:
             if path is not None and path != self.path and self._has_room():
                 config, provider = self.job.config, self.job.provider
                 asked = usable(path, config.precision)
-                found = load_precision(path, self.game, asked, provider, config.gpu_batch)[0]
+                found, why = load_precision(path, self.game, asked, provider, config.gpu_batch)
+                self.fallback.loaded(path, why)
                 self.evaluator, self.path = found, path
                 self._alive.add(found)
         if self.evaluator is None:
@@ -127,7 +128,7 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
     """
     try:
         game = load_game(job.game)
-        models = _NewestModel(job, game)
+        models = _NewestModel(job, game, Fallback(lambda text, plain: pipe.send(("precision", text, plain))))
         lanes = Lanes(game, job.config, job.seed, job.lanes)
         outbox = _Outbox(job, game, pipe)
         k = job.first_game

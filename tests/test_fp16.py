@@ -15,7 +15,7 @@ from az.engine.game import load_game
 from az.engine.models import newest_model
 from az.engine.onnx_evaluator import OnnxEvaluator
 from az.engine.plan import best_batch, plan_for
-from az.engine.precision import choose_precision, load_precision, twin_of, wanted_twin
+from az.engine.precision import REFUSED_HERE, Fallback, choose_precision, load_precision, twin_of, wanted_twin
 from az.engine.selfplay import SelfplayBatch, SelfplayConfig
 from az.engine.worker import WorkerJob, _NewestModel
 from az.export.fp16_file import halved
@@ -143,7 +143,7 @@ def test_a_worker_on_a_gpu_keeps_few_models_in_play(published, tmp_path):
     """A step makes one call of full size for every model in play."""
     job = WorkerJob(tmp_path, "connect4", SelfplayConfig(gpu_batch=4), 0, 1, 0, 0, 1)
     (tmp_path / "models").mkdir()
-    hand = _NewestModel(job, GAME)
+    hand = _NewestModel(job, GAME, Fallback(lambda *_: None))
 
     def newest(number):
         for suffix in (".onnx", ".json"):
@@ -195,4 +195,4 @@ def test_a_twin_that_this_machine_answers_otherwise_gives_way(published, tmp_pat
     model.write_bytes(published.path.read_bytes())
     twin_of(model, "fp16").write_bytes(twin_of(published.path, "fp16").read_bytes()[:-20])
     found, why = load_precision(model, GAME, "auto", "cpu")
-    assert (found.precision, why) == ("fp32", "fp32 (the twin was refused on this machine)")
+    assert (found.precision, why) == ("fp32", REFUSED_HERE)

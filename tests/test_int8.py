@@ -15,7 +15,8 @@ from az.engine.game import load_game
 from az.engine.models import SHIPPED, newest_model, shipped_models
 from az.engine.onnx_evaluator import OnnxEvaluator, decode_floats, softmax
 from az.engine.plan import plan_for
-from az.engine.precision import TWINS, choose_precision, load_precision, twin_of
+from az.engine.precision import TWINS, Fallback, choose_precision, load_precision, twin_of
+from az.engine.worker import WorkerJob, _NewestModel
 from az.export import twin_gate
 from az.export.calibration import watch
 from az.export.parity import Positions, random_positions
@@ -220,6 +221,30 @@ def test_a_twin_that_this_cpu_answers_otherwise_gives_way(published, monkeypatch
     assert (found.precision, "refused on this machine" in why) == ("fp32", True)
     with pytest.raises(Refused):
         load_precision(model, GAME, "int8", "cpu")
+
+
+def test_a_worker_says_once_that_it_plays_in_fp32(published, monkeypatch, tmp_path):
+    """Of two workers and models, one sentence when it begins and one when it ends."""
+    monkeypatch.setattr(precision, "int8_feature", lambda: "avx512_vnni")
+    config = preset("connect4", "quick")
+    selfplay = replace(config.selfplay, precision="auto")
+    job = WorkerJob(tmp_path, "connect4", selfplay, 0, 1, 0, 0, 1, provider="cpu")
+    said, models = [], tmp_path / "models"
+    shared = Fallback(lambda text, _: said.append(text))  # the pool's, for all workers
+    workers = [_NewestModel(job, GAME, Fallback(shared.changed)) for _ in range(2)]
+    for number, whole in enumerate((True, False, False, True)):
+        folder = models / f"{number:06d}.onnx"
+        models.mkdir(exist_ok=True)
+        for kind in (".onnx", ".int8.onnx", ".json"):
+            data = published.path.with_name(f"{published.path.stem}{kind}").read_bytes()
+            folder.with_name(f"{folder.stem}{kind}").write_bytes(data if whole or "int8" not in kind else data[:-20])
+        for worker in workers:
+            worker.looked = float("-inf")
+            assert worker.get().precision == ("int8" if whole else "fp32")  # pyright: ignore
+    assert said == [
+        "model 000001 is played in fp32 (the file in fewer bits was refused on this machine)",
+        "model 000003 is played in int8 again",
+    ]
 
 
 def test_no_twin_is_listed_as_a_shipped_model():

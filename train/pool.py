@@ -16,6 +16,7 @@ from typing import Any
 from az.engine.child import Child, end_of
 from az.engine.errors import Refused
 from az.engine.plan import Plan
+from az.engine.precision import Fallback
 from az.engine.worker import WorkerJob, record_name, worker_main
 from az.train.config import RunConfig
 
@@ -77,6 +78,7 @@ class WorkerPool:
         self._meter = context.Array("q", workers, lock=False)  # simulations of each worker since it started
         self._report, self._note, self._stopping = report, note, stopping
         self._rate = DeathRate(workers)
+        self._fallback = Fallback(self._precision)  # the first worker says it for all
         self._job = replace(job, stride=workers)
         self._next_number = [job.first_game + worker for worker in range(workers)]
         self._restarts = [0] * workers
@@ -139,10 +141,17 @@ class WorkerPool:
             if kind == "fault":
                 on_fault(rest[0])
                 continue
+            if kind == "precision":
+                self._fallback.changed(*rest)
+                continue
             name, stats = rest
             self._files[worker] += 1
             self._next_number[worker] = max(self._next_number[worker], stats["next_game"])
             on_file(name, stats)
+
+    def _precision(self, text: str, _: bool) -> None:
+        self._report(text)
+        self._note("precision", {"text": text})
 
     def _replace(self, worker: int) -> None:
         process = self._processes[worker]

@@ -18,6 +18,7 @@ import torch
 from az.engine.errors import NothingToDo, Refused
 from az.engine.game import load_game
 from az.engine.plan import Plan, plan_for
+from az.engine.precision import Fallback
 from az.engine.stopping import Stopped, on_stop_signal
 from az.engine.warm import warm_up
 from az.train import checkpoint, health_memory
@@ -26,6 +27,7 @@ from az.train.config import RunConfig, to_toml
 from az.train.counters import Counters
 from az.train.events import EventFile, grouped
 from az.train.feed import Feed
+from az.train.figures import figures
 from az.train.folder import RunFolder
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
@@ -167,10 +169,11 @@ class Run:
             pool.stop()
 
     def _in_turns(self) -> None:
+        fallback = Fallback(lambda text, _: self.message(text))
         while not self._over():
             model = self.folder.models / f"{self.count.model:06d}.onnx"
             parts = self.folder, self.game, self.config, model, self.count.turns, self.report
-            if (played := play_turn(*parts, lambda: self.stop_asked)) is None:
+            if (played := play_turn(*parts, lambda: self.stop_asked, fallback.loaded)) is None:
                 return
             name, stats = played
             for fault in stats["faults"]:
@@ -369,28 +372,8 @@ class Run:
         if not now and moment - self._clock["show"] < SHOW_EVERY:
             return
         self._clock["show"] = moment
-        config = self.config
-        stats: dict[str, Any] = {
-            "games": self.count.games,
-            "positions": self.count.plies,
-            "step": self.learner.steps,
-            "version": self.count.model,
-            "total_steps": config.steps,
-            "window": window_rows(config.replay, self.feed.total_rows),
-            "rows": self.feed.total_rows,
-            "window_size": config.replay.window,
-            "elapsed": self._elapsed(),
-        }
-        if config.minutes and not config.deterministic:
-            stats["left"] = max(0.0, config.minutes * 60 - self._elapsed())
-        if len(self._speed) > 1:
-            (t0, p0), (t1, p1) = self._speed[0], self._speed[-1]
-            stats["positions_per_second"] = (p1 - p0) / max(1e-9, t1 - t0)
-        metrics = self._latest
-        if metrics is not None:
-            stats |= {name: getattr(metrics, name) for name in ("policy_loss", "value_loss", "entropy")}
-            stats["learning_rate"] = metrics.lr
-        self.report(stats)
+        elapsed, rows, steps = self._elapsed(), self.feed.total_rows, self.learner.steps
+        self.report(figures(self.config, self.count, steps, rows, elapsed, self._speed, self._latest))
 
     def _stop_when_done(self, number: int) -> None:
         """In a signal handler, which may have interrupted any line: nothing is printed or written here."""

@@ -33,11 +33,13 @@ def play_turn(
     turn: int,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     stopping: Callable[[], bool] = lambda: False,
+    loaded: Callable[[Path, str], None] = lambda _, __: None,
 ) -> tuple[str, dict[str, Any]] | None:
     """Play games [turn · n, (turn + 1) · n) with this model and write them to one file; its name and its counts.
 
     report: told where to ask how far the turn is. stopping: asked before every evaluation, in every thread; when it
     says so the turn is dropped and None is returned. Nothing of it is written, so a resumed run plays the same games.
+    loaded: told which model plays, and the line of `load_precision`.
     """
     count = config.games_per_turn
     first = turn * count
@@ -47,8 +49,10 @@ def play_turn(
     batches: list[SelfplayBatch] = []
     report({"stage": lambda: f"turn {turn}: {sum(batch.simulations for batch in batches):,} simulations"})
 
-    def play(_: int) -> tuple[list[FinishedGame], int, list[SearchFault]]:
-        evaluator = load_precision(model, game, usable(model, config.selfplay.precision), config.provider)[0]
+    def play(thread: int) -> tuple[list[FinishedGame], int, list[SearchFault]]:
+        evaluator, why = load_precision(model, game, usable(model, config.selfplay.precision), config.provider)
+        if thread == 0:
+            loaded(model, why)
         batch = SelfplayBatch(game, config.selfplay, config.seed, min(config.selfplay.slots, -(-count // threads)))
         batches.append(batch)
 
