@@ -28,4 +28,5 @@ class _Pipe:
 
 def worker_main(job: worker.WorkerJob, pipe: Connection, paused: Any, meter: Any) -> None:
     """The process's body, in the place of the real one."""
+    pipe.send(("precision", f"worker {job.worker} plays in fp32", True))
     worker.worker_main(job, _Pipe(job, pipe), paused, meter)  # pyright: ignore[reportArgumentType]

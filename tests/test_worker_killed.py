@@ -33,13 +33,18 @@ def test_killed_between_a_file_and_its_word(tmp_path: Path, monkeypatch: pytest.
     run = make_run(tmp_path / "r", config=replace(config, selfplay=selfplay))
     counted: list[dict[int, list[int]]] = []  # the games of each file that was told of
     deaths: list[dict[str, Any]] = []
+    precisions: list[str] = []
+    said: list[str] = []
     again: dict[int, list[int]] = {}  # games of files that were not told of, which are to be played again
 
     def take(name: str, stats: dict[str, Any]) -> None:
         counted.append(games_in(run / "records" / name))
         assert len(counted[-1]) == stats["games"]
 
-    def note(_: str, values: dict[str, Any]) -> None:
+    def note(kind: str, values: dict[str, Any]) -> None:
+        if kind == "precision":
+            precisions.append(values["text"])
+            return
         worker = values["worker"]
         deaths.append(values)
         first = workers._next_number[worker]  # of its next life
@@ -52,7 +57,7 @@ def test_killed_between_a_file_and_its_word(tmp_path: Path, monkeypatch: pytest.
         again.update({k: game for k, game in untold.items() if k >= first})
 
     job = pool.first_job(run, config, Plan(WORKERS, 1, "cpu", selfplay, ""), 1, 0)
-    workers = pool.WorkerPool(job, WORKERS, lambda _: None, note, lambda: False)
+    workers = pool.WorkerPool(job, WORKERS, said.append, note, lambda: False)
     end = time.monotonic() + 240
     try:
         while len(deaths) < WORKERS or not again.keys() <= set().union(*counted):
@@ -61,6 +66,8 @@ def test_killed_between_a_file_and_its_word(tmp_path: Path, monkeypatch: pytest.
     finally:
         workers.stop()
     assert [death["ended"] for death in deaths] == ["by SIGKILL"] * WORKERS
+    assert len(precisions) == 1  # of all workers and all their lives
+    assert precisions == [text for text in said if "fp32" in text]
     assert len(again) > SLOTS
     played = {k: game for games in counted for k, game in games.items()}
     assert len(played) == sum(map(len, counted))  # none counts twice
