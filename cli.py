@@ -317,13 +317,8 @@ def drill(
     _within(seeds, 1, 10_000, "--seeds")
     _within(clean_steps, 1, 10**7, "--clean-steps")
     names = [name.strip() for name in only.split(",")] if only is not None else []
-    values = drill_command(
-        seeds,
-        names,
-        controls,
-        clean_steps,
-        lambda text: print(text, flush=True, file=sys.stderr if as_json else sys.stdout),
-    )
+    say = sys.stderr if as_json else sys.stdout
+    values = drill_command(seeds, names, controls, clean_steps, lambda text: print(text, flush=True, file=say))
     _emit(as_json, values, "" if as_json else summary(values))
     if not answer(values):
         raise typer.Exit(1)
@@ -336,11 +331,12 @@ def play(
     sims: Annotated[int | None, typer.Option(help="Simulations of the engine for each move; default: 400.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Seconds of the engine for each move.")] = None,
     second: Annotated[bool, typer.Option("--second", help="Let the engine begin.")] = False,
+    position: Annotated[str | None, typer.Option(help="Where to start, in the game's position text.")] = None,
 ) -> None:
     """Play against a model, or another player, in the terminal."""
     from az.engine.terminal.start import play_command
 
-    raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0))
+    raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0, position))
 
 
 @app.command()

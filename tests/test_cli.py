@@ -210,6 +210,13 @@ def test_play_against_any_player_and_the_game_of_a_model(place):  # noqa: ARG001
     assert "It thinks for 0.05 seconds a move" in answer.out
 
 
+def test_play_begins_where_it_is_told():
+    answer = run_az("play", "tictactoe", "--model", "random", "--position", "5", "--second", stdin="quit\n")
+    assert (answer.code, "O to move>" in answer.out, " X " in answer.out) == (0, True, True)
+    answer = run_az("play", "tictactoe", "--position", "55")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+
+
 def test_a_match_has_one_interval():
     answer = run_az("arena", "minimax:1", "random", "--game", "tictactoe", "--games", 20)
     shown = re.findall(r"Elo ([^;\n]*\])", answer.out)

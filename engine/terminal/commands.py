@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from az.engine.game import DRAW, LOSS, WIN
+from az.engine.errors import AzError, WrongRequest
+from az.engine.game import DRAW, LOSS, WIN, Game, State
+from az.engine.safe_read import MB, read_regular
 from az.engine.search.params import UNKNOWN
 from az.engine.terminal.board import MOVE_HELP, player_name
-from az.engine.terminal.session import Session
-from az.engine.whole_moves import WholeMove
+from az.engine.terminal.session import Session, printable
+from az.engine.whole_moves import Hops, WholeMove
 
 HINTS = 5  # moves that a hint shows
+MOST_SAVED = MB  # bytes of a saved game
 MOST_NAMES = 10_000  # numbered names that `save` tries
 
 
@@ -128,6 +131,45 @@ def save(session: Session, rest: str) -> None:
     session.say(f"Saved as '{path}'{note}.")
 
 
+def load(session: Session, rest: str) -> None:
+    """Go on with a game that `save` kept; where the file is not one, the game at the board stays as it is."""
+    if not rest:
+        session.say("Name the file: load FILE.")
+        return
+    try:
+        start, moves = read_game(session.game, Path(rest).expanduser())
+    except (AzError, OSError, ValueError, RuntimeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        session.say(f"'{printable(rest)}' could not be loaded: {printable(reason, 200)}", "yellow")
+        return
+    session.start = start
+    session.reset()
+    for text, actions in moves:
+        session.push(text, actions)
+    session.say(f"Loaded {len(moves)} moves.")
+    session.turn(show=True)
+
+
+def read_game(game: Game, path: Path) -> tuple[State, list[tuple[str, Hops]]]:
+    """(start, moves) of what `game_text` wrote. Raises WrongRequest, OSError or ValueError."""
+    lines = read_regular(path, MOST_SAVED).decode().splitlines()
+    heads = {name: rest.strip() for name, colon, rest in (line.partition(":") for line in lines) if colon}
+    if not {"game", "start", "moves"} <= heads.keys():
+        raise WrongRequest("it is no game that az saved.")
+    if heads["game"] != game.name:
+        raise WrongRequest(f"it is a game of {heads['game']}, and this is {game.name}.")
+    state = start = game.parse_position(heads["start"])
+    moves: list[tuple[str, Hops]] = []
+    for line in lines[lines.index("moves:") + 1 :]:
+        if not line.startswith(" "):
+            break
+        for text in line.partition(".")[2].split():
+            actions = game.parse_move(state, text)
+            moves.append((text, actions))
+            state = game.play(state, actions)
+    return start, moves
+
+
 def game_text(session: Session) -> str:
     """The game for people: who played, the moves numbered in pairs, the result and the last position."""
     game = session.game
@@ -175,6 +217,7 @@ _ALL = (
     Command("swap", "change sides", swap),
     Command("resign", "give the game up", resign),
     Command("save", "save [FILE]: keep the moves", save),
+    Command("load", "load FILE: go on with a saved game", load),
     Command("board", "show the board again", lambda session, _rest: session.show()),
     Command("help", "this list", show_help),
     Command("quit", "leave (Ctrl-D does too)", leave),

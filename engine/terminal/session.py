@@ -186,10 +186,8 @@ class Session:
         if self.human is None:
             self.say(f"{self.game.name}: you play both sides; {self.engine.name} gives hints.", "bold")
         else:
-            self.say(
-                f"{self.game.name}: you are {self.name(self.human)} against {self.engine.name}. {self.name(0)} begins.",
-                "bold",
-            )
+            who = f"{self.game.name}: you are {self.name(self.human)} against {self.engine.name}."
+            self.say(f"{who} {self.name(self.mover)} begins.", "bold")
         self.say(f"It thinks for {self.engine.effort}. Type a move, or help.", "dim")
 
     def turn(self, show: bool) -> None:
@@ -251,7 +249,7 @@ def winner(session: Session) -> int | None:
     return None if outcome == DRAW else session.mover if outcome == WIN else 1 - session.mover
 
 
-def printable(line: str) -> str:
+def printable(line: str, most: int = SHOWN) -> str:
     """What was typed, short and without control characters."""
     line = "".join(sign if sign.isprintable() else "?" for sign in line.rstrip("\r\n"))
-    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -21,7 +21,14 @@ DEFAULT_GAME = "connect4"
 DEFAULT_SIMULATIONS = 400
 
 
-def play_command(game: str | None, model: str | None, sims: int | None, seconds: float | None, human: int) -> int:
+def play_command(
+    game: str | None,
+    model: str | None,
+    sims: int | None,
+    seconds: float | None,
+    human: int,
+    position: str | None = None,
+) -> int:
     """Play in this terminal until the person leaves; returns the exit code."""
     if sims is not None and seconds is not None:
         raise WrongRequest("--sims and --seconds exclude each other: give one of them.")
@@ -33,18 +40,19 @@ def play_command(game: str | None, model: str | None, sims: int | None, seconds:
     if at_terminal:
         python_first()  # the board comes first: what is slow to load is loaded while the person looks at it
     loaded = _game(game, model)
+    start = None if position is None else loaded.parse_position(position)
     params = SearchParams(leaves=leaves_for(DEFAULT_SIMULATIONS if sims is None else sims))
     evaluator = _model(loaded, model)
     if evaluator is None:
         player = PlayerEngine(loaded, *_player(loaded, model, sims, seconds))
         if model is not None:
             player.make()  # a mistake in its name is told now
-        return play(loaded, UniformEvaluator(loaded), params, human=human, engine=player)
+        return play(loaded, UniformEvaluator(loaded), params, human=human, start=start, engine=player)
     if not at_terminal:
         evaluator.load()
     simulations = (DEFAULT_SIMULATIONS if sims is None else sims) if seconds is None else None
     engine = Engine(loaded, evaluator, params, simulations, seconds)
-    code = play(loaded, evaluator, params, human=human, engine=engine)
+    code = play(loaded, evaluator, params, human=human, start=start, engine=engine)
     if engine.loading:  # a thread that compiles cannot be stopped, and Python would trip over it on its way out
         sys.stdout.flush()
         os._exit(code)
