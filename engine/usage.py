@@ -22,9 +22,23 @@ def usage(error: Exception) -> str:
     return text if text.endswith("?") else f"{text}; see az --help."
 
 
+def _has_plain_onnxruntime() -> bool:
+    """Whether this is the small installation, where '.[train]' would bring onnxruntime-gpu beside onnxruntime."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return bool(version("onnxruntime"))
+    except PackageNotFoundError:
+        return False
+
+
 def missing(module: str) -> str | None:
     """What to do where a package is not installed; None for a module that no part of az names."""
     top = module.partition(".")[0]
+    if top in TRAIN_EXTRA and _has_plain_onnxruntime():
+        return (
+            f"{top} is not installed, and training needs it: make setup in the checkout makes an environment with it."
+        )
     if top in TRAIN_EXTRA:
         return f"{top} is not installed, and training needs it: pip install '.[train]' in the checkout brings it."
     if top in BASE_PACKAGES:

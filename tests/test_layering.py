@@ -174,3 +174,14 @@ def test_the_base_install_says_how_to_get_the_rest(base_install, request_):
     assert answer.err.count("\n") == 1
     assert "is not installed, and training needs it: pip install '.[train]' in the checkout" in answer.err
     assert not (folder / "runs").exists()
+
+
+def test_the_small_install_is_not_told_to_mix_both_onnxruntimes(monkeypatch):
+    from importlib import metadata
+
+    from az.engine.usage import missing
+
+    monkeypatch.setattr(metadata, "version", lambda name: "1" if name == "onnxruntime" else metadata.version(name))
+    said = missing("filelock") or ""
+    assert "make setup" in said
+    assert "pip" not in said
