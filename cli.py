@@ -189,12 +189,14 @@ def resume(
     precision: Precision = None,
     on_incident: OnIncident = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, from now on.")] = None,
+    finished_ok: Annotated[bool, typer.Option("--finished-ok", help="Exit 0 where nothing is left to do.")] = False,
 ) -> None:
     """Go on with a run from its last checkpoint."""
     from az.export.command import resume_run
 
     limits = {"minutes": None if minutes is None else "", "steps": None if steps is None else ""}
-    resume_run(run, minutes, steps, _with(settings, precision=precision, on_incident=on_incident, **limits))
+    changes = _with(settings, precision=precision, on_incident=on_incident, **limits)
+    resume_run(run, minutes, steps, changes, finished_ok)
 
 
 @app.command()
@@ -351,7 +353,7 @@ def analyze(model: Model) -> None:
 
 
 def main() -> NoReturn:
-    """Expected errors are one sentence on stderr; exit 0 done, 1 the answer is no, 2 wrong request, 3 done already."""
+    """Expected errors are one sentence on stderr; exit 0 done, 1 the answer is no, 2 the request was wrong."""
     # A thread of torch that waits must not keep a core from self-play, or from whatever else runs: it spins otherwise.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     open_closed_streams()

@@ -23,9 +23,7 @@ class WrongRequest(AzError):
 
 
 class NothingToDo(WrongRequest):
-    """What was asked for is done already (exit 3), so that a script can tell it from a mistake."""
-
-    exit_code = 3
+    """What was asked for is done already: `az resume --finished-ok` takes it for a success."""
 
 
 class Refused(AzError):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from az.engine.disk_errors import sentence
-from az.engine.errors import Refused, WrongRequest
+from az.engine.errors import NothingToDo, Refused, WrongRequest
 from az.engine.game import compile_rules, load_game
 from az.engine.models import newest_model
 from az.engine.players import make_player
@@ -55,8 +55,13 @@ def new_run(
         _train(RunFolder.create(path, config), config)
 
 
-def resume_run(name: str, minutes: float | None, steps: int | None, settings: list[str]) -> None:
-    """Go on with a run, from now on with these settings. Raises WrongRequest or Refused."""
+def resume_run(
+    name: str, minutes: float | None, steps: int | None, settings: list[str], finished_ok: bool = False
+) -> None:
+    """Go on with a run, from now on with these settings. Raises WrongRequest or Refused.
+
+    finished_ok: a run whose minutes or steps are over is said to be, and that is no error.
+    """
     if minutes is not None and steps is not None:
         raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
     folder, config = RunFolder.open(run_path(name))
@@ -70,7 +75,12 @@ def resume_run(name: str, minutes: float | None, steps: int | None, settings: li
             raise WrongRequest(f"{key} of a run that has begun cannot be changed: make a new run with az train.")
     with on_stop_signal(raise_stopped):
         _try_out(changed)
-        _train(folder, changed, keep=changed != config)
+        try:
+            _train(folder, changed, keep=changed != config)
+        except NothingToDo as finished:
+            if not finished_ok:
+                raise
+            print(finished)
 
 
 def _try_out(config: RunConfig) -> None:

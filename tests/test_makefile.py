@@ -35,9 +35,10 @@ def make_train(folder: Path, code: int, *words: str, run: str = "connect4-make-t
 
 
 def test_a_finished_run_is_measured_again_and_the_way_on_is_said(tmp_path):
-    code, shown, asked = make_train(tmp_path, 3, "RUN=mine", run="mine")
+    code, shown, asked = make_train(tmp_path, 0, "RUN=mine", run="mine")
     assert code == 0
-    assert [line.split()[0] for line in asked] == ["resume", "arena", "arena", "arena"]
+    assert asked[0] == "resume mine --minutes 5 --finished-ok"
+    assert [line.split()[0] for line in asked[1:]] == ["arena", "arena", "arena"]
     assert "make train RUN=mine MINUTES=30" in shown
     assert "Error" not in shown
 

@@ -95,10 +95,13 @@ def test_game_numbers_are_unique(trained):
 def test_finished_run_says_how_to_go_on_and_does(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "runs" / "t")
     refused = run_az(tmp_path, "resume", "t")
-    assert refused.returncode == 3
+    assert refused.returncode == 2
     assert "larger total with --minutes or --steps" in refused.stderr
+    again = run_az(tmp_path, "resume", "t", "--finished-ok")
+    assert again.returncode == 0
+    assert "is finished" in again.stdout
     before = (tmp_path / "runs" / "t" / "config.toml").read_bytes()
-    assert run_az(tmp_path, "resume", "t", "--steps", 3).returncode == 3
+    assert run_az(tmp_path, "resume", "t", "--steps", 3).returncode == 2
     assert (tmp_path / "runs" / "t" / "config.toml").read_bytes() == before
     done = run_az(tmp_path, "resume", "t", "--steps", 50)
     assert done.returncode == 0, done.stderr
@@ -106,7 +109,7 @@ def test_finished_run_says_how_to_go_on_and_does(trained, tmp_path):
     assert found is not None
     assert found.step == 50
     again = run_az(tmp_path, "resume", "t")  # the new limit holds from now on
-    assert again.returncode == 3
+    assert again.returncode == 2
     assert "50 steps in all" in again.stderr
     assert "steps = 50" in (tmp_path / "runs" / "t" / "config.toml").read_text()
 
