@@ -10,10 +10,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from az.engine.disk_errors import sentence
 from az.engine.errors import AzError, WrongRequest
-from az.engine.stopping import Stopped
-from az.engine.streams import complain, forget_stdout, open_closed_streams
+from az.engine.system.disk_errors import sentence
+from az.engine.system.stopping import Stopped
+from az.engine.system.streams import complain, forget_stdout, open_closed_streams
 from az.engine.usage import knows, missing, usage
 
 app = typer.Typer(
@@ -89,7 +89,7 @@ def games(as_json: Json = False) -> None:
     """List the games."""
     from az.engine.errors import Refused
     from az.engine.game import game_names, load_game
-    from az.engine.models import default_model
+    from az.engine.inference.model_resolver import default_model
 
     rows, broken = [], []
     for name in game_names():
@@ -137,8 +137,8 @@ def perft(
     as_json: Json = False,
 ) -> None:
     """Count the sequences of so many plies, as people count them."""
+    from az.engine.conformance.perft import perft as count_plies
     from az.engine.game import load_game
-    from az.engine.perft import perft as count_plies
 
     loaded = load_game(game)
     if not 0 <= depth <= 100:
@@ -173,7 +173,7 @@ def train(
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as learner.batch=512.")] = None,
 ) -> None:
     """Train a network from zero."""
-    from az.export.command import new_run
+    from az.commands.train import new_run
 
     also = {"seed": seed, "minutes": minutes, "steps": steps, "deterministic": deterministic or None}
     given = {name: None if value is None else str(value) for name, value in also.items()}
@@ -192,7 +192,7 @@ def resume(
     finished_ok: Annotated[bool, typer.Option("--finished-ok", help="Exit 0 where nothing is left to do.")] = False,
 ) -> None:
     """Go on with a run from its last checkpoint."""
-    from az.export.command import resume_run
+    from az.commands.train import resume_run
 
     limits = {"minutes": None if minutes is None else "", "steps": None if steps is None else ""}
     changes = _with(settings, precision=precision, on_incident=on_incident, **limits)
@@ -213,8 +213,8 @@ def selfplay(
     as_json: Json = False,
 ) -> None:
     """Play games of a model against itself into record files."""
-    from az.engine.cores import most_workers
-    from az.engine.selfplay_command import selfplay_command
+    from az.commands.selfplay import selfplay_command
+    from az.engine.system.cores import most_workers
 
     for value, high, option in (
         (games, 10**9, "--games"), (threads, most_workers(), "--threads"), (batch, 65_536, "--batch"),
@@ -259,7 +259,7 @@ def arena(
     as_json: Json = False,
 ) -> None:
     """Match of two players: a model, random, rollouts:N or minimax:D. Figures are from A's side."""
-    from az.engine.terminal.match import match_command
+    from az.commands.arena import match_command
 
     for value, option in ((sims, "--sims"), (sims if sims_b is None else sims_b, "--sims-b")):
         _within(value, 0, 10**6, option)
@@ -279,8 +279,8 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure what this machine can do and what az makes of it."""
-    from az.engine.cores import most_workers
-    from az.export.bench_command import bench_command, bench_text
+    from az.commands.bench import bench_command, bench_text
+    from az.engine.system.cores import most_workers
 
     _within(repeats, 1, 1000, "--repeats")
     _within(threads, 0, most_workers(), "--threads")
@@ -298,8 +298,8 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Explain an incident and run it again, or tell how a run is."""
-    from az.train.doctor import doctor as examine
-    from az.train.health.page_text import text_of
+    from az.commands.doctor import doctor as examine
+    from az.train.doctor.text import text_of
 
     facts = examine(target, not no_replay, html, lambda text: print(text, file=sys.stderr))
     _emit(as_json, facts, "" if as_json else text_of(facts, not knows("▁█")))
@@ -314,7 +314,7 @@ def drill(
     as_json: Json = False,
 ) -> None:
     """Put known faults into short runs and see whether each is stopped, named and undone."""
-    from az.export.drill_command import answer, drill_command, summary
+    from az.commands.drill.command import answer, drill_command, summary
 
     _within(seeds, 1, 10_000, "--seeds")
     _within(clean_steps, 1, 10**7, "--clean-steps")
@@ -336,7 +336,7 @@ def play(
     position: Annotated[str | None, typer.Option(help="Where to start, in the game's position text.")] = None,
 ) -> None:
     """Play against a model, or another player, in the terminal."""
-    from az.engine.terminal.start import play_command
+    from az.commands.play import play_command
 
     raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0, position))
 
@@ -344,8 +344,8 @@ def play(
 @app.command()
 def analyze(model: Model) -> None:
     """Answer questions about positions: JSON lines in and out (docs/commands.md)."""
-    from az.engine.analyze import analyze as answer
-    from az.engine.models import load_evaluator
+    from az.commands.analyze import analyze as answer
+    from az.engine.inference.model_resolver import load_evaluator
     from az.engine.search.params import SearchParams
 
     evaluator = load_evaluator(model)

@@ -13,8 +13,9 @@ import random
 import time
 from contextlib import nullcontext
 
-from az.export import drill_loops, drill_steps
-from az.export.drill import Flight, fly, temporary
+from az.commands.drill import faults_in_loops as drill_loops
+from az.commands.drill import faults_in_steps as drill_steps
+from az.commands.drill.runs import Flight, fly, temporary
 from az.train.config import RunConfig, with_settings
 from az.train.presets import preset
 

@@ -27,17 +27,17 @@ import numpy as np
 import onnx
 import torch
 
-from az.engine.bench import RawMeter, middle_positions, usual_length
-from az.engine.cores import usable_cores
+from az.engine.bench.meters import RawMeter, middle_positions, usual_length
 from az.engine.game import Game
-from az.engine.lanes import Lanes
-from az.engine.models import SHIPPED
-from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.plan import GPU_BATCHES, MOST_LANES, best_batch
-from az.engine.selfplay import SelfplayConfig
+from az.engine.inference.model_resolver import SHIPPED
+from az.engine.inference.onnx_evaluator import OnnxEvaluator
+from az.engine.selfplay.autotune import GPU_BATCHES, MOST_LANES, best_batch
+from az.engine.selfplay.batch import SelfplayConfig
+from az.engine.selfplay.threads import Lanes
+from az.engine.system.cores import usable_cores
 from az.export.fp16_file import halved
 from az.export.onnx_file import sealed
-from az.export.twin_gate import CHECKED_IN_FILE, carrying, own_answers
+from az.export.quantization_gate import CHECKED_IN_FILE, carrying, own_answers
 from az.train.bench import LearnerMeter
 from az.train.presets import preset
 

@@ -33,14 +33,20 @@ import torch
 from torch import Tensor
 
 from az.engine.game import Game, load_game
-from az.train import batch_check, learner, pilot
+from az.train import batch_check, learner
 from az.train.bench import fixed_batch
 from az.train.config import HealthConfig
-from az.train.health import FlightRecorder, flight, hand, layout, state, sweep
+from az.train.health import FlightRecorder
+from az.train.health import background as hand
+from az.train.health import finite_check as sweep
+from az.train.health import flat_tensors as layout
+from az.train.health import session as flight
+from az.train.health import snapshot as state
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.presets import preset
 from az.train.replay import Batch
+from az.train.run import guarded_step as pilot
 
 WAYS = ("off", "recorder", "run")
 WARM = {"off": 2, "recorder": 10, "run": 10}  # steps: more than the recorder keeps, so that no memory is new

@@ -17,11 +17,11 @@ import torch
 from onnx import numpy_helper
 
 from az.engine.game import Game
-from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.precision import twin_of
-from az.engine.selfplay import SelfplayBatch, SelfplayConfig
+from az.engine.inference.onnx_evaluator import OnnxEvaluator
+from az.engine.inference.precision import twin_of
+from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
 from az.export.parity import Positions
-from az.export.twin_gate import twin_bytes_of
+from az.export.quantization_gate import twin_bytes_of
 from az.train.config import NetConfig
 from az.train.model import Network
 

@@ -14,13 +14,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from az.engine.arena import play_match
+from az.engine.arena.match import play_match
 from az.engine.game import load_game
-from az.engine.models import newest_model
+from az.engine.inference.model_resolver import newest_model
+from az.engine.inference.precision import twin_of
 from az.engine.players import make_player
-from az.engine.precision import twin_of
 from az.train import checkpoint
-from az.train.folder import run_path
+from az.train.run.folder import run_path
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 # (opponent, simulations of the model, games); "untrained" is the run's own first network

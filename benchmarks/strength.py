@@ -14,10 +14,10 @@ import json
 import time
 from pathlib import Path
 
-from az.engine.arena import play_match
-from az.engine.models import load_evaluator
+from az.engine.arena.match import play_match
+from az.engine.inference.model_resolver import load_evaluator
+from az.engine.inference.precision import twin_of
 from az.engine.players import ModelPlayer
-from az.engine.precision import twin_of
 from az.engine.search.params import SearchParams, leaves_for
 
 

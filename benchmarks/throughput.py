@@ -16,10 +16,10 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from az.engine.bench import Bench, BenchPool
+from az.commands.bench import bench_models
+from az.engine.bench.meters import Bench, BenchPool
 from az.engine.game import load_game
-from az.engine.warm import warm_up
-from az.export.bench_command import bench_models
+from az.engine.selfplay.warmup import warm_up
 
 GAMES_IN_FLIGHT = (1, 4, 16, 64, 128, 256)
 SIMULATIONS = (25, 50, 100, 200, 400, 800)

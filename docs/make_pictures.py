@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from az.engine.game import load_game
-from az.engine.models import load_evaluator
+from az.engine.inference.model_resolver import load_evaluator
 from az.engine.search.params import SearchParams
 from az.engine.terminal.play import play
 

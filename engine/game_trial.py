@@ -28,7 +28,7 @@ line = os.dup(0)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 threading.Thread(target=lambda: (os.read(line, 1), os._exit(1)), daemon=True).start()
 sys.path[:] = json.loads(sys.argv[1])
-from az.engine.game_trial_process import main
+from az.engine.conformance.trial_process import main
 main()
 """
 STAGES = {

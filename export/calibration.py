@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
 
-from az.engine.evaluator import Float32
+from az.engine.inference.evaluator import Float32
 from az.train.model import Network
 
 LEAST = 0.02  # of the largest channel: a channel that was never awake is not blown up without end

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from az.engine.precision import cpu_flags
+from az.engine.inference.precision import cpu_flags
 from az.export.calibration import Seen, balanced
 from az.export.onnx_file import IR_VERSION, OPSET
 

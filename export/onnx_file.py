@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from az.engine.errors import Refused
-from az.engine.onnx_bytes import OPEN_SEAL, SEAL, seal_digest
+from az.engine.inference.onnx_reader import OPEN_SEAL, SEAL, seal_digest
 from az.export.finite import Violation, first_non_finite
 from az.train.model import Network
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from az.engine.evaluator import Evaluator, Float32
 from az.engine.game import ONGOING, Game
-from az.engine.onnx_evaluator import softmax
+from az.engine.inference.evaluator import Evaluator, Float32
+from az.engine.inference.onnx_evaluator import softmax
 
 LIMIT = 1e-4
 

@@ -20,21 +20,21 @@ import torch
 from torch import Tensor
 
 from az.engine.errors import Refused, WrongRequest
-from az.engine.files import write_atomic
 from az.engine.game import Game, load_game
-from az.engine.models import newest_model
-from az.engine.onnx_evaluator import FORMAT, OnnxEvaluator, encode_floats
-from az.engine.precision import files_of, is_twin, twin_of
+from az.engine.inference.model_resolver import newest_model
+from az.engine.inference.onnx_evaluator import FORMAT, OnnxEvaluator, encode_floats
+from az.engine.inference.precision import files_of, is_twin, twin_of
+from az.engine.system.files import write_atomic
 from az.export.finite import Violation, first_non_finite
-from az.export.nodes import parting
+from az.export.node_parity import parting
 from az.export.onnx_file import model_of, sealed
 from az.export.parity import LIMIT, Parity, Positions, compare, random_positions, torch_answers
-from az.export.twin_gate import twin_bytes_of
+from az.export.quantization_gate import twin_bytes_of
 from az.train import checkpoint as checkpoint_files
 from az.train.config import NetConfig
-from az.train.folder import RUNS
 from az.train.model import Network
-from az.train.outside import BadModel
+from az.train.run.folder import RUNS
+from az.train.run.incidents import BadModel
 
 CHECKED_IN_FILE = 8  # positions whose answers the file carries
 PARITY_POSITIONS = 33  # odd, so that the full batch is no multiple of a vector's width

@@ -10,16 +10,16 @@ import torch
 from make_models import make_run, small_config
 
 from az.engine.game import load_game
-from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.records import write_records
-from az.engine.selfplay import SelfplayBatch
+from az.engine.inference.onnx_evaluator import OnnxEvaluator
+from az.engine.records.format import write_records
+from az.engine.selfplay.batch import SelfplayBatch
 from az.train import learner as learner_module
-from az.train.feed import Feed
-from az.train.folder import RunFolder
 from az.train.learner import Learner
 from az.train.model import Network
-from az.train.pilot import Pilot
-from az.train.run_log import RunLog
+from az.train.run.folder import RunFolder
+from az.train.run.guarded_step import Pilot
+from az.train.run.ingest import Feed
+from az.train.run.log import RunLog
 
 GAME = load_game("tictactoe")
 RECORDS = "0001-000000-000.npz"

@@ -16,8 +16,8 @@ from hostile_values import mangled, mutated
 from onnx import TensorProto, helper
 from reseal import reseal_checkpoint, rewrite_records
 
-from az.engine.onnx_bytes import OPEN_SEAL, SEAL, seal_digest
-from az.engine.safe_read import is_regular
+from az.engine.inference.onnx_reader import OPEN_SEAL, SEAL, seal_digest
+from az.engine.system.safe_read import is_regular
 from az.export.onnx_file import sealed
 
 OPS = ["Loop", "If", "Scan", "Constant", "Identity", "Expand", "Tile", "ConstantOfShape", "Range", "Conv", "Gemm",

@@ -30,13 +30,13 @@ def warm(stock: Path) -> None:
     import onnxruntime  # noqa: F401
     from command_line import run_az
 
-    import az.export.command
+    import az.commands.doctor
+    import az.commands.train
     import az.export.pipeline
-    import az.export.services
-    import az.train.doctor
-    import az.train.run  # noqa: F401
+    import az.export.run_services
+    import az.train.run.loop  # noqa: F401
     from az.engine.game import load_game
-    from az.engine.warm import warm_up
+    from az.engine.selfplay.warmup import warm_up
 
     os.chdir(stock)
     for game in ("tictactoe", "connect4", "checkers"):

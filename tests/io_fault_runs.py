@@ -38,7 +38,7 @@ def warm() -> None:
 
     torch.set_num_threads(1)
     from az.engine.game import load_game
-    from az.engine.warm import warm_up
+    from az.engine.selfplay.warmup import warm_up
 
     warm_up(load_game("tictactoe"), lambda _: None)
 

@@ -8,7 +8,7 @@ import signal
 from multiprocessing.connection import Connection
 from typing import Any
 
-from az.engine import worker
+from az.engine.selfplay import worker
 
 
 class _Pipe:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from az.engine.conformance import playthrough
+from az.engine.conformance.laws import playthrough
+from az.engine.conformance.perft import perft
 from az.engine.game import Game, game_names, load_game
-from az.engine.perft import perft
 
 FOLDER = Path(__file__).resolve().parent / "goldens"
 # games that show much and are soon over

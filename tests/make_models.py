@@ -12,11 +12,11 @@ from az.engine.game import load_game
 from az.export.pipeline import Candidate, Published, onnx_bytes_of, publish
 from az.train import checkpoint
 from az.train.config import NetConfig, RunConfig
-from az.train.counters import Counters
-from az.train.folder import RunFolder
 from az.train.learner import Learner
 from az.train.model import Network
 from az.train.presets import preset
+from az.train.run.counters import Counters
+from az.train.run.folder import RunFolder
 
 NET = NetConfig(8, 1, policy_channels=2, value_channels=1, value_hidden=4)
 

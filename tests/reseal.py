@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from az.engine.record_file import sealed
-from az.engine.records import ARRAYS, _digest
+from az.engine.records.container import sealed
+from az.engine.records.format import ARRAYS, _digest
 
 
 def reseal_checkpoint(folder: Path) -> None:

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from az.engine import analyze as subject
-from az.engine.analyze import BadRequestError, analyze, read_request, split_lines
+from az.commands import analyze as subject
+from az.commands.analyze import BadRequestError, analyze, read_request, split_lines
 from az.engine.errors import Refused
-from az.engine.evaluator import HashEvaluator
 from az.engine.game import Game, State, load_game
+from az.engine.inference.evaluator import HashEvaluator
 from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.result import SearchResult
-from az.engine.whole_moves import searcher, whole_results
+from az.engine.search.whole_moves import searcher, whole_results
 
 JUMPS = "W:W31,K14:B9,10,17,18,26,25"  # a king that may jump in a circle, and branches
 
@@ -212,8 +212,8 @@ def test_read_request_replays_the_moves(checkers):
 PROGRAM = """
 import sys
 import threading
-from az.engine.analyze import analyze
-from az.engine.evaluator import UniformEvaluator
+from az.commands.analyze import analyze
+from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.game import load_game
 from az.engine.search.params import SearchParams
 game = load_game("tictactoe")

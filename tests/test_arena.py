@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from az.engine import arena
-from az.engine.arena import MatchResult, play_match
-from az.engine.elo import Sprt, elo_difference
+from az.engine.arena import match as arena
+from az.engine.arena.elo import Sprt, elo_difference
+from az.engine.arena.match import MatchResult, play_match
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import ONGOING, load_game
 from az.engine.players import RandomPlayer, make_player

@@ -8,13 +8,13 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from az.engine.evaluator import HashEvaluator
 from az.engine.game import game_names, load_game
+from az.engine.inference.evaluator import HashEvaluator
 from az.engine.rng import stream
 from az.engine.search import batch as batch_module
 from az.engine.search.batch import BatchSearch
 from az.engine.search.cache import make_cache
-from az.engine.search.laws import random_states
+from az.engine.search.invariants import random_states
 from az.engine.search.many import search_many
 from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.tree import make_trees

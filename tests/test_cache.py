@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from az.engine.evaluator import HashEvaluator
 from az.engine.game import load_game
-from az.engine.records import pack
+from az.engine.inference.evaluator import HashEvaluator
+from az.engine.records.format import pack
 from az.engine.rng import stream
 from az.engine.search.batch import BatchSearch
 from az.engine.search.cache import BYTES, make_cache, row_key
 from az.engine.search.params import SearchParams
-from az.engine.selfplay import SelfplayBatch, SelfplayConfig
+from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
 
 
 class Counting(HashEvaluator):

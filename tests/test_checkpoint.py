@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from az.engine import files
 from az.engine.errors import Refused
 from az.engine.game import load_game
+from az.engine.system import files
 from az.train import checkpoint
 from az.train.config import LearnerConfig, NetConfig, RunConfig
 from az.train.learner import Learner

@@ -18,9 +18,9 @@ from safetensors.torch import save as tensors_to
 from az.engine.errors import Refused
 from az.engine.game import load_game
 from az.train import checkpoint
-from az.train.counters import Counters, check_resumable
 from az.train.learner import Learner
 from az.train.model import Network
+from az.train.run.counters import Counters, check_resumable
 
 GAME = load_game("tictactoe")
 

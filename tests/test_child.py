@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from processes import Marked
 
-from az.engine.child import Child, end_of
+from az.engine.system.child import Child, end_of
 
 HERE = Path(__file__).resolve().parent
 PARENT = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from az.engine.child import Child
+from az.engine.system.child import Child
 import slow_to_start
 if __name__ == "__main__":
     Path("ready").touch()

@@ -16,7 +16,7 @@ from command_line import ROOT, run_az, start_az
 from make_models import make_run, write_model
 
 from az.engine.game import game_names
-from az.engine.onnx_evaluator import OnnxEvaluator, softmax
+from az.engine.inference.onnx_evaluator import OnnxEvaluator, softmax
 
 ARENA_KEYS = {"games", "wins", "draws", "losses", "score", "elo", "elo_low", "elo_high"}
 ARENA_KEYS |= {"a", "b", "game", "seed", "sims", "sims_b"}

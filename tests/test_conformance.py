@@ -9,7 +9,7 @@ import make_goldens
 import numpy as np
 import pytest
 
-from az.engine.conformance import LAWS, check_game
+from az.engine.conformance.laws import LAWS, check_game
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, ONGOING, Symmetry, game_names, load_game
 

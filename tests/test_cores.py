@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from az.engine import cores
-from az.engine.cores import usable_cores
+from az.engine.system import cores
+from az.engine.system.cores import usable_cores
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from command_line import run_az
 from flown_run import GAME, RECORDS, FlownRun, flushes_denormals
 
-from az.engine.onnx_evaluator import OnnxEvaluator
+from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.train import learner as learner_module
 from az.train.replay import Batch
 
@@ -208,16 +208,16 @@ def test_a_record_file_that_was_changed_cannot_be_read_and_its_game_can_be_playe
 
 
 def test_no_replay_runs_nothing(poisoned, monkeypatch):
-    monkeypatch.setattr("az.train.doctor.replay_step", None)
-    monkeypatch.setattr("az.train.health.page_rows.SelfplayBatch", None)
+    monkeypatch.setattr("az.commands.doctor.replay_step", None)
+    monkeypatch.setattr("az.train.doctor.rows.SelfplayBatch", None)
     facts = facts_of(poisoned, "--no-replay")
     assert facts["replay_now"]["verdict"] == "not replayed"
     assert facts["origins"][0]["board"] is not None
 
 
 def test_incidents_from_outside_the_step_are_told_too(flown, tmp_path):
-    from az.train.health import bundle
-    from az.train.outside import of_file, of_search
+    from az.train.run import bundle
+    from az.train.run.incidents import of_file, of_search
 
     shutil.copytree(flown.path, tmp_path / "b")
     path = tmp_path / "b" / "records" / RECORDS

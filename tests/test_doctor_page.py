@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from az.train.health.page_style import text
-from az.train.health.page_trends import text_curve, thinned, trends
-from az.train.health.picture import columns, picture, stops
+from az.train.doctor.diagram import columns, picture, stops
+from az.train.doctor.style import text
+from az.train.doctor.trends import text_curve, thinned, trends
 
 
 def test_a_curve_keeps_its_spikes():

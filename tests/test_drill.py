@@ -12,14 +12,15 @@ from unittest.mock import patch
 import pytest
 from run_tools import run_az
 
-from az.export import drill_files, drill_steps
-from az.export.drill import Drill, Fault, Flight, config_of, fly
-from az.export.drill_command import NAMES
+from az.commands.drill import faults_in_files as drill_files
+from az.commands.drill import faults_in_steps as drill_steps
+from az.commands.drill.command import NAMES
+from az.commands.drill.runs import Drill, Fault, Flight, config_of, fly
 from az.train import checkpoint
 from az.train import learner as learners
 from az.train.config import LearnerConfig
-from az.train.health import bundle
-from az.train.pilot import Pilot
+from az.train.run import bundle
+from az.train.run.guarded_step import Pilot
 
 FAULTS: dict[str, Fault] = {fault.id: fault for fault in (*drill_files.FAULTS, *drill_steps.FAULTS)}
 

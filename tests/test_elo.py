@@ -8,7 +8,7 @@ from math import log, log10, sqrt
 import numpy as np
 import pytest
 
-from az.engine.elo import PAIR_SCORES, Sprt, elo_difference, elo_from_score, score_from_elo
+from az.engine.arena.elo import PAIR_SCORES, Sprt, elo_difference, elo_from_score, score_from_elo
 from az.engine.errors import WrongRequest
 
 pytestmark = pytest.mark.nojit

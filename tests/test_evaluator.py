@@ -8,8 +8,8 @@ from onnx import numpy_helper
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
-from az.engine.onnx_bytes import OPEN_SEAL, SEAL, read
-from az.engine.onnx_evaluator import OnnxEvaluator, encode_floats, provider_line
+from az.engine.inference.onnx_evaluator import OnnxEvaluator, encode_floats, provider_line
+from az.engine.inference.onnx_reader import OPEN_SEAL, SEAL, read
 from az.export.onnx_file import sealed
 from az.export.parity import random_positions
 from az.export.pipeline import Candidate, onnx_bytes_of

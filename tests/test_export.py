@@ -13,19 +13,19 @@ import torch
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
-from az.engine.models import newest_model
-from az.engine.onnx_evaluator import OnnxEvaluator
+from az.engine.inference.model_resolver import newest_model
+from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.export import pipeline
 from az.export.finite import first_non_finite
-from az.export.nodes import parting
+from az.export.node_parity import parting
 from az.export.onnx_file import model_of
 from az.export.parity import Parity, compare, random_positions, torch_answers
 from az.export.pipeline import Candidate, Published, export_checkpoint, onnx_bytes_of, publish
 from az.train import checkpoint
 from az.train.config import NetConfig
 from az.train.model import Network
-from az.train.outside import BadModel
 from az.train.presets import preset
+from az.train.run.incidents import BadModel
 
 GAME = load_game("tictactoe")
 NET = NetConfig(8, 1, value_hidden=4)

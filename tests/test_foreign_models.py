@@ -17,15 +17,15 @@ from command_line import run_az
 from make_models import candidate, model_bytes, small_network
 from onnx import TensorProto, helper, numpy_helper
 
-from az.engine import onnx_bytes
 from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.game import load_game
-from az.engine.model_file import ModelFile
-from az.engine.models import SHIPPED
-from az.engine.onnx_bytes import OPEN_SEAL, SEAL, ForeignModelError
-from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.onnx_graph import OPERATORS, check_graph
-from az.engine.precision import TWINS
+from az.engine.inference import onnx_reader as onnx_bytes
+from az.engine.inference.model_file import ModelFile
+from az.engine.inference.model_resolver import SHIPPED
+from az.engine.inference.onnx_evaluator import OnnxEvaluator
+from az.engine.inference.onnx_graph import OPERATORS, check_graph
+from az.engine.inference.onnx_reader import OPEN_SEAL, SEAL, ForeignModelError
+from az.engine.inference.precision import TWINS
 from az.export.calibration import watch
 from az.export.fp16_file import halved
 from az.export.int8_file import quantized

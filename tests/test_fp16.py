@@ -9,20 +9,21 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from az.engine import plan, precision
 from az.engine.errors import Refused
 from az.engine.game import load_game
-from az.engine.models import newest_model
-from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.plan import best_batch, plan_for
-from az.engine.precision import REFUSED_HERE, Fallback, choose_precision, load_precision, twin_of, wanted_twin
-from az.engine.selfplay import SelfplayBatch, SelfplayConfig
-from az.engine.worker import WorkerJob, _NewestModel
+from az.engine.inference import precision
+from az.engine.inference.model_resolver import newest_model
+from az.engine.inference.onnx_evaluator import OnnxEvaluator
+from az.engine.inference.precision import REFUSED_HERE, Fallback, choose_precision, load_precision, twin_of, wanted_twin
+from az.engine.selfplay import autotune as plan
+from az.engine.selfplay.autotune import best_batch, plan_for
+from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
+from az.engine.selfplay.worker import WorkerJob, _NewestModel
 from az.export.fp16_file import halved
 from az.export.onnx_file import model_of
 from az.export.parity import random_positions
 from az.export.pipeline import Candidate, Published, publish
-from az.export.twin_gate import measure
+from az.export.quantization_gate import measure
 from az.train.config import NetConfig
 from az.train.model import Network
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from az.engine.game import load_game
-from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.providers import cuda_obstacle
+from az.engine.inference.onnx_evaluator import OnnxEvaluator
+from az.engine.inference.providers import cuda_obstacle
 from az.export.parity import random_positions
 from az.export.pipeline import Candidate, onnx_bytes_of
 from az.train.health import FlightRecorder

@@ -11,8 +11,8 @@ from reference_search import ReferenceSearch
 from test_search import THIRD, searched
 from toy_games import AGAIN_GAME, TableEvaluator
 
-from az.engine.evaluator import HashEvaluator, UniformEvaluator
 from az.engine.game import load_game
+from az.engine.inference.evaluator import HashEvaluator, UniformEvaluator
 from az.engine.rng import stream
 from az.engine.search.batch import BatchSearch
 from az.engine.search.params import SearchParams

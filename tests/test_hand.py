@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from az.train.health import FlightRecorder
-from az.train.health.hand import WORTH, Hand
+from az.train.health.background import WORTH, Hand
 
 
 def threads() -> set[threading.Thread]:

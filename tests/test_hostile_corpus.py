@@ -16,10 +16,10 @@ from hostile_corpus import RECORD, Bench, cases
 from make_models import make_run, small_config, write_model
 from test_records import SEARCH, TICTACTOE, play_games
 
-from az.engine.records import read_records, write_records
-from az.train.health import bundle
+from az.engine.records.format import read_records, write_records
 from az.train.health.incident import Incident
 from az.train.replay import Replay
+from az.train.run import bundle
 
 
 @pytest.fixture(scope="module")

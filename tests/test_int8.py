@@ -9,20 +9,20 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from az.engine import precision
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
-from az.engine.models import SHIPPED, newest_model, shipped_models
-from az.engine.onnx_evaluator import OnnxEvaluator, decode_floats, softmax
-from az.engine.plan import plan_for
-from az.engine.precision import TWINS, Fallback, choose_precision, load_precision, twin_of
-from az.engine.worker import WorkerJob, _NewestModel
-from az.export import twin_gate
+from az.engine.inference import precision
+from az.engine.inference.model_resolver import SHIPPED, newest_model, shipped_models
+from az.engine.inference.onnx_evaluator import OnnxEvaluator, decode_floats, softmax
+from az.engine.inference.precision import TWINS, Fallback, choose_precision, load_precision, twin_of
+from az.engine.selfplay.autotune import plan_for
+from az.engine.selfplay.worker import WorkerJob, _NewestModel
+from az.export import quantization_gate as twin_gate
 from az.export.calibration import watch
 from az.export.parity import Positions, random_positions
 from az.export.pipeline import Candidate, Published, publish
-from az.export.services import RunServices
-from az.export.twin_gate import Difference, measure
+from az.export.quantization_gate import Difference, measure
+from az.export.run_services import RunServices
 from az.train.config import NetConfig
 from az.train.learner import Learner
 from az.train.model import Network

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_line import ROOT, Answer, start_az
 
-from az.engine.cache_folder import cache_folder
+from az.engine.jit.cache_folder import cache_folder
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="modes and owners of POSIX")
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from az.engine.errors import Refused
-from az.engine.evaluator import HashEvaluator
 from az.engine.game import load_game
-from az.engine.lanes import Lanes
-from az.engine.selfplay import SelfplayConfig
+from az.engine.inference.evaluator import HashEvaluator
+from az.engine.selfplay.batch import SelfplayConfig
+from az.engine.selfplay.threads import Lanes
 
 GAME = load_game("tictactoe")
 CONFIG = SelfplayConfig(simulations=12, fast_simulations=12, slots=5)

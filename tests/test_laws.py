@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from toy_games import AGAIN_GAME, LIAR
 
-from az.engine.evaluator import HashEvaluator, UniformEvaluator
 from az.engine.game import ONGOING, game_names, load_game
-from az.engine.search.laws import check_search, sharp_positions
+from az.engine.inference.evaluator import HashEvaluator, UniformEvaluator
+from az.engine.search.invariants import check_search, sharp_positions
 from az.engine.search.many import search_many
 from az.engine.search.params import UNKNOWN, SearchParams
 

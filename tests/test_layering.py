@@ -55,7 +55,7 @@ def test_no_arrow_runs_back():
 
 def test_only_one_module_makes_onnxruntime_sessions():
     users = {module_name(path) for path in SOURCES if leans_on(path, "onnxruntime")}
-    assert users <= {"az.engine.onnx_evaluator", "az.engine.providers"}
+    assert users <= {"az.engine.inference.onnx_evaluator", "az.engine.inference.providers"}
 
 
 def test_nothing_is_a_pickle():
@@ -135,7 +135,7 @@ def base_install(tmp_path_factory):
     from command_line import start_az
     from make_models import write_model
 
-    from az.engine.models import SHIPPED
+    from az.engine.inference.model_resolver import SHIPPED
 
     folder = tmp_path_factory.mktemp("base")
     (folder / "blocked").mkdir()

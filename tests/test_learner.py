@@ -10,8 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from az.engine.errors import Refused
-from az.train.capture import wants_operations
 from az.train.config import LearnerConfig, NetConfig
+from az.train.cuda_graph import wants_operations
 from az.train.learner import Learner, NonFinite, learning_rate
 from az.train.model import Network, l2_parameters
 from az.train.replay import Batch

@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 import pytest
 from command_line import run_az
 
-from az.engine import cores
-from az.engine.cores import most_workers, usable_cores, usable_memory
 from az.engine.errors import WrongRequest
 from az.engine.game import game_names, load_game
 from az.engine.search.batch import BatchSearch
 from az.engine.search.params import SearchParams
 from az.engine.settings import BIG
+from az.engine.system import cores
+from az.engine.system.cores import most_workers, usable_cores, usable_memory
 from az.train.config import SECTIONS, RunConfig, check, with_settings
 from az.train.machine import check_machine
 from az.train.presets import PRESETS, preset

@@ -2,9 +2,9 @@
 
 import pytest
 
-from az.engine import models
 from az.engine.errors import WrongRequest
-from az.engine.models import default_model, load_evaluator, resolve_model, shipped_models
+from az.engine.inference import model_resolver as models
+from az.engine.inference.model_resolver import default_model, load_evaluator, resolve_model, shipped_models
 
 
 @pytest.fixture

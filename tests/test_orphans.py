@@ -12,7 +12,7 @@ from processes import Marked
 from run_tools import command, run_az, settings
 
 from az.engine.game import load_game
-from az.engine.records import read_records
+from az.engine.records.format import read_records
 from az.train import checkpoint
 
 KILLS = int(os.environ.get("AZ_KILLS", "200"))  # the whole proof; AZ_KILLS_SEED gives another slice

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from az.engine.conformance.perft import perft
 from az.engine.game import load_game
-from az.engine.perft import perft
 
 ORACLES = Path(__file__).resolve().parent / "oracles"
 ROWS = {"connect4 7×6": "connect4", "othello 6×6": "othello6", "othello 8×8": "othello"}
@@ -100,7 +100,7 @@ def test_a_game_that_is_over_adds_nothing():
 @pytest.mark.nojit
 def test_a_long_multiple_jump_makes_the_stack_grow():
     """More hops within the moves than levels for them: the count starts again with more."""
-    from az.engine import perft as module
+    from az.engine.conformance import perft as module
 
     game = load_game("checkers")
     state = game.parse_position("W:WK1,K29:BK6,K14,K15,K7,K23,K22,K8,K16,K24")

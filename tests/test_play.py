@@ -14,14 +14,14 @@ import pytest
 from rich.console import Console
 
 from az.engine.errors import WrongRequest
-from az.engine.evaluator import UniformEvaluator
 from az.engine.game import Game, State, load_game
+from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.result import SearchResult
+from az.engine.search.whole_moves import WholeResult, whole_results
 from az.engine.terminal import board
 from az.engine.terminal.board import Look, draw, grid, placed, verdict
 from az.engine.terminal.play import play
-from az.engine.whole_moves import WholeResult, whole_results
 
 PLAIN = Look(width=80, colour=False, unicode=True)
 
@@ -251,7 +251,7 @@ def test_wrong_requests_are_one_sentence():
 
 PROGRAM = """
 import sys
-from az.engine.evaluator import UniformEvaluator
+from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.game import load_game
 from az.engine.search.params import SearchParams
 from az.engine.terminal.play import play

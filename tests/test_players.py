@@ -7,13 +7,13 @@ from functools import cache
 import numpy as np
 import pytest
 
+from az.engine.arena.openings import openings
 from az.engine.errors import WrongRequest
-from az.engine.evaluator import UniformEvaluator
 from az.engine.game import LOSS, ONGOING, WIN, Game, load_game
+from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.jit import Rules
-from az.engine.minimax import look_ahead
-from az.engine.openings import openings
 from az.engine.players import ModelPlayer, Player, make_player
+from az.engine.players.minimax import look_ahead
 from az.engine.rng import key_of
 from az.engine.search.params import SearchParams
 

@@ -11,9 +11,9 @@ import pytest
 from test_records import CONNECT4, SEARCH, TICTACTOE, play_games
 
 from az.engine.errors import Refused
-from az.engine.record_damage import Damage, find_damage
-from az.engine.records import ARRAYS, read_records, write_records
-from az.train.feed import _located
+from az.engine.records.forensics import Damage, find_damage
+from az.engine.records.format import ARRAYS, read_records, write_records
+from az.train.run.ingest import _located
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from reseal import rewrite_records
 from test_records import SEARCH, TICTACTOE, play_games
 
 from az.engine.errors import Refused
-from az.engine.record_file import MOST_UNPACKED, sealed
-from az.engine.records import check_records, read_records, write_records
+from az.engine.records.container import MOST_UNPACKED, sealed
+from az.engine.records.format import check_records, read_records, write_records
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ import resource, sys
 from pathlib import Path
 from az.engine.errors import Refused
 from az.engine.game import load_game
-from az.engine.records import read_records
-from az.train.feed import _located
+from az.engine.records.format import read_records
+from az.train.run.ingest import _located
 game, path = load_game("tictactoe"), Path(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from az.engine import records
 from az.engine.errors import Refused
-from az.engine.evaluator import HashEvaluator
 from az.engine.game import load_game
 from az.engine.games import checkers
-from az.engine.record_file import unpacked
-from az.engine.records import (
+from az.engine.inference.evaluator import HashEvaluator
+from az.engine.records import format as records
+from az.engine.records.container import unpacked
+from az.engine.records.format import (
     ARRAYS,
     SEAL,
     FinishedGame,
@@ -28,7 +28,7 @@ from az.engine.records import (
     read_records,
     write_records,
 )
-from az.engine.selfplay import SelfplayBatch, SelfplayConfig
+from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
 
 TICTACTOE, CONNECT4 = load_game("tictactoe"), load_game("connect4")
 CONFIG = SelfplayConfig(simulations=8, slots=2)

@@ -8,7 +8,7 @@ import pytest
 
 from az.engine.errors import WrongRequest
 from az.engine.game import ONGOING, load_game
-from az.engine.records import Records
+from az.engine.records.format import Records
 from az.train.config import ReplayConfig
 from az.train.replay import Replay, gather_rows, window_rows
 

@@ -11,13 +11,13 @@ import pytest
 from test_batch import assert_equal, check_trees, some_states
 from test_search import searched
 
-from az.engine.evaluator import HashEvaluator, UniformEvaluator
 from az.engine.game import game_names, load_game
+from az.engine.inference.evaluator import HashEvaluator, UniformEvaluator
 from az.engine.rng import stream
 from az.engine.search.batch import BatchSearch
-from az.engine.search.laws import random_states
+from az.engine.search.invariants import random_states
 from az.engine.search.params import SearchParams
-from az.engine.search.single import TreeSearch
+from az.engine.search.tree_search import TreeSearch
 
 TICTACTOE, CONNECT4 = load_game("tictactoe"), load_game("connect4")
 PARAMS = SearchParams(simulations=80)

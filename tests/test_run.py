@@ -15,12 +15,12 @@ import pytest
 from run_tools import digests, run_az, settings, start_az
 
 from az.engine.game import load_game
-from az.engine.models import newest_model
-from az.engine.onnx_evaluator import OnnxEvaluator
-from az.engine.records import check_records, read_records
+from az.engine.inference.model_resolver import newest_model
+from az.engine.inference.onnx_evaluator import OnnxEvaluator
+from az.engine.records.format import check_records, read_records
 from az.train import checkpoint
 from az.train.config import from_toml
-from az.train.run_log import RunLog
+from az.train.run.log import RunLog
 
 GAME = load_game("tictactoe")
 

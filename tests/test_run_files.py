@@ -17,18 +17,18 @@ from command_line import run_az
 from make_models import make_run, small_network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from az.engine import files
-from az.engine.disk_errors import sentence
+from az.engine.arena.background_match import ScoreJob, ScoreProcess
 from az.engine.errors import WrongRequest
-from az.engine.score import ScoreJob, ScoreProcess
+from az.engine.system import files
+from az.engine.system.disk_errors import sentence
 from az.train.config import ArenaConfig, RunConfig, to_toml
-from az.train.events import EventFile, _records, as_markdown
-from az.train.folder import RunFolder
-from az.train.health.signs import Signs
-from az.train.health.vitals import Vitals
-from az.train.health_memory import remember, restore
-from az.train.run_log import RunLog
-from az.train.scores import Scores
+from az.train.health.early_warnings import Signs
+from az.train.health.metrics import Vitals
+from az.train.run.folder import RunFolder
+from az.train.run.health_memory import remember, restore
+from az.train.run.log import RunLog
+from az.train.run.scores import Scores
+from az.train.run.tensorboard import EventFile, _records, as_markdown
 
 CONFIG = RunConfig(game="tictactoe")
 

@@ -10,11 +10,11 @@ import pytest
 from reference_search import ReferenceSearch
 from toy_games import AGAIN_GAME, TableEvaluator
 
-from az.engine.evaluator import HashEvaluator, UniformEvaluator
 from az.engine.game import game_names, load_game
+from az.engine.inference.evaluator import HashEvaluator, UniformEvaluator
 from az.engine.rng import stream
 from az.engine.search.batch import BatchSearch
-from az.engine.search.laws import random_states
+from az.engine.search.invariants import random_states
 from az.engine.search.many import search_many
 from az.engine.search.params import UNKNOWN, SearchParams
 

@@ -10,15 +10,15 @@ import pytest
 from test_batch import CountingEvaluator
 
 from az.engine.errors import WrongRequest
-from az.engine.evaluator import HashEvaluator, UniformEvaluator
 from az.engine.game import load_game
-from az.engine.records import check_records, pack, read_records
+from az.engine.inference.evaluator import HashEvaluator, UniformEvaluator
+from az.engine.records.format import check_records, pack, read_records
 from az.engine.rng import stream
 from az.engine.search import batch as batch_module
-from az.engine.search.answer import sample_index
+from az.engine.search.policy import sample_index
 from az.engine.search.tree import make_trees
-from az.engine.selfplay import SelfplayBatch, SelfplayConfig
-from az.engine.selfplay_files import selfplay_to_files
+from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
+from az.engine.selfplay.to_files import selfplay_to_files
 
 TICTACTOE, CONNECT4, CHECKERS = load_game("tictactoe"), load_game("connect4"), load_game("checkers")
 SEED = 5
@@ -114,7 +114,7 @@ def files_of(folder):
 
 @pytest.mark.parametrize("game", [CONNECT4, CHECKERS], ids=lambda game: game.name)
 def test_threads_and_slots_change_no_byte(tmp_path, monkeypatch, game):
-    monkeypatch.setattr("az.engine.selfplay_files.GAMES_A_FILE", 3)
+    monkeypatch.setattr("az.engine.selfplay.to_files.GAMES_A_FILE", 3)
     number = 4
     found = []
     for threads, slots in ((1, 1), (1, 64), (2, 3)):
@@ -139,7 +139,7 @@ def test_threads_and_slots_change_no_byte(tmp_path, monkeypatch, game):
 
 
 def test_games_too_long_for_one_file_go_into_smaller_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr("az.engine.selfplay_files.fits_a_file", lambda _, games: len(games) <= 2)
+    monkeypatch.setattr("az.engine.selfplay.to_files.fits_a_file", lambda _, games: len(games) <= 2)
     progress = selfplay_to_files(lambda: HashEvaluator(TICTACTOE), replace(BASE, slots=2), 5, SEED, tmp_path / "out", 1)
     assert [path.name for path in progress.files] == [
         "games-000000000-000000001.npz", "games-000000002-000000002.npz", "games-000000003-000000004.npz",
@@ -148,7 +148,7 @@ def test_games_too_long_for_one_file_go_into_smaller_ones(tmp_path, monkeypatch)
 
 
 def test_a_network_plays_the_same_games_on_any_threads(tmp_path):
-    onnx_evaluator = pytest.importorskip("az.engine.onnx_evaluator")
+    onnx_evaluator = pytest.importorskip("az.engine.inference.onnx_evaluator")
     pytest.importorskip("torch")
     from test_evaluator import model_bytes
 

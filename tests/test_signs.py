@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from az.train.health.signs import SIGNS, Signs
-from az.train.health.vitals import Vitals
+from az.train.health.early_warnings import SIGNS, Signs
+from az.train.health.metrics import Vitals
 
 
 def test_a_growing_number_warns_once_and_says_when_it_will_overflow() -> None:

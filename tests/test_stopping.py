@@ -23,9 +23,9 @@ from run_tools import command, digests, run_az, settings
 
 from az.engine.game import load_game
 from az.train import checkpoint
-from az.train.folder import RunFolder
-from az.train.pool import DEATH_SECONDS, MOST_DEATHS, DeathRate
-from az.train.turns import play_turn
+from az.train.run.deterministic import play_turn
+from az.train.run.folder import RunFolder
+from az.train.run.worker_pool import DEATH_SECONDS, MOST_DEATHS, DeathRate
 
 TRAIN = command("train", "tictactoe", "--run", "t", "--steps", 1_000_000, *settings())
 STAGES = {

@@ -13,9 +13,9 @@ from make_models import make_run, small_config
 from reseal import reseal_checkpoint, rewrite_records
 from test_records import SEARCH, TICTACTOE, play_games
 
-from az.engine.models import newest_model
-from az.engine.records import write_records
-from az.train import run_names
+from az.engine.inference.model_resolver import newest_model
+from az.engine.records.format import write_records
+from az.train.run import names as run_names
 
 RECORD = "0001-000000-000.npz"
 

@@ -59,7 +59,7 @@ def test_a_file_that_is_opened_does_not_get_the_number_of_a_closed_stream(tmp_pa
     words = "selfplay tictactoe --games 2 --sims 2 --out o --threads 1"
     assert run(words, "<&- >&- 2>&-", tmp_path).returncode == 0
     from az.engine.game import load_game
-    from az.engine.records import read_records
+    from az.engine.records.format import read_records
 
     (file,) = (tmp_path / "o").glob("*.npz")
     assert read_records(file, load_game("tictactoe")).header["games"]

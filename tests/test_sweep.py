@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from az.train.health import FlightRecorder, sweep
-from az.train.health.also import same_bits
-from az.train.health.layout import Group, Held, Layout
-from az.train.health.state import Keeper
-from az.train.health.sweep import Sweep, sums_of
+from az.train.health import FlightRecorder
+from az.train.health import finite_check as sweep
+from az.train.health.extra_state import same_bits
+from az.train.health.finite_check import Sweep, sums_of
+from az.train.health.flat_tensors import Group, Held, Layout
+from az.train.health.snapshot import Keeper
 
 
 def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Optimizer, Keeper]:

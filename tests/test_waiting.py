@@ -11,10 +11,10 @@ import threading
 import pytest
 from rich.console import Console
 
-from az.engine import warm
+from az.engine.selfplay import warmup as warm
+from az.engine.system.waiting import Waiting
 from az.engine.terminal.progress import TrainingDisplay
 from az.engine.terminal.session import _Moving
-from az.engine.waiting import Waiting
 
 
 class Terminal(io.StringIO):
@@ -50,7 +50,7 @@ def test_a_terminal_gets_one_line_that_moves_and_goes(monkeypatch):
 def test_a_pipe_and_a_dumb_terminal_get_lines_and_not_many(monkeypatch, terminal):
     monkeypatch.setenv("TERM", "dumb")
     now = [100.0]
-    monkeypatch.setattr("az.engine.waiting.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("az.engine.system.waiting.time.monotonic", lambda: now[0])
     stream = Terminal() if terminal else io.StringIO()
     with Waiting(stream) as waiting:
         for number in range(250):
@@ -96,7 +96,7 @@ def test_a_wait_in_a_game_says_what_is_compiled(monkeypatch):
 @pytest.mark.slow
 def test_compiling_names_what_it_compiles_and_counts(tmp_path):
     code = (
-        "from az.engine.game import load_game\nfrom az.engine.warm import FUNCTIONS, warm_up\ntold = []\n"
+        "from az.engine.game import load_game\nfrom az.engine.selfplay.warmup import FUNCTIONS, warm_up\ntold = []\n"
         "warm_up(load_game('tictactoe'), None, told.append)\n"
         "assert any('gather' in line for line in told), told[-2]\n"
         "done = int(told[-2].split()[2])\nassert abs(done - FUNCTIONS) <= 8, told[-2]\n"

@@ -12,10 +12,10 @@ import pytest
 from make_models import make_run, small_config
 
 from az.engine.game import load_game
-from az.engine.plan import Plan
-from az.engine.records import read_records
-from az.engine.worker import record_name
-from az.train import pool
+from az.engine.records.format import read_records
+from az.engine.selfplay.autotune import Plan
+from az.engine.selfplay.worker import record_name
+from az.train.run import worker_pool as pool
 
 GAME = load_game("tictactoe")
 WORKERS, SLOTS = 2, 4

@@ -20,7 +20,7 @@ from filelock import FileLock
 from make_models import make_run, small_config, write_model
 from onnx import numpy_helper
 
-from az.engine.onnx_bytes import OPEN_SEAL, SEAL
+from az.engine.inference.onnx_reader import OPEN_SEAL, SEAL
 from az.export.onnx_file import sealed
 
 START = "B:W21,22,23,24:B1,2,3,4"

@@ -20,8 +20,8 @@ from safetensors.torch import save as tensors_to
 from torch import Tensor, nn
 
 from az.engine.errors import Refused
-from az.engine.files import NEW, naming, publish_folder, settle_folder, write_atomic
 from az.engine.game import Game
+from az.engine.system.files import NEW, naming, publish_folder, settle_folder, write_atomic
 from az.train.checkpoint_read import FORMAT, FORMAT_VERSION, Tensors, folders, step_of
 from az.train.checkpoint_read import Checkpoint as Checkpoint
 from az.train.checkpoint_read import latest as latest

@@ -20,13 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
 from torch import Tensor, nn
 
-from az.engine.disk_errors import is_passing
 from az.engine.errors import AzError, Refused, WrongRequest
-from az.engine.files import NEW
 from az.engine.game import Game, load_game
 from az.engine.printable import quoted
-from az.engine.safe_read import MB, parse_json, read_regular
 from az.engine.settings import BIG
+from az.engine.system.disk_errors import is_passing
+from az.engine.system.files import NEW
+from az.engine.system.safe_read import MB, parse_json, read_regular
 from az.train.config import RunConfig, from_toml
 from az.train.model import Network
 

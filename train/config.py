@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from az.engine.errors import WrongRequest
-from az.engine.selfplay import SelfplayConfig
+from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.settings import key, number_text
 
 

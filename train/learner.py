@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from az.engine.errors import Refused
-from az.engine.precision import cpu_flags
-from az.train.capture import Capture, wants_operations
+from az.engine.inference.precision import cpu_flags
 from az.train.config import LearnerConfig
+from az.train.cuda_graph import Capture, wants_operations
 from az.train.model import Network, l2_parameters
 from az.train.replay import Batch
 

@@ -5,11 +5,11 @@ Asked when a run is begun or resumed, not when a configuration is read: one of a
 
 from __future__ import annotations
 
-from az.engine.cores import WORKERS_A_CORE, most_workers, usable_cores, usable_memory
 from az.engine.errors import WrongRequest
 from az.engine.game import Game
 from az.engine.search.batch import tree_size
 from az.engine.search.tree import tree_bytes
+from az.engine.system.cores import WORKERS_A_CORE, most_workers, usable_cores, usable_memory
 from az.train.config import NetConfig, RunConfig
 
 ROW_BYTES = 200  # of a row in the replay beside its planes: result, ply, number, and the policy over a dozen moves

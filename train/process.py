@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from az.engine.cores import usable_cores
 from az.engine.errors import WrongRequest
+from az.engine.system.cores import usable_cores
 from az.train.config import RunConfig
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from az.engine.errors import WrongRequest
 from az.engine.game import Game
 from az.engine.jit import kernel, state_kernel
-from az.engine.records import Records
+from az.engine.records.format import Records
 from az.train.config import ReplayConfig
 
 Floats = NDArray[np.float32]
@@ -104,7 +104,7 @@ class Replay:
         return self.total_rows - self.first_row
 
     def add(self, records: Records) -> None:
-        """Append the rows of one file; the oldest leave. The rows have been checked by engine/records.py."""
+        """Append the rows of one file; the oldest leave. The rows have been checked by engine/records/format.py."""
         count, entries = len(records.outcomes), len(records.policy_actions)
         states = np.ascontiguousarray(records.states, self.game.dtype)
         encode_states[self.game.dtype](states, self.game.encode, self._planes.extend(count))

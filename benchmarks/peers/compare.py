@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from az.engine.bench import Bench, BenchPool
+from az.commands.bench import bench_models
+from az.engine.bench.meters import Bench, BenchPool
 from az.engine.game import load_game
-from az.engine.warm import warm_up
-from az.export.bench_command import bench_models
+from az.engine.selfplay.warmup import warm_up
 
 HERE = Path(__file__).resolve().parent
 PHASES = ("search", "search_nocache")

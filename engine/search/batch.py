@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from az.engine.evaluator import Evaluator
 from az.engine.game import Game, State
-from az.engine.pointers import address
-from az.engine.search.answer import best_index, root_policy
+from az.engine.inference.evaluator import Evaluator
+from az.engine.jit.pointers import address
 from az.engine.search.cache import make_cache
 from az.engine.search.params import SearchParams
+from az.engine.search.policy import best_index, root_policy
 from az.engine.search.result import SearchResult
 from az.engine.search.reuse import reroot
 from az.engine.search.schedule import schedules
+from az.engine.search.simulate import expand, gather
 from az.engine.search.tree import Settings, grow_trees, make_leaves, make_roots, make_trees
-from az.engine.search.walk import expand, gather
 
 
 def settings_of(params: SearchParams) -> Settings:

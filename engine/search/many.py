@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from az.engine.evaluator import Evaluator
 from az.engine.game import Game
+from az.engine.inference.evaluator import Evaluator
 from az.engine.rng import stream
 from az.engine.search.batch import BatchSearch
 from az.engine.search.params import SearchParams

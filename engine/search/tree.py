@@ -13,9 +13,9 @@ import numpy as np
 from numba import from_dtype, types
 from numpy.typing import NDArray
 
-from az.engine.cores import usable_memory
 from az.engine.game import Game
 from az.engine.jit import JIT_OFF
+from az.engine.system.cores import usable_memory
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from az.engine.errors import AzError, WrongRequest
 from az.engine.game import DRAW, LOSS, WIN, Game, State
-from az.engine.safe_read import MB, read_regular
 from az.engine.search.params import UNKNOWN
+from az.engine.search.whole_moves import Hops, WholeMove
+from az.engine.system.safe_read import MB, read_regular
 from az.engine.terminal.board import MOVE_HELP, player_name
 from az.engine.terminal.session import Session, printable
-from az.engine.whole_moves import Hops, WholeMove
 
 HINTS = 5  # moves that a hint shows
 MOST_SAVED = MB  # bytes of a saved game

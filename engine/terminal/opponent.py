@@ -11,7 +11,7 @@ import numpy as np
 from az.engine.game import Game, State
 from az.engine.rng import key_of
 from az.engine.search.params import UNKNOWN
-from az.engine.whole_moves import Hops, WholeMove, WholeResult
+from az.engine.search.whole_moves import Hops, WholeMove, WholeResult
 
 if TYPE_CHECKING:  # they load the compiler: the board comes first
     from az.engine.players import Player
@@ -54,7 +54,7 @@ class PlayerEngine:
     def think(self, state: State) -> WholeResult:
         """The whole move that the player chooses, hop by hop."""
         self._asked += 1
-        from az.engine.rollouts import RolloutPlayer
+        from az.engine.players.rollouts import RolloutPlayer
 
         begun, games = time.monotonic(), self.games
         hops = self._whole(self.make(), state)

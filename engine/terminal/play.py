@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console, ConsoleDimensions
 
 from az.engine.errors import WrongRequest
-from az.engine.evaluator import Evaluator
 from az.engine.game import Game, State
-from az.engine.models import LateEvaluator
+from az.engine.inference.evaluator import Evaluator
+from az.engine.inference.model_resolver import LateEvaluator
 from az.engine.search.params import SearchParams
+from az.engine.search.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
+from az.engine.selfplay.warmup import compile_search
 from az.engine.terminal.commands import COMMANDS, find_command
 from az.engine.terminal.session import Session, Thinker, printable
-from az.engine.warm import compile_search
-from az.engine.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
 
 if TYPE_CHECKING:
-    from az.engine.search.single import TreeSearch
+    from az.engine.search.tree_search import TreeSearch
 
 
 HEAD_START = 0.1  # seconds from the board to the first thing that happens behind it: the prompt needs some of them
@@ -82,7 +82,7 @@ class Engine:
 
     def _prepared(self) -> TreeSearch:
         if self._tree is None:
-            from az.engine.search.single import TreeSearch
+            from az.engine.search.tree_search import TreeSearch
 
             self._tree = TreeSearch(self.game, self.evaluator, self.params)
         return self._tree

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, State
 from az.engine.search.params import UNKNOWN
+from az.engine.search.whole_moves import Hops, WholeResult
+from az.engine.selfplay.warmup import compiling, search_is_cold
 from az.engine.terminal.board import Look, draw, player_name, verdict
-from az.engine.warm import compiling, search_is_cold
-from az.engine.whole_moves import Hops, WholeResult
 
 PROVEN = {WIN: "a proven win", DRAW: "a proven draw", LOSS: "a proven loss"}
 SHOWN = 40  # characters of a mistyped line that are repeated

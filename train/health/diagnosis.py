@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from az.train.health import repair
-from az.train.health.also import same_bits
 from az.train.health.causes import CAUSES
-from az.train.health.flight import Flight
+from az.train.health.extra_state import same_bits
 from az.train.health.incident import Incident
-from az.train.health.state import Snapshot
-from az.train.health.trees import (
+from az.train.health.op_trace import Watch, is_bad, measure
+from az.train.health.pytree import (
     Rows,
     as_tensor,
     bad_rows,
@@ -28,8 +27,9 @@ from az.train.health.trees import (
     scaled,
     without_rows,
 )
-from az.train.health.verdict import Birth, classify, find_birth
-from az.train.health.watch import Watch, is_bad, measure
+from az.train.health.root_cause import Birth, classify, find_birth
+from az.train.health.session import Flight
+from az.train.health.snapshot import Snapshot
 
 # Faults of an operation that a state blown up earlier explains.
 OF_SIZE = {"overflow", "half-overflow", "exp-overflow", "log-of-zero", "inf-minus-inf", "inf-times-zero",

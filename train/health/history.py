@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from az.train.health.state import Snapshot
+from az.train.health.snapshot import Snapshot
 
 KEPT = 512  # steps whose numbers are remembered
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from az.train.health.state import Keeper
-from az.train.health.vitals import Norm
-from az.train.health.watch import Watch
+from az.train.health.metrics import Norm
+from az.train.health.op_trace import Watch
+from az.train.health.snapshot import Keeper
 
 TOLERANCE = 0.02  # of a running average against what the step should have given (bfloat16 rounds to 0.4 %)
 MOST_GAP = 3.0  # standard deviations between an average, freed of its start, and the batch's own mean

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from az.train.health.also import same_bits
 from az.train.health.diagnosis import Diagnosis, diagnose, legal_overflow
-from az.train.health.flight import Flight
+from az.train.health.extra_state import same_bits
 from az.train.health.history import Step
 from az.train.health.incident import Incident
-from az.train.health.state import Snapshot
+from az.train.health.session import Flight
+from az.train.health.snapshot import Snapshot
 
 StepFunction = Callable[[Any], Any]
 MOST_DEPTH, MOST_MEMORY = 8, 256 << 20  # steps that can be undone, and the bytes that their copies may take

@@ -1,0 +1,1 @@
+"""One file for each command: what it does with a request that `cli.py` has read."""

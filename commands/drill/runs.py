@@ -1,0 +1,224 @@
+"""`az drill`: known faults put into short runs of the real code, beside their clean twins, and what az made of them.
+
+A fault strikes at a place drawn from a seed that the diagnosing code never sees. The twin is a run with the same seed
+that never had the fault (for a bad file: that never had the file).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from az.engine.errors import Refused
+from az.engine.game import load_game
+from az.export.run_services import RunServices
+from az.train.config import RunConfig, with_settings
+from az.train.health import Incident
+from az.train.learner import Learner
+from az.train.model import Network
+from az.train.presets import preset
+from az.train.run import bundle
+from az.train.run.folder import RunFolder
+from az.train.run.loop import Run
+
+GAME = "tictactoe"
+SETTINGS = (
+    "net.channels=8", "net.blocks=1", "learner.batch=32", "replay.min_rows=64", "replay.window_start=2000",
+    "replay.publish_every_steps=8", "selfplay.simulations=8", "selfplay.fast_simulations=8", "selfplay.slots=8",
+    "games_per_turn=12", "steps_per_turn=8", "workers=1", "arena.games=0", "selfplay.precision=fp32",
+    "deterministic=true", "checkpoint_minutes=1000",
+)  # fmt: skip
+STEPS = 24
+
+
+@dataclass
+class Flight:
+    """One short run: what it was given, and what came of it."""
+
+    seed: int
+    run: Run | None = None
+    incidents: list[tuple[Path, Incident]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    states: dict[int, str] = field(default_factory=dict)  # the learner before each step
+    end: str = ""
+    stopped: str = ""
+    truth: dict[str, Any] = field(default_factory=dict)  # what the injection did, for the judge only
+
+    @property
+    def steps(self) -> int:
+        """Steps of the learner so far."""
+        return self.run.learner.steps if self.run is not None else 0
+
+    def warnings(self) -> list[str]:
+        """The early signs that warned."""
+        return [text for text in self.said if text.startswith("early sign")]
+
+    def clean(self) -> bool:
+        """Nothing was found so far: what was broken for one step is mended once it has been named."""
+        return self.run is None or not self.run.pilot.incidents
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of the drill. judge: (before damage, cause exact) of the first incident, given the truth."""
+
+    id: str
+    words: str
+    plane: str
+    causes: tuple[str, ...]
+    inject: Callable[[Flight, random.Random], AbstractContextManager[Any]]
+    exact: Callable[[Flight, Incident], bool]
+    settings: tuple[str, ...] = ()
+    steps: int = STEPS
+    twin: Callable[[Flight], AbstractContextManager[Any]] | None = None  # of the faulty flight; None = plain
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext  # of both, such as another Adam
+    must_warn: bool = False  # an early sign must have come before the incident
+
+
+@dataclass
+class Row:
+    """What the drill says of one fault and seed."""
+
+    id: str
+    seed: int
+    detected: bool
+    before_damage: bool
+    cause_exact: bool
+    recovery_equal: bool | None
+    seconds: float | None
+    verdict: str = ""
+    place: str = ""
+    rows: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return vars(self)
+
+
+def config_of(seed: int, steps: int, settings: tuple[str, ...] = ()) -> RunConfig:
+    """The short run's configuration."""
+    return with_settings(preset(GAME, "quick"), [*SETTINGS, f"seed={seed}", f"steps={steps}", "minutes=0", *settings])
+
+
+def fly(flight: Flight, config: RunConfig, folder: Path, around: AbstractContextManager[Any]) -> Flight:
+    """Run it to its end, or to where it stops."""
+    opened = RunFolder.create(folder, config)
+    game = load_game(config.game)
+    threads = torch.get_num_threads()
+    try:
+        with around:
+            run = Run(opened, config, RunServices(game, config, flight.said.append), lambda _: None, flight.said.append)
+            flight.run = run
+            before = run.pilot.step
+
+            def step(batch: Any, progress: float) -> Any:
+                flight.states[run.learner.steps] = digest_of(run.learner)
+                return before(batch, progress)
+
+            run.pilot.step = step  # pyright: ignore[reportAttributeAccessIssue]
+            try:
+                run.train()
+            except Refused as refusal:
+                flight.stopped = str(refusal)
+            flight.end = f"{digest_of(run.learner)} {run.rng.bit_generator.state} {records_of(folder)}"
+            told = zip(run.pilot.incidents, run.pilot.seconds, strict=True)
+            flight.incidents = [(path, replace(bundle.read(path).incident, seconds=took)) for path, took in told]
+    finally:
+        opened.unlock()
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+    return flight
+
+
+def digest_of(learner: Learner) -> str:
+    """Weights, buffers and the optimizer's state."""
+    tensors = [*learner.model.state_dict().values()]
+    for parameter in learner.parameters:
+        state = learner.optimizer.state.get(parameter, {})
+        tensors += [state[name] for name in sorted(state) if isinstance(state[name], torch.Tensor)]
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def records_of(folder: Path) -> str:
+    """The record files that training may use, and the published models."""
+    files = sorted([*(folder / "records").glob("[0-9]*.npz"), *(folder / "models").glob("[0-9]*.onnx")])
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+class Drill:
+    """Flies faults and their twins; twins are shared where they are the same run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self._count = root, 0
+        self._twins: dict[Any, Flight] = {}
+
+    def folder(self) -> Path:
+        """A new place for a run."""
+        self._count += 1
+        return self.root / f"run-{self._count:04d}"
+
+    def row(self, fault: Fault, seed: int) -> Row:
+        """One fault with one seed."""
+        config = config_of(seed, fault.steps, fault.settings)
+        flight = Flight(seed)
+        places = random.Random(f"{fault.id} {seed}")
+        with ExitStack() as stack:
+            stack.enter_context(fault.around())
+            fly(flight, config, self.folder(), fault.inject(flight, places))
+        twin = self._twin(fault, flight, config)
+        if not flight.incidents:
+            return Row(fault.id, seed, False, False, False, flight.end == twin.end, None, verdict=flight.stopped)
+        path, incident = flight.incidents[0]
+        named = incident.plane == fault.plane and incident.cause in fault.causes
+        warned = not fault.must_warn or bool(flight.warnings())
+        before = self._undamaged(path, incident, twin)
+        equal = flight.end == twin.end
+        exact = named and warned and fault.exact(flight, incident)
+        fields = incident.evidence.get("fields", [""])
+        return Row(
+            fault.id, seed, True, equal if before is None else before, exact, equal, incident.seconds,
+            f"{incident.plane}: {incident.cause}",
+            " ".join(str(x) for x in (incident.op or fields[0], incident.module) if x),
+            ",".join(map(str, incident.rows[:4])),
+        )  # fmt: skip
+
+    def _twin(self, fault: Fault, flight: Flight, config: RunConfig) -> Flight:
+        key = (flight.seed, fault.settings, fault.steps, fault.around, flight.truth.get("twin"))
+        if key not in self._twins:
+            twin = Flight(flight.seed)
+            with fault.around():
+                fly(twin, config, self.folder(), fault.twin(flight) if fault.twin else nullcontext())
+            self._twins[key] = twin
+        return self._twins[key]
+
+    def _undamaged(self, path: Path, incident: Incident, twin: Flight) -> bool | None:
+        """Whether the state in the bundle is the twin's before the same step; None where a bundle holds no state."""
+        state = bundle.read(path).state
+        if state is None:
+            return None
+        config, game = state.config, load_game(state.game)
+        with torch.random.fork_rng(devices=[]):
+            learner = Learner(Network(game.planes_shape, game.num_actions, config.net), config.learner)
+            state.restore(learner.model, learner.optimizer)
+        return digest_of(learner) == twin.states.get(incident.causal_step, "none")
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="az-drill-") as name:
+        yield Path(name)

@@ -1,0 +1,93 @@
+"""`az play`: from a person's request to the first prompt."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+
+from rich.console import Console
+
+from az.engine.errors import WrongRequest
+from az.engine.game import Game, load_game
+from az.engine.inference.evaluator import UniformEvaluator
+from az.engine.inference.model_resolver import LateEvaluator, default_model, is_model, resolve_model
+from az.engine.jit import python_first
+from az.engine.search.params import SearchParams, leaves_for
+from az.engine.terminal.opponent import FIRST_GAMES, PlayerEngine
+from az.engine.terminal.play import Engine, play
+
+DEFAULT_GAME = "connect4"
+DEFAULT_SIMULATIONS = 400
+
+
+def play_command(
+    game: str | None,
+    model: str | None,
+    sims: int | None,
+    seconds: float | None,
+    human: int,
+    position: str | None = None,
+) -> int:
+    """Play in this terminal until the person leaves; returns the exit code."""
+    if sims is not None and seconds is not None:
+        raise WrongRequest("--sims and --seconds exclude each other: give one of them.")
+    if sims is not None and not 0 <= sims <= 10_000_000:
+        raise WrongRequest(f"--sims is {sims}: it must lie between 0 and 10000000.")
+    if seconds is not None and not (0 < seconds <= 86_400 and math.isfinite(seconds)):
+        raise WrongRequest(f"--seconds is {seconds}: it must lie above 0 and up to 86400.")
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if at_terminal:
+        python_first()  # the board comes first: what is slow to load is loaded while the person looks at it
+    loaded = _game(game, model)
+    start = None if position is None else loaded.parse_position(position)
+    params = SearchParams(leaves=leaves_for(DEFAULT_SIMULATIONS if sims is None else sims))
+    evaluator = _model(loaded, model)
+    if evaluator is None:
+        player = PlayerEngine(loaded, *_player(loaded, model, sims, seconds))
+        if model is not None:
+            player.make()  # a mistake in its name is told now
+        return play(loaded, UniformEvaluator(loaded), params, human=human, start=start, engine=player)
+    if not at_terminal:
+        evaluator.load()
+    simulations = (DEFAULT_SIMULATIONS if sims is None else sims) if seconds is None else None
+    engine = Engine(loaded, evaluator, params, simulations, seconds)
+    code = play(loaded, evaluator, params, human=human, start=start, engine=engine)
+    if engine.loading:  # a thread that compiles cannot be stopped, and Python would trip over it on its way out
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _game(game: str | None, model: str | None) -> Game:
+    """The game asked for, else the model's own, else connect four."""
+    if game is None and model is not None and is_model(model):
+        from az.engine.inference.model_file import ModelFile
+
+        return ModelFile(resolve_model(model)).game(None)
+    return load_game(DEFAULT_GAME if game is None else game)
+
+
+def _model(game: Game, model: str | None) -> LateEvaluator | None:
+    """The model asked for, else the shipped one, else None: a player without a network."""
+    if model is not None:
+        return LateEvaluator(model, game) if is_model(model) else None
+    shipped = default_model(game.name)
+    return None if shipped is None else LateEvaluator(str(shipped), game)
+
+
+def _player(game: Game, model: str | None, sims: int | None, seconds: float | None) -> tuple[str, float | None]:
+    """(the player's text, its seconds a move) where no model plays."""
+    if model is not None:
+        if sims is not None or seconds is not None:
+            option = "--sims" if seconds is None else "--seconds"
+            raise WrongRequest(f"{option} is for models, and {model} says itself how hard it thinks: leave it out.")
+        return model, None
+    screen = Console(stderr=True, highlight=False)
+    screen.print(
+        f"No model of {game.name} ships with az, so plain tree search with random games plays."
+        f" Train one: az train {game.name}.",
+        soft_wrap=not screen.is_terminal,  # one line for a program; a person's window must not break words
+    )
+    games = FIRST_GAMES if seconds is not None else DEFAULT_SIMULATIONS if sims is None else max(1, sims)
+    return f"rollouts:{games}", seconds

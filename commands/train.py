@@ -1,0 +1,147 @@
+"""`az train` and `az resume`: from a person's request to a run that a person likes to watch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from az.engine.errors import NothingToDo, Refused, WrongRequest
+from az.engine.game import compile_rules, load_game
+from az.engine.inference.model_resolver import newest_model
+from az.engine.players import make_player
+from az.engine.system.disk_errors import sentence
+from az.engine.system.stopping import on_stop_signal, raise_stopped
+from az.engine.system.waiting import Waiting, modules_loaded
+from az.engine.terminal.progress import TrainingDisplay
+from az.train.config import RunConfig, check, with_settings
+from az.train.machine import check_machine
+from az.train.presets import preset as load_preset
+from az.train.run.folder import RunFolder, free_name, run_path
+
+DETERMINISTIC_STEPS = 500
+FIXED = ("game", "preset", "seed", "deterministic", "net")  # what a run that has begun cannot change
+
+
+def new_run(
+    game: str,
+    name: str | None,
+    preset: str,
+    seed: int,
+    deterministic: bool,
+    minutes: float | None,
+    steps: int | None,
+    settings: list[str],
+) -> None:
+    """Make the run's folder and train. Raises WrongRequest for a request that cannot be met."""
+    if minutes is not None and steps is not None:
+        raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
+    if deterministic and minutes is not None:
+        raise WrongRequest(
+            "a deterministic run cannot be limited by --minutes (no two minutes are alike): use --steps."
+        )
+    config = replace(load_preset(game, preset), seed=seed, deterministic=deterministic)
+    config = with_settings(_limited(config, minutes, steps), settings)
+    for key, wanted, instead in (("game", game, "az train GAME"), ("preset", preset, "--preset")):
+        if getattr(config, key) != wanted:
+            raise WrongRequest(f"{key} cannot be changed by --set: use {instead}.")
+    if config.deterministic and not config.steps:
+        config = replace(config, steps=DETERMINISTIC_STEPS)
+    if config.deterministic:
+        config = replace(config, minutes=0.0)
+    path = run_path(free_name(game) if name is None else name)
+    with on_stop_signal(raise_stopped):
+        _try_out(config)
+        _train(RunFolder.create(path, config), config)
+
+
+def resume_run(
+    name: str, minutes: float | None, steps: int | None, settings: list[str], finished_ok: bool = False
+) -> None:
+    """Go on with a run, from now on with these settings. Raises WrongRequest or Refused.
+
+    finished_ok: a run whose minutes or steps are over is said to be, and that is no error.
+    """
+    if minutes is not None and steps is not None:
+        raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
+    folder, config = RunFolder.open(run_path(name))
+    try:
+        load_game(config.game)
+    except WrongRequest as error:
+        raise Refused(f"{folder.path / 'config.toml'} asks for a game that cannot be played: {error}") from None
+    changed = with_settings(_limited(config, minutes, steps), settings)
+    for key in FIXED:
+        if getattr(changed, key) != getattr(config, key):
+            raise WrongRequest(f"{key} of a run that has begun cannot be changed: make a new run with az train.")
+    with on_stop_signal(raise_stopped):
+        _try_out(changed)
+        try:
+            _train(folder, changed, keep=changed != config)
+        except NothingToDo as finished:
+            if not finished_ok:
+                raise
+            print(finished)
+
+
+def _try_out(config: RunConfig) -> None:
+    """What would fail later fails now: a refused request leaves no folder behind. Raises WrongRequest or Refused."""
+    game = load_game(config.game)
+    check_machine(config, game)
+    compile_rules(game)
+    if config.arena.games:
+        make_player(config.arena.opponent, game, config.arena.simulations)
+    with Waiting() as waiting:
+        waiting.stage(modules_loaded("PyTorch"))  # which takes seconds, and is needed only from here on
+        from az.train.process import device_of
+
+        device_of(config)
+        from az.export import run_services as services  # noqa: F401
+        from az.train.run import loop as run  # noqa: F401
+
+
+def _limited(config: RunConfig, minutes: float | None, steps: int | None) -> RunConfig:
+    """A limit of one kind takes the place of the preset's limit of the other."""
+    for value, option in ((minutes, "--minutes"), (steps, "--steps")):
+        if value is not None and not value > 0:
+            raise WrongRequest(f"{option} is {value}: it must be above 0.")
+    if minutes is not None:
+        config = replace(config, minutes=minutes, steps=0)
+    if steps is not None:
+        config = replace(config, steps=steps, minutes=0.0)
+    check(config)
+    return config
+
+
+def _train(folder: RunFolder, config: RunConfig, keep: bool = False) -> None:
+    """keep: the configuration is not the folder's; it becomes so once nothing refuses the request."""
+    from az.export.run_services import RunServices
+    from az.train.run.loop import Run
+
+    name = folder.path.name
+    try:
+        with TrainingDisplay(f"{config.game} · {config.preset} · {name}") as display:
+            display.between = modules_loaded("what a run needs")
+
+            def report(stats: dict[str, Any]) -> None:
+                display.update({key: value for key, value in stats.items() if value is not None})
+
+            run = Run(
+                folder, config, RunServices(load_game(config.game), config, display.message), report, display.message
+            )
+            if keep:
+                folder.keep_config(config)
+            run.train()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # the disk is full, …: nothing half-written is left
+        raise WrongRequest(sentence(error, f"go on with `az resume {name}`")) from error
+    finally:
+        with suppress(OSError):
+            folder.unlock()
+    newest = newest_model(folder.models)
+    print(f"{folder.path}: {run.learner.steps} steps, newest model {newest.name if newest else 'none'}")
+    if run.stop_asked:
+        print(f"Go on with: az resume {name}")
+    else:
+        print(f"Play against it: az play {config.game} --model {name}")
+        print(f"Measure it:      az arena {name} rollouts:200 --sims 50")

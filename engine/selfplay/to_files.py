@@ -1,0 +1,135 @@
+"""`az selfplay`: games 0 … N-1 on several threads, written in the order of their numbers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from az.engine.errors import Refused, WrongRequest
+from az.engine.game import Game
+from az.engine.inference.evaluator import Evaluator
+from az.engine.records.format import FinishedGame, fits_a_file, write_records
+from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
+
+GAMES_A_FILE = 100
+
+
+@dataclass
+class Progress:
+    """What has been played so far."""
+
+    games: int = 0
+    rows: int = 0
+    plies: int = 0
+    simulations: int = 0
+    wins: int = 0  # of player 0
+    draws: int = 0
+    files: list[Path] = field(default_factory=list)
+
+
+def file_name(first: int, last: int) -> str:
+    """The record file of games first … last."""
+    return f"games-{first:09d}-{last:09d}.npz"
+
+
+class _OrderedFiles:
+    """Collects games in any order and writes a file as soon as all of its games are there."""
+
+    def __init__(self, game: Game, config: SelfplayConfig, games: int, seed: int, out: Path) -> None:
+        self.game, self.config, self.games, self.seed, self.out = game, config, games, seed, out
+        self.lock = threading.Lock()
+        self.waiting: dict[int, FinishedGame] = {}
+        self.progress = Progress()
+
+    def add(self, finished: FinishedGame) -> None:
+        with self.lock:
+            self.waiting[finished.k] = finished
+            progress = self.progress
+            progress.games += 1
+            progress.rows += len(finished.rows)
+            progress.plies += finished.plies
+            progress.wins += finished.outcome_first == 1
+            progress.draws += finished.outcome_first == 0
+            first = finished.k // GAMES_A_FILE * GAMES_A_FILE
+            numbers = range(first, min(first + GAMES_A_FILE, self.games))
+            if all(k in self.waiting for k in numbers):
+                self._write([self.waiting.pop(k) for k in numbers])
+
+    def _write(self, games: list[FinishedGame]) -> None:
+        if len(games) > 1 and not fits_a_file(self.game, games):  # very long games: two smaller files
+            self._write(games[: len(games) // 2])
+            self._write(games[len(games) // 2 :])
+            return
+        path = self.out / file_name(games[0].k, games[-1].k)
+        write_records(path, self.game, games, self.seed, self.config.header())
+        self.progress.files.append(path)
+
+
+def prepare_folder(out: Path) -> None:
+    """Make the folder, before an hour of play rather than after it. Raises WrongRequest when it cannot be used."""
+    if out.exists() and not out.is_dir():
+        raise WrongRequest(f"{out} is a file: give a folder with --out.")
+    if any(out.glob("games-*.npz")):
+        raise WrongRequest(f"{out} holds records already: give a new folder with --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongRequest(f"{out} cannot be made ({error.strerror}): give another folder with --out.") from None
+    if not os.access(out, os.W_OK):
+        raise WrongRequest(f"{out} cannot be written to: give another folder with --out.")
+
+
+def selfplay_to_files(
+    make_evaluator: Callable[[], Evaluator],
+    config: SelfplayConfig,
+    games: int,
+    seed: int,
+    out: Path,
+    threads: int = 1,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Play games 0 … games-1 and write them to `out`. Threads and games in flight change the speed, not a byte.
+
+    Raises WrongRequest when `out` holds record files already (they would be mixed with these).
+    """
+    prepare_folder(out)
+    evaluators = [make_evaluator() for _ in range(threads)]
+    game = evaluators[0].game
+    files = _OrderedFiles(game, config, games, seed, out)
+    numbers = itertools.count()
+    lock = threading.Lock()
+    stop = threading.Event()
+
+    def work(evaluator: Evaluator) -> None:
+        def next_game() -> tuple[int, Evaluator] | None:
+            with lock:
+                k = next(numbers)
+            return (k, evaluator) if k < games and not stop.is_set() else None
+
+        batch = SelfplayBatch(game, config, seed, max(1, min(config.slots, -(-games // threads))))
+        for finished in batch.play(next_game):
+            files.add(finished)
+            if stop.is_set():
+                return
+        for fault in batch.lost()[-1:]:
+            raise Refused(f"game {fault.k} cannot be written: ply {fault.ply}: {fault.cause}: {fault.text}.")
+        with lock:
+            files.progress.simulations += batch.simulations
+
+    with ThreadPoolExecutor(threads) as pool:
+        pending = {pool.submit(work, evaluator) for evaluator in evaluators}
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                if on_progress is not None:
+                    on_progress(files.progress)
+        finally:
+            stop.set()
+    return files.progress

@@ -1,0 +1,1 @@
+"""The machine around az: files, processes, streams, signals, cores."""

@@ -1,0 +1,148 @@
+"""Batches, random states and everything else that a step may change, kept and put back in place."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import deque
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from az.engine.jit import JIT_OFF
+from az.train.health.flat_tensors import LOST, has_lost_memory
+from az.train.health.pytree import leaves
+
+# What has a keeper of its own, and what holds no state.
+SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
+
+
+def batch_copy(batch: Any, old: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Copies of a batch's leaves, in the memory of an older copy where it fits: fresh memory costs more."""
+    return copies_of([leaf for _, leaf in leaves(batch)], old)
+
+
+def copies_of(found: list[Any], old: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """(leaf, its copy)"""
+    reusable = [kept for _, kept in old] if len(old) == len(found) else [None] * len(found)
+    return [(leaf, _copy_of(leaf, kept)) for leaf, kept in zip(found, reusable, strict=True)]
+
+
+def _copy_of(leaf: Any, into: Any) -> Any:
+    fits = type(into) is type(leaf) and into.shape == leaf.shape and into.dtype == leaf.dtype
+    if isinstance(leaf, Tensor):
+        return into.copy_(leaf.detach()) if fits and into.device == leaf.device else leaf.detach().clone()
+    if fits:
+        np.copyto(into, leaf)
+        return into
+    return leaf.copy()
+
+
+def write(leaf: Any, kept: Any) -> None:
+    """Numbers back into the leaf that they were copied from."""
+    if isinstance(leaf, Tensor):
+        with torch.no_grad():
+            if has_lost_memory(leaf):
+                leaf.data = kept.clone()
+            else:
+                leaf.copy_(kept)
+    elif leaf.flags.writeable:
+        leaf[...] = kept
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Equal to the bit, NaN included."""
+    if isinstance(a, Tensor):
+        if has_lost_memory(a):
+            raise RuntimeError(LOST)
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+    if a.dtype == object:
+        return True
+    if a.nbytes != b.nbytes:
+        return False
+    one, two = _words(a), _words(b)
+    if JIT_OFF or one.dtype != np.uint64:
+        return bool(np.array_equal(one, two))
+    from az.train.health.kernels import same_words  # imports numba
+
+    return same_words(one, two)
+
+
+def _words(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bits of an array in the widest words that fit."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(np.uint64 if flat.nbytes % 8 == 0 and flat.nbytes else np.uint8)
+
+
+def generators() -> Callable[[], None]:
+    """Puts torch's, numpy's and Python's own random states back to what they are now."""
+    cpu, numbers, plain = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+
+    def back() -> None:
+        torch.set_rng_state(cpu)
+        np.random.set_state(numbers)
+        random.setstate(plain)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+    return back
+
+
+def keep(thing: Any, seen: set[int] | None = None, depth: int = 6) -> list[Callable[[], None]]:
+    """Functions that put a thing of `also` back: a generator, a scheduler, a scaler, an average, a dict, a list, …
+
+    Every object stays the one it is: a scheduler inside a scheduler is known to others by its identity, and a copy
+    of it would drive a copy of the optimizer.
+    """
+    seen = set() if seen is None else seen
+    if id(thing) in seen or depth == 0 or isinstance(thing, SHARED):
+        return []
+    seen.add(id(thing))
+    if isinstance(thing, torch.Generator):
+        state = thing.get_state()
+        return [lambda: thing.set_state(state) and None]
+    if isinstance(thing, np.random.Generator):
+        inner = copy.deepcopy(thing.bit_generator.state)
+        return [lambda: setattr(thing.bit_generator, "state", copy.deepcopy(inner))]
+    if isinstance(thing, np.random.RandomState):
+        legacy = thing.get_state()
+        return [lambda: thing.set_state(legacy)]
+    if isinstance(thing, random.Random):
+        python = thing.getstate()
+        return [lambda: thing.setstate(python)]
+    if isinstance(thing, Tensor):
+        return [_tensor(thing)]
+    if isinstance(thing, np.ndarray):
+        kept = thing.copy()
+        return [lambda: write(thing, kept)]
+    if isinstance(thing, tuple):
+        return [back for value in thing for back in keep(value, seen, depth - 1)]
+    if isinstance(thing, dict | list | set | deque):
+        return _container(thing, seen, depth)
+    return _container(vars(thing), seen, depth) if hasattr(thing, "__dict__") else []
+
+
+def _container(holder: Any, seen: set[int], depth: int) -> list[Callable[[], None]]:
+    """Puts a dict, list, set or deque back: the same things in it, and each of them as it was."""
+    items = dict(holder) if isinstance(holder, dict) else list(holder)
+    values = list(items.values()) if isinstance(items, dict) else items
+    parts = [back for value in values for back in keep(value, seen, depth - 1)]
+
+    def back() -> None:
+        holder.clear()
+        holder.update(items) if isinstance(holder, dict | set) else holder.extend(items)
+
+    return [back, *parts]
+
+
+def _tensor(tensor: Tensor) -> Callable[[], None]:
+    kept = tensor.detach().clone()
+
+    return lambda: write(tensor, kept)

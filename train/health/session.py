@@ -1,0 +1,167 @@
+"""What the recorder and the diagnosis share: the things that fly, their state, and the look at them after a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from az.train.health.extra_state import copies_of, same_bits, write
+from az.train.health.finite_check import Sweep, gathered, sums_of
+from az.train.health.flat_tensors import LOST, Held, has_lost_memory
+from az.train.health.history import History
+from az.train.health.pytree import is_finite
+from az.train.health.snapshot import Found, Keeper, Snapshot
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look found. harm: loss, gradients, weights, buffers, optimizer, also, batch, error; {} = all is well."""
+
+    harm: set[str]
+    loss: float | None
+    update: float  # norm of what the weights moved by
+    weights: float  # norm of the weights
+
+
+class Flight:
+    """A model, its optimizers and whatever else its steps change."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None,
+        also: Sequence[Any],
+        depth: int,
+    ) -> None:
+        given = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer or [])
+        self.model = model
+        self.optimizers = given + [item for item in also if isinstance(item, torch.optim.Optimizer)]
+        self.scalers = [item for item in also if hasattr(item, "_check_inf_per_device")]
+        self.keeper = Keeper(model, self.optimizers, list(also))
+        self.history = History(depth)
+        self.meant: set[int] | None = None  # tensors of the state with infinities before the first step: masks
+        self._loosely_meant = {name for name, tensor in self.keeper.loose() if not is_finite(tensor)}
+        self.changes_batch = False  # the step writes its own batch: a change of it says nothing
+        self._sweep: Sweep | None = None
+
+    def rates(self) -> list[float]:
+        """The learning rate of every parameter group."""
+        return [float(group.get("lr", 0.0)) for o in self.optimizers for group in o.param_groups]
+
+    def names(self) -> dict[int, tuple[str, str]]:
+        """(kind, name) of every tensor of the state of now, by its address."""
+        held = [(one.tensor, one.kind, one.name) for one in self.keeper.layout().held]
+        held += [(tensor, "also", name) for name, tensor in self.keeper.loose()]
+        return {tensor.data_ptr(): (kind, name) for tensor, kind, name in held if tensor.numel()}
+
+    def masks(self) -> list[Tensor]:
+        """Tensors of the state whose infinities are meant."""
+        held = [one.tensor for one in self.keeper.layout().held if id(one.tensor) in (self.meant or ())]
+        return held + [tensor for name, tensor in self.keeper.loose() if name in self._loosely_meant]
+
+    def _harmed(self, one: Held) -> bool:
+        if is_finite(one.tensor):
+            return False
+        return id(one.tensor) not in (self.meant or ()) or bool(torch.isnan(one.tensor).any())
+
+    def _harmed_loosely(self, name: str, tensor: Tensor) -> bool:
+        """Infinities are harm in an array; a single one is how people begin to look for a least number."""
+        values = tensor.detach()
+        meant = not values.ndim or name in self._loosely_meant
+        return bool(torch.isnan(values).any()) if meant else not is_finite(values)
+
+    def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
+        """One reduction over all that the step may have written; exact only where that is not finite."""
+        seen = self.keeper.sure(lambda found, worth, is_sure: self._look(found, worth, is_sure, before, value))
+        return replace(seen, harm=seen.harm | {"error"}) if error is not None else seen
+
+    def _look(self, found: Found, worth: bool, is_sure: bool, before: Snapshot, value: Any) -> Seen | None:
+        """None where `found` is not what there is."""
+        layout, grads = found.layout, self.keeper.gradients(found)
+        if self.meant is None:
+            self.meant = {id(one.tensor) for one, piece in before.layout.pieces(before.copies)
+                          if one.fixed and not is_finite(piece) and not bool(torch.isnan(piece).any())}  # fmt: skip
+        if self._sweep is None or self._sweep.layout is not layout:
+            self._sweep = Sweep(layout)
+        copies = before.copies if layout is before.layout else {}
+        harm: set[str] = set()
+        work = self._sweep.reading(copies, grads)
+        with self.keeper.hand.beside(work, worth):
+            if not is_sure and self.keeper.found(in_place=True) is not found:
+                return None
+            loose, loss = self.keeper.loose(), find_loss(value)
+            if any(has_lost_memory(tensor) for _, tensor in loose):
+                raise RuntimeError(LOST)
+            sums, weights, changes = self._sweep.rest(copies)
+            sums += [*sums_of(grads), *(tensor.detach().sum() for _, tensor in loose)]
+            lost = [loss.detach().reshape(())] if isinstance(loss, Tensor) else []
+            told = gathered([*sums, *weights, *changes, *lost])
+            loss_number = told.pop() if isinstance(loss, Tensor) else loss
+            if not self.changes_batch and any(not same_bits(leaf, kept) for leaf, kept in before.batch):
+                harm.add("batch")
+        bad, change, size = self._sweep.out.tolist()
+        ends = len(sums), len(sums) + len(weights)
+        weight = math.hypot(math.sqrt(size), *told[ends[0] : ends[1]])
+        update = math.hypot(math.sqrt(change), *told[ends[1] :])
+        if loss_number is not None and not math.isfinite(loss_number):
+            harm.add("loss")
+        if not all(math.isfinite(x) for x in (bad, size, *told[: ends[0]])):
+            harm |= {one.kind for one in layout.held if self._harmed(one)}
+            harm |= {"also" for name, tensor in loose if self._harmed_loosely(name, tensor)}
+            harm |= {"gradients" for gradient in grads.tensors if not is_finite(gradient)}
+        return Seen(harm, loss_number, update, weight)
+
+    def redo(
+        self, step: Callable[[Any], Any], steps: list[tuple[Snapshot | None, Any]], rates: list[float]
+    ) -> bool | None:
+        """Whether kept steps, run again in order, end well, the learning rates held near these; None: not kept.
+
+        What lies in the memory of the old batches now is put back: a loader may have filled it with later ones.
+        """
+        snapshots = [snapshot for snapshot, _ in steps if snapshot is not None]
+        if len(snapshots) < len(steps):
+            return None
+        now = [one for snapshot in snapshots for one in copies_of([leaf for leaf, _ in snapshot.batch], [])]
+        self.keeper.put_back(snapshots[0])
+        handles = [o.register_step_pre_hook(lambda *_: self._hold_rates(rates)) for o in self.optimizers]
+        try:
+            for snapshot, (_, batch) in zip(snapshots, steps, strict=True):
+                for leaf, kept in snapshot.batch:
+                    write(leaf, kept)
+                value = step(batch)
+                if self.look(snapshot, value, None).harm - {"batch"}:
+                    return False
+            return True
+        except Exception:
+            return False
+        finally:
+            for handle in handles:
+                handle.remove()
+            for leaf, kept in now:
+                write(leaf, kept)
+
+    def _hold_rates(self, rates: list[float]) -> None:
+        groups = [group for o in self.optimizers for group in o.param_groups]
+        for group, rate in zip(groups, rates, strict=False):
+            if rate > 0 and not float(group["lr"]) <= 100 * rate:  # NaN too
+                group["lr"] = rate
+
+
+def find_loss(value: Any) -> Tensor | float | None:
+    """The loss in what a step returned: itself, its first part, its `loss` (or `total`); None when there is none."""
+    if isinstance(value, Tensor):
+        return value if value.numel() == 1 and (value.is_floating_point()) else None
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, dict):
+        return find_loss(value.get("loss", value.get("total")))
+    if isinstance(value, tuple | list):
+        return find_loss(value[0]) if value else None
+    return find_loss(getattr(value, "loss", getattr(value, "total", None)))

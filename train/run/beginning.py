@@ -1,0 +1,73 @@
+"""Where a run begins from: its newest whole checkpoint, and a folder in which nothing later or half-made is left."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+from az.engine.errors import Refused
+from az.engine.game import Game
+from az.engine.inference.precision import files_of
+from az.train import checkpoint
+from az.train.checkpoint_read import step_of
+from az.train.learner import Learner
+from az.train.run.counters import Counters, check_resumable
+from az.train.run.folder import RunFolder
+from az.train.run.names import incident_folders, model_cards, model_files, strays_line
+
+MODELS_KEPT = 20  # the newest, and every 50th
+
+
+def find_checkpoint(
+    folder: RunFolder, game: Game, learner: Learner, message: Callable[[str], None]
+) -> checkpoint.Checkpoint | None:
+    """The newest checkpoint that is whole, newer ones put aside; None in a run that has none yet.
+
+    Raises Refused where a run has records and no whole checkpoint: beginning again would overwrite what may be mended.
+    """
+    run = folder.path
+    found, reasons = checkpoint.latest(run, lambda one: check_resumable(one, game, learner))
+    records = len(folder.record_files())
+    if found is None and (reasons or records):
+        have = f"run '{run}' has {'' if reasons else f'{records} record files and '}no whole checkpoint"
+        way = reasons[0] if reasons else "put its folder checkpoints/ back, or begin another run with az train."
+        raise Refused(f"{have}: {way}")
+    folder.sweep()
+    for line in (*reasons, strays_line(run)):
+        if line:
+            message(line)
+    if found is not None:
+        for path, reason in zip(reversed(checkpoint.folders(run)), reasons, strict=False):
+            if step_of(path) >= found.step and path != found.path:  # or it would count as the newest from now on
+                folder.quarantine(path, reason)
+        checkpoint.settle(run)
+    return found
+
+
+def tidy(folder: RunFolder, count: Counters, keep_checkpoints: int, deterministic: bool) -> None:
+    """End what the process before was about to remove; a deterministic run also forgets what comes again."""
+    checkpoint.prune(folder.path, keep_checkpoints)
+    if deterministic:
+        for path in folder.record_files():
+            if int(path.name.split("-")[1]) >= count.turns:
+                path.unlink()
+        for number, path in reversed(model_files(folder.models)):
+            if number > count.model or count.published_step < 0:
+                path.unlink()
+        for number, path in incident_folders(folder.path / "health"):
+            if number > count.incidents:
+                shutil.rmtree(path)
+    remove_old_models(folder, count.model)
+
+
+def remove_old_models(folder: RunFolder, newest: int) -> None:
+    """Of the models stay the newest and every 50th. Raises OSError."""
+    cards = {number for number, _ in model_cards(folder.models)}
+    for number, path in model_files(folder.models):
+        old = number % 50 and number <= newest - MODELS_KEPT
+        if path.suffix == ".json" and old:
+            path.unlink()  # the card first: without it the model is not published
+            for file in files_of(path.with_suffix(".onnx")):
+                file.unlink(missing_ok=True)
+        elif old and number not in cards:  # a kill came after the card
+            path.unlink(missing_ok=True)

@@ -1,0 +1,93 @@
+"""What the watch over a run's numbers remembers, in a form that a checkpoint can keep.
+
+Without it a run that goes on warns at other steps than one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Annotated
+
+import torch
+from pydantic import ConfigDict, Field, StrictBool
+from pydantic.dataclasses import dataclass
+
+from az.engine.settings import BIG
+from az.train.health.early_warnings import Signs
+from az.train.health.metrics import Vitals
+
+Count = Annotated[int, Field(strict=True, ge=0, le=BIG)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+FORM = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(config=FORM)
+class WatchMemory:
+    """Of one early sign."""
+
+    above: Count
+    since: Count
+    raised: StrictBool
+    past: Annotated[list[tuple[Count, Number]], Field(max_length=1000)]
+
+
+@dataclass(config=FORM)
+class HealthMemory:
+    """Of all early signs, and how often each cause was met."""
+
+    watches: dict[str, WatchMemory]
+    grad_norms: Annotated[list[Number], Field(max_length=1000)]
+    weights: Annotated[list[tuple[Count, Number]], Field(max_length=1000)]
+    largest_moments: dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Number]
+    means: list[Number] | None  # the batch-norm averages at the last look
+    looks: Count
+    near: StrictBool
+    met: dict[str, Count]
+    refused_by_writer: dict[str, Count]
+
+
+def remember(signs: Signs, vitals: Vitals, met: Counter[str], refused: Counter[str]) -> HealthMemory:
+    """As it is now; numbers that are not finite are left out, since JSON has none."""
+    watches = {
+        name: WatchMemory(watch.above, watch.since, watch.raised, list(watch.past))
+        for name, watch in signs.watches.items()
+    }
+    means = None if vitals.means is None else vitals.means.tolist()
+    return HealthMemory(
+        watches=watches,
+        grad_norms=list(vitals.grad_norms),
+        weights=list(vitals.weights),
+        largest_moments={str(i): value for i, value in vitals.largest_moment.items() if math.isfinite(value)},
+        means=means if means is None or all(map(math.isfinite, means)) else None,
+        looks=vitals.looks,
+        near=vitals.near,
+        met=dict(met),
+        refused_by_writer=dict(refused),
+    )
+
+
+def restore(
+    memory: HealthMemory, signs: Signs, vitals: Vitals, met: Counter[str], refused: Counter[str], seamless: bool
+) -> None:
+    """Go on watching the same training. A sign that is not known any more is left out.
+
+    seamless: as if there had been no stop, which a deterministic run needs for its bytes. Otherwise what is counted for
+    one session begins at zero: how often a cause was met (three times end a session, and would end every later one at
+    its first), the files refused by each writer (other processes have those numbers now), and what was warned of.
+    """
+    for name, kept in memory.watches.items():
+        if name in signs.watches:
+            watch = signs.watches[name]
+            watch.above, watch.since, watch.raised = kept.above, kept.since, kept.raised and seamless
+            watch.past.extend(kept.past)
+    vitals.grad_norms.extend(memory.grad_norms)
+    vitals.weights.extend(memory.weights)
+    vitals.largest_moment = {int(i): value for i, value in memory.largest_moments.items()}
+    vitals.looks, vitals.near = memory.looks, memory.near
+    if memory.means is not None:
+        device = next(iter(vitals.model.parameters())).device
+        vitals.means = torch.tensor(memory.means, device=device)
+    if seamless:
+        met.update(memory.met)
+        refused.update(memory.refused_by_writer)
