@@ -87,44 +87,22 @@ def _options(
 @app.command()
 def games(as_json: Json = False) -> None:
     """List the games."""
-    from az.engine.errors import Refused
-    from az.engine.game import game_names, load_game
-    from az.engine.inference.model_resolver import default_model
+    from az.commands.games import games_text, list_games
 
-    rows, broken = [], []
-    for name in game_names():
-        try:
-            game = load_game(name)
-        except Refused as refusal:
-            broken.append({"game": name, "error": str(refusal)})
-            continue
-        model = default_model(name)
-        rows.append(
-            {"game": name, "version": game.version, "actions": game.num_actions, "planes": list(game.planes_shape),
-             "model": model.name if model else None}
-        )  # fmt: skip
-    lines = [
-        f"{r['game']:<12} {r['actions']:>4} actions, planes {'×'.join(map(str, r['planes']))}"
-        + (", with a trained model" if r["model"] else "")
-        for r in rows
-    ]
-    _emit(as_json, {"games": rows, "broken": broken}, "\n".join(lines + [row["error"] for row in broken]))
+    found = list_games()
+    _emit(as_json, found, games_text(found))
 
 
 @app.command()
 def check(game: Game, games: Annotated[int, typer.Option(help="Random games.")] = 50, seed: Seed = 0, as_json: Json = False) -> None:  # fmt: skip  # noqa: E501
     """Check a game against the laws of the contract."""
-    from az.engine.game import known_game
-    from az.engine.game_trial import check_apart
+    from az.commands.check import check_command
 
     _within(games, 1, 1_000_000, "--games")
     _within(seed, 0, MAX_SEED, "--seed")
-    trial = check_apart(known_game(game), games, seed, lambda stage: _progress(f"{stage} …"))
-    broken = trial.broken
-    good = f"{game} obeys every law in {games} random games. Read one, since no law knows who should have won:\n\n"
-    text = "\n".join(broken) if broken else good + trial.playthrough
-    _emit(as_json, {"game": game, "games": games, "broken": broken}, text)
-    if broken:
+    found, text = check_command(game, games, seed, _progress)
+    _emit(as_json, found, text)
+    if found["broken"]:
         raise typer.Exit(1)
 
 
@@ -137,14 +115,9 @@ def perft(
     as_json: Json = False,
 ) -> None:
     """Count the sequences of so many plies, as people count them."""
-    from az.engine.conformance.perft import perft as count_plies
-    from az.engine.game import load_game
+    from az.commands.perft import perft_command
 
-    loaded = load_game(game)
-    if not 0 <= depth <= 100:
-        raise WrongRequest(f"depth is {depth}: it must lie between 0 and 100.")
-    state = loaded.new_state() if position is None else loaded.parse_position(position)
-    count = int(count_plies(loaded, state, depth, hops))
+    count = perft_command(game, depth, position, hops)
     _emit(as_json, {"game": game, "depth": depth, "count": count}, f"{count}")
 
 
@@ -237,12 +210,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Prove a checkpoint finite and write it as ONNX."""
-    from az.export.pipeline import export_checkpoint
+    from az.commands.export import export_command
 
-    for path in (out, out.with_suffix(".json")) if out.suffix == ".onnx" and not force else ():
-        if path.is_file():
-            raise WrongRequest(f"'{path}' exists: name another file, or give --force to write over it.")
-    card = export_checkpoint(checkpoint, out).card
+    card = export_command(checkpoint, out, force)
     _emit(as_json, card, f"{out}: step {card['step']}, torch and onnxruntime differ by {card['parity_error']:.1e}")
 
 

@@ -27,10 +27,11 @@ import numpy as np
 import onnx
 import torch
 
-from az.engine.bench.meters import RawMeter, middle_positions, usual_length
+from az.engine.bench.meters import middle_positions, usual_length
 from az.engine.game import Game
 from az.engine.inference.model_resolver import SHIPPED
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
+from az.engine.inference.raw_meter import RawMeter
 from az.engine.selfplay.autotune import GPU_BATCHES, MOST_LANES, best_batch
 from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.selfplay.threads import Lanes

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-
 from az.engine.arena.elo import Sprt, elo_difference
 from az.engine.arena.match import MatchResult, play_match
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.inference.model_resolver import is_model
 from az.engine.players import Player, make_player
+from az.engine.terminal.console import console
 from az.engine.terminal.progress import MatchDisplay
 
 
@@ -75,8 +74,8 @@ def match_command(
     about |= {"sims": sims if is_model(a) else None, "sims_b": of_b if is_model(b) else None}
     if quiet:
         return play_match(first, second, games, seed, sprt=test).to_json() | about
-    console = Console()
-    with MatchDisplay(f"{first.name} – {second.name}", games, console) as display:
+    screen = console()
+    with MatchDisplay(f"{first.name} – {second.name}", games, screen) as display:
 
         def show(_: int, wins: int, draws: int, losses: int) -> None:
             elo = elo_difference(wins, draws, losses)
@@ -85,7 +84,7 @@ def match_command(
         result = play_match(first, second, games, seed, on_progress=show, sprt=test)
         tally, elo = result.tally, result.elo  # by pairs, which a match that goes on has not: one interval at the end
         display.update(tally.wins, tally.draws, tally.losses, (elo.low, elo.elo, elo.high))
-    console.print(_sentence(result), highlight=False, soft_wrap=True)
+    screen.print(_sentence(result))
     return result.to_json() | about
 
 

@@ -6,14 +6,13 @@ import math
 import os
 import sys
 
-from rich.console import Console
-
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.inference.model_resolver import LateEvaluator, default_model, is_model, resolve_model
 from az.engine.jit import python_first
 from az.engine.search.params import SearchParams, leaves_for
+from az.engine.terminal.console import console
 from az.engine.terminal.opponent import FIRST_GAMES, PlayerEngine
 from az.engine.terminal.play import Engine, play
 
@@ -83,7 +82,7 @@ def _player(game: Game, model: str | None, sims: int | None, seconds: float | No
             option = "--sims" if seconds is None else "--seconds"
             raise WrongRequest(f"{option} is for models, and {model} says itself how hard it thinks: leave it out.")
         return model, None
-    screen = Console(stderr=True, highlight=False)
+    screen = console(stderr=True)
     screen.print(
         f"No model of {game.name} ships with az, so plain tree search with random games plays."
         f" Train one: az train {game.name}.",

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game_facts import fault_of
-from az.engine.jit import Kernel
+from az.engine.jit import CannotCompile, Kernel
 from az.engine.printable import quoted
 
 State = NDArray[Any]  # [state_size], integers of the game's dtype
@@ -182,4 +182,7 @@ def compile_rules(game: Game) -> None:
     """Compile the five rules, or load them. Raises Refused for one that cannot be compiled."""
     for rule in (game.start, game.apply, game.legal, game.outcome, game.encode):
         if isinstance(rule, Kernel):
-            rule.compile()
+            try:
+                rule.compile()
+            except CannotCompile as fault:
+                raise Refused(str(fault)) from fault

@@ -9,11 +9,12 @@ import pytest
 from command_line import run_az, start_az
 from make_models import write_model
 
-from az.engine.bench.meters import RawMeter, TreeMeter, answer_of, middle_positions, usual_length
+from az.engine.bench.meters import TreeMeter, answer_of, middle_positions, usual_length
 from az.engine.errors import Refused
 from az.engine.game import ONGOING, load_game
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.precision import twin_of
+from az.engine.inference.raw_meter import RawMeter
 
 NEEDED = ("raw_evals_per_s", "search_over_raw_nocache", "search_over_raw", "one_tree_over_raw", "learner_over_torch")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_line import ROOT
 
-FOLDERS = ("engine", "train", "export")
+FOLDERS = ("engine", "train", "export", "commands")
 SOURCES = [*sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")), ROOT / "cli.py"]
 
 
@@ -41,16 +41,72 @@ def leans_on(path: Path, *names: str) -> list[str]:
 
 
 def test_no_arrow_runs_back():
-    training = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "typer", "az.train", "az.export", "az.cli")
+    above = ("az.train", "az.export", "az.commands", "az.cli")
+    training = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "typer", *above)
     for path in SOURCES:
         inside = path.relative_to(ROOT).parts
         if inside[0] == "engine":
             assert not leans_on(path, *training), path
             assert inside[1] == "terminal" or not leans_on(path, "rich", "az.engine.terminal"), path
         elif inside[0] == "train":
-            assert not leans_on(path, "az.export", "az.cli", "rich", "typer", "az.engine.terminal"), path
+            assert not leans_on(path, "az.export", "az.commands", "az.cli", "rich", "typer", "az.engine.terminal"), path
         elif inside[0] == "export":
-            assert not leans_on(path, "az.cli", "typer"), path
+            assert not leans_on(path, "az.commands", "az.cli", "typer", "rich", "az.engine.terminal"), path
+        elif inside[0] == "commands":
+            assert not leans_on(path, "az.cli", "typer", "rich"), path
+
+
+def graph() -> dict[str, set[str]]:
+    """Of every module the modules of az that it imports, inside functions and for types too."""
+    names = {module_name(path): path for path in SOURCES}
+
+    def of_az(path: Path) -> set[str]:
+        return {name for name in imports(path) if name in names} - {module_name(path)}
+
+    return {name: of_az(path) for name, path in names.items()}
+
+
+def cycles(arrows: dict[str, set[str]]) -> list[str]:
+    """Whatever is left when all is taken away, again and again, that imports nothing of what is left."""
+    left = {name: set(others) for name, others in arrows.items()}
+    while done := {name for name, others in left.items() if not others & left.keys()}:
+        left = {name: others for name, others in left.items() if name not in done}
+    return sorted(left)
+
+
+def package_of(name: str) -> str:
+    path = ROOT.joinpath(*name.split(".")[1:])
+    return name if path.is_dir() else name.rpartition(".")[0]
+
+
+def test_no_cycle_between_files():
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["a", "b", "c"]
+    assert cycles(graph()) == []
+
+
+def test_no_cycle_between_packages():
+    packages: dict[str, set[str]] = {}
+    for name, others in graph().items():
+        own = package_of(name)
+        packages.setdefault(own, set()).update({package_of(other) for other in others} - {own})
+    assert len(packages) > 15
+    assert cycles(packages) == []
+
+
+def test_a_package_has_at_most_twenty_modules():
+    for folder in {path.parent for path in SOURCES}:
+        assert len(list(folder.glob("*.py"))) <= 20, folder
+
+
+def test_the_recorder_leans_on_the_compiler_only():
+    names = [module_name(path) for path in SOURCES if "health" in path.parts]
+    code = "import importlib, json, sys\nfor name in " + repr(names) + ": importlib.import_module(name)\n"
+    code += "print(json.dumps([name for name in sys.modules if name.startswith('az.')]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    packages = ("az.train.health", "az.engine.jit")
+    others = [name for name in json.loads(done.stdout) if not name.startswith(packages)]
+    assert sorted(others) == ["az.engine", "az.train"]
 
 
 def test_only_one_module_makes_onnxruntime_sessions():

@@ -68,7 +68,7 @@ class Watch:
     def _line(self) -> str:
         """Where the main thread is: the innermost line that is not of Python's or az's own."""
         frame = sys._current_frames().get(self._main or 0)
-        own = Path(__file__).resolve().parent
+        own = Path(__file__).resolve().parent.parent
         while frame is not None:
             path = Path(frame.f_code.co_filename)
             outside = path.is_file() and (own not in path.resolve().parents or path.resolve().parent.name == "games")

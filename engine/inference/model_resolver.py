@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for
 RUNS = Path("runs")
 NUMBERED = re.compile(r"[0-9]{6,12}\.onnx")  # of a run; other names there are not models that it has published
 # The package data of az.models. (importlib.resources cannot see a package without code in an editable install.)
-SHIPPED = Path(__file__).resolve().parent.parent / "models"
+SHIPPED = Path(__file__).resolve().parents[2] / "models"
 
 
 NOT_MODELS = ("random", "rollouts", "minimax")

@@ -21,8 +21,6 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
 )
 
-from az.engine.system.files import write_atomic
-
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -103,7 +101,8 @@ class _Files(IndexDataCacheFile):
         file = io.BytesIO()
         yield file
         data = file.getvalue()
-        write_atomic(Path(filepath), data + hashlib.sha256(data).digest())
+        with super()._open_for_write(filepath) as place:  # beside its place, and renamed
+            place.write(data + hashlib.sha256(data).digest())
 
 
 def _check(path: str) -> None:

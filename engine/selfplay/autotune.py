@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from az.engine.bench.meters import RawMeter
 from az.engine.game import Game
 from az.engine.inference.evaluator import Evaluator
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.precision import load_precision, usable
+from az.engine.inference.raw_meter import RawMeter
 from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.system.cores import usable_cores
 

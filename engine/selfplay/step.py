@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from az.engine.game import ONGOING, Game
 from az.engine.jit import copy_into, helper, state_kernel
-from az.engine.jit.pointers import RuleTypes, apply_at, legal_at, outcome_at
+from az.engine.jit.pointers import apply_at, legal_at, outcome_at
+from az.engine.jit.rule_types import RuleTypes
 from az.engine.rng import uniform
 from az.engine.search.params import UNKNOWN
 from az.engine.search.policy import choose, write_policy

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from az.train.health.background import Hand
-from az.train.health.extra_state import SHARED, batch_copy, generators, keep, write
+from az.train.health.extra_state import SHARED, batch_copy, generators, keep, keep_optimizer, write
 from az.train.health.flat_tensors import Held, Layout, copying_of
-from az.train.health.optimizers import keep_optimizer
 
 
 @contextmanager

@@ -1,0 +1,10 @@
+"""Where a command writes for people: rich's console, made in one place."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+
+def console(stderr: bool = False) -> Console:
+    """A console on stdout or stderr; numbers and names in a sentence stay as they are."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
