@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from az.train.health import repair
 from az.train.health.causes import CAUSES
 from az.train.health.extra_state import same_bits
 from az.train.health.incident import Incident
@@ -27,6 +26,7 @@ from az.train.health.pytree import (
     scaled,
     without_rows,
 )
+from az.train.health.repair import for_operation, lowered
 from az.train.health.root_cause import Birth, classify, find_birth
 from az.train.health.session import Flight
 from az.train.health.snapshot import Snapshot
@@ -124,7 +124,7 @@ class Diagnosis:
 
 def legal_overflow(found: Diagnosis) -> bool:
     """Whether gradients would have been finite at a small scale: an overflow that the gradient scaler is made for."""
-    return found.stays_finite(context=repair.lowered(found.flight.scalers))
+    return found.stays_finite(context=lowered(found.flight.scalers))
 
 
 def diagnose(found: Diagnosis) -> Incident | None:
@@ -386,7 +386,7 @@ def _try_repair(found: Diagnosis, incident: Incident) -> None:
     """Run the step again with the repair that the cause suggests."""
     name = incident.op or ""
     plain = name.partition("::")[2] or name.removesuffix("Backward0").removesuffix("Backward1")
-    tried = repair.for_operation(incident.cause, plain, found.flight.optimizers)
+    tried = for_operation(incident.cause, plain, found.flight.optimizers)
     if tried is not None:
         words, context = tried
         incident.counterfactual = {"repair": words, "finite": found.stays_finite(context=context)}

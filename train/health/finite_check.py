@@ -54,7 +54,7 @@ class Sweep:
         self.out[:] = 0.0
         if not gradients.by_address and not self.layout.by_address:
             return None
-        from az.train.health import kernels as compiled  # imports numba
+        from az.train.health.kernels import look  # imports numba
 
         at = np.concatenate([self.layout.addresses(), gradients.addresses()])
         sizes = np.concatenate([self.layout.sizes, gradients.sizes])
@@ -62,7 +62,7 @@ class Sweep:
         if before and self.layout.by_address:
             moved[: len(self._weights)] = self._weights
             then[: len(self._weights)] = before[BY_ADDRESS].data_ptr() + self.layout.first
-        return lambda: compiled.look(at, sizes, moved, then, self.out)
+        return lambda: look(at, sizes, moved, then, self.out)
 
     def rest(self, before: Mapping[Group, Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Of all that has no address: (a number for every part, finite where the part is; norms of the parts of the
