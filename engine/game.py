@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from az.engine.board import Board
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game_facts import fault_of
 from az.engine.jit import CannotCompile, Kernel
@@ -68,6 +69,7 @@ class Game:
     position_text: Callable[[State], str]
     normalise_move: Callable[[State, str], str] = lambda state, text: text.strip().lower()  # noqa: ARG005
     symmetries: tuple[Symmetry, ...] = ()  # without the identity
+    board: Board | None = None  # how it is drawn; None: as `render` says
 
     def new_state(self) -> State:
         """The start position."""

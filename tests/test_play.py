@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from az.engine.board import placed
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, State, load_game
 from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.result import SearchResult
 from az.engine.search.whole_moves import WholeResult, whole_results
-from az.engine.terminal import board
-from az.engine.terminal.board import Look, draw, grid, placed, verdict
+from az.engine.terminal.board import Look, draw, ending
 from az.engine.terminal.play import play
 
-PLAIN = Look(width=80, colour=False, unicode=True)
+PLAIN = Look(width=80, color=False, unicode=True)
 
 
 class FirstMove:
@@ -163,7 +163,7 @@ def test_checkers_says_how_it_ended():
     game = load_game("checkers")
     state = game.parse_position("W:WK14:B10")
     after = game.play(state, game.parse_move(state, "14x7"))
-    assert verdict(game, after) == "Black has no pieces left: White wins."
+    assert ending(game, after) == "Black has no pieces left: White wins."
 
 
 def test_saving_never_overwrites(tmp_path: Path):
@@ -207,10 +207,10 @@ def test_what_is_no_saved_game_leaves_the_board_alone(tmp_path: Path):
 def test_a_narrow_window_still_shows_every_board():
     for name in ("tictactoe", "connect4", "othello6", "othello", "checkers"):
         game = load_game(name)
-        look = Look(width=30, colour=True, unicode=True)
+        look = Look(width=30, color=True, unicode=True)
         assert max(len(line) for line in draw(game, game.new_state(), look).plain.split("\n")) <= 30
         assert talk(name, "hint", "help", width=30)
-        tiny = draw(game, game.new_state(), Look(width=8, colour=False, unicode=False))
+        tiny = draw(game, game.new_state(), Look(width=8, color=False, unicode=False))
         assert tiny.plain.strip()
 
 
@@ -222,7 +222,7 @@ def test_boards_agree_with_the_game_on_random_play(name):
     while (legal := game.moves(state)) and game.outcome(state) == 2:
         before, text = state, sorted(legal)[int(rng.integers(len(legal)))]
         state = game.play(state, legal[text])
-        squares, old = grid(game, state), grid(game, before)
+        squares, old = game.board.cells(state), game.board.cells(before)
         assert squares is not None
         assert old is not None
         assert len(placed(old, squares)) <= 1
@@ -231,14 +231,15 @@ def test_boards_agree_with_the_game_on_random_play(name):
         letters = sum(sign in "XObBwW" for sign in "\n".join(drawn.split("\n")[name.startswith("othello") :]))
         if name not in ("othello", "othello6"):
             assert letters == stones
-    assert verdict(game, state).endswith(".")
+    assert ending(game, state).endswith(".")
 
 
-def test_every_game_that_ships_has_its_own_board():
+def test_every_game_that_ships_describes_its_board():
     from az.engine.game import game_names
 
     own = {"tictactoe", "connect4", "othello6", "othello", "checkers"}
-    assert own <= set(board.DRAWINGS) & set(game_names())
+    assert own <= set(game_names())
+    assert all(load_game(name).board is not None for name in own)
 
 
 def test_wrong_requests_are_one_sentence():
@@ -287,7 +288,8 @@ def test_ascii_output_does_not_crash():
 
 FIRST_SCREEN = """
 import sys
-from az.engine.terminal import session, start
+from az.commands import play as start
+from az.engine.terminal import session
 def leave(self):
     print(sorted({"numba", "onnxruntime", "torch"} & set(sys.modules)))
     raise EOFError

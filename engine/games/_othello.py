@@ -1,4 +1,4 @@
-"""The rules of Othello for a board of n by n squares, n even and at most 8; games hand their size in.
+"""Othello on a board of n by n squares, n even and at most 8: its rules, and `make_game`.
 
 state: [player to move, discs of Black (player 0), discs of White]. A bitboard has eight bits a row whatever n is:
 square (row, column) is bit 8 * row + column, and its action is n * row + column; action n * n is the pass. Words are
@@ -11,13 +11,15 @@ import re
 
 import numpy as np
 
+from az.engine.board import EMPTY, Board, Colors, Piece
 from az.engine.errors import WrongRequest
-from az.engine.game import DRAW, LOSS, ONGOING, WIN, Mask, State, Symmetry
-from az.engine.jit import helper
+from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, Mask, State, Symmetry
+from az.engine.jit import Rules, helper
 
 SHIFTS = np.array([1, 8, 7, 9])
 ROW = 0x0101010101010101
 LARGEST = 0x7FFFFFFFFFFFFFFF
+LOW = (1 << 64) - 1  # a bitboard as a number without a sign
 
 
 @helper
@@ -152,6 +154,36 @@ def parse(text: str, n: int, name: str) -> State:
     return state
 
 
+def board(n: int) -> Board:
+    """Squares a1 …, a dot where a disc may be put down, and the count of both."""
+    players = ("Black", "White")
+
+    def counts(state: State) -> tuple[int, int]:
+        return (int(state[1]) & LOW).bit_count(), (int(state[2]) & LOW).bit_count()
+
+    def ending(state: State, winner: int | None, _: bool) -> str:
+        if winner is None:
+            return "Drawn: both have as many discs."
+        own, other = counts(state)[winner], counts(state)[1 - winner]
+        return f"{players[winner]} wins by {own} discs to {other}."
+
+    return Board(
+        cells=lambda state: [list(row) for row in signs(state, n, EMPTY)],
+        pieces={"X": Piece(0, "●", "X"), "O": Piece(1, "○", "O")},
+        players=players,
+        colors=Colors(
+            ground="#3a9055", alternate="#328049", last="#8a7512", players=("#101010", "#ffffff"), label="#0b2612"
+        ),
+        move_cells=lambda _, actions: (divmod(actions[0], n),) if actions[0] < n * n else (),
+        move_help="a square such as c4, or pass",
+        row_labels=[str(row + 1) for row in range(n)],
+        column_labels="abcdefgh"[:n],
+        marks_moves=True,
+        counts=counts,
+        ending=ending,
+    )
+
+
 def symmetries(n: int) -> tuple[Symmetry, ...]:
     """The half turn and the reflections in both diagonals; a pass stays a pass.
 
@@ -160,3 +192,54 @@ def symmetries(n: int) -> tuple[Symmetry, ...]:
     board = np.arange(n * n).reshape(n, n)
     images = [image.ravel() for image in (np.rot90(board, 2), board.T, np.rot90(board.T, 2))]
     return tuple(Symmetry(np.append(image, n * n), image.copy()) for image in images)
+
+
+def make_game(name: str, n: int) -> Game:
+    """Othello on n by n squares; n even, at most 8."""
+    rules = Rules(np.int64)
+
+    @rules.start
+    def start(state):
+        begin(state, n)
+
+    @rules.apply
+    def apply(state, action):
+        play(state, action, n)
+
+    @rules.legal
+    def legal(state, mask):
+        write_legal(state, mask, n)
+
+    @rules.outcome
+    def outcome(state):
+        return result(state, n)
+
+    @rules.encode
+    def encode(state, planes):
+        write_planes(state, planes, n)
+
+    def moves(state: State) -> dict[str, tuple[int, ...]]:
+        mask = np.zeros(n * n + 1, np.bool_)
+        legal(state, mask)
+        return move_texts(mask, n)
+
+    return Game(
+        name=name,
+        version=1,
+        dtype=rules.dtype,
+        state_size=3,
+        num_actions=n * n + 1,
+        planes_shape=(2, n, n),
+        max_plies=2 * n * n,  # fewer than n * n discs are put down, and no two passes follow one another
+        start=start,
+        apply=apply,
+        legal=legal,
+        outcome=outcome,
+        encode=encode,
+        render=lambda state: draw(state, n),
+        moves=moves,
+        parse_position=lambda text: parse(text, n, name),
+        position_text=lambda state: "".join(signs(state, n, EMPTY)) + " " + "XO"[state[0]],
+        symmetries=symmetries(n),
+        board=board(n),
+    )

@@ -25,6 +25,7 @@ import re
 
 import numpy as np
 
+from az.engine.board import EMPTY, NO_SQUARE, Board, Cell, Colors, Grid, Piece
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, Game, State
 from az.engine.jit import Rules, helper
@@ -331,6 +332,47 @@ def position_text(state: State) -> str:
     return ":".join(["BW"[int(state[0])], *lists])
 
 
+def _place(square: int) -> Cell:
+    """Row and column of a square 0–31."""
+    row, offset = divmod(square, 4)
+    return row, 2 * offset + (1 - row % 2)
+
+
+def _cells(state: State) -> Grid:
+    grid = [[NO_SQUARE] * 8 for _ in range(8)]
+    for square in range(32):
+        row, column = _place(square)
+        grid[row][column] = _sign(state, square).replace(".", EMPTY)
+    return grid
+
+
+def _move_cells(state: State, actions: tuple[int, ...]) -> tuple[Cell, ...]:
+    hops = [_hop(state, action) for action in actions]
+    return tuple(_place(square - 1) for square in (hops[0][0], *(target for _, target in hops)))
+
+
+def _ending(state: State, winner: int | None, repeated: bool) -> str:
+    if winner is None:
+        draw = "40 moves a side without a capture or a man's move"
+        return f"Drawn: {'the position stood for the third time' if repeated else draw}."
+    won, lost = BOARD.players[winner], BOARD.players[1 - winner]
+    return f"{lost} {'cannot move' if state[1 + 1 - winner] else 'has no pieces left'}: {won} wins."
+
+
+BOARD = Board(
+    cells=_cells,
+    pieces={
+        "b": Piece(0, "●", "b"), "w": Piece(1, "●", "w"), "B": Piece(0, "♛", "B"), "W": Piece(1, "♛", "W"),
+    },
+    players=("Black", "White"),
+    colors=Colors(ground="#6f8f48", last="#96740e", players=("#101010", "#ffffff"), label="#1a260a"),
+    move_cells=_move_cells,
+    move_help="from and to, such as 11-15; a capture such as 22x15 or 26x17x10",
+    labels={_place(square): str(square + 1) for square in range(32)},
+    turns=True,
+    ending=_ending,
+)  # fmt: skip
+
 GAME = Game(
     name="checkers",
     version=1,
@@ -349,4 +391,5 @@ GAME = Game(
     parse_position=parse_position,
     position_text=position_text,
     normalise_move=normalise_move,
+    board=BOARD,
 )

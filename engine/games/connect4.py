@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from az.engine.board import Board, Cell, Colors, Grid, Piece, line_of
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, Game, State, Symmetry
 from az.engine.jit import Rules, helper
@@ -109,6 +110,34 @@ def position_text(state: State) -> str:
     return "".join(str(column + 1) for column in columns)
 
 
+def _cells(state: State) -> Grid:
+    return [[_sign(state, row, column).replace(".", "-") for column in range(7)] for row in range(6)]
+
+
+def _move_cells(state: State, actions: tuple[int, ...]) -> tuple[Cell, ...]:
+    """The lowest empty square of the column."""
+    height = (int(state[1] | state[2]) >> 7 * actions[0] & 63).bit_count()
+    return ((5 - height, actions[0]),)
+
+
+def _ending(_: State, winner: int | None, __: bool) -> str:
+    return "Drawn: the board is full." if winner is None else f"{BOARD.players[winner]} has four in a row and wins."
+
+
+BOARD = Board(
+    cells=_cells,
+    pieces={"X": Piece(0, "●", "X"), "O": Piece(1, "○", "O")},
+    players=("Red", "Yellow"),
+    colors=Colors(ground="#0b1f4b", last="#222e70", players=("#ff7a6b", "#ffe14d"), label="#8090b8"),
+    move_cells=_move_cells,
+    move_help="the number of a column, 1 to 7",
+    column_labels="1234567",
+    columns_below=True,
+    signs_beside_names=True,
+    winning=line_of(4),
+    ending=_ending,
+)
+
 _MIRROR = Symmetry(np.arange(7)[::-1].copy(), np.arange(42).reshape(6, 7)[:, ::-1].ravel().copy())
 
 GAME = Game(
@@ -129,4 +158,5 @@ GAME = Game(
     parse_position=parse_position,
     position_text=position_text,
     symmetries=(_MIRROR,),
+    board=BOARD,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from az.engine.board import Board, Grid, Piece, line_of
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, Game, State, Symmetry
 from az.engine.jit import Rules, helper
@@ -103,6 +104,28 @@ def position_text(state: State) -> str:
     return "".join(stones[ply % 2][ply // 2] for ply in range(len(stones[0]) + len(stones[1])))
 
 
+def _cells(state: State) -> Grid:
+    signs = ["-XO"[stone] for stone in state[1:]]
+    return [signs[row : row + 3] for row in (0, 3, 6)]
+
+
+def _ending(_: State, winner: int | None, __: bool) -> str:
+    return "Drawn: the board is full." if winner is None else f"{'XO'[winner]} has three in a row and wins."
+
+
+BOARD = Board(
+    cells=_cells,
+    pieces={"X": Piece(0, "X", "X"), "O": Piece(1, "O", "O")},
+    players=("X", "O"),
+    move_cells=lambda _, actions: (divmod(actions[0], 3),),
+    move_help="the number of a square, 1 to 9",
+    labels={divmod(square, 3): str(square + 1) for square in range(9)},
+    lines=True,
+    winning=line_of(3),
+    ending=_ending,
+)
+
+
 def _symmetries() -> tuple[Symmetry, ...]:
     board = np.arange(9).reshape(3, 3)
     images = [np.rot90(b, turns) for b in (board, board.T) for turns in range(4)]
@@ -127,4 +150,5 @@ GAME = Game(
     parse_position=parse_position,
     position_text=position_text,
     symmetries=_symmetries(),
+    board=BOARD,
 )

@@ -15,7 +15,7 @@ from az.engine.game import DRAW, LOSS, WIN, Game, State
 from az.engine.search.params import UNKNOWN
 from az.engine.search.whole_moves import Hops, WholeMove
 from az.engine.system.safe_read import MB, read_regular
-from az.engine.terminal.board import MOVE_HELP, player_name
+from az.engine.terminal.board import player_name
 from az.engine.terminal.session import Session, printable
 
 HINTS = 5  # moves that a hint shows
@@ -39,7 +39,7 @@ def find_command(word: str) -> Command | None:
 
 
 def show_help(session: Session, _rest: str) -> None:
-    session.say(f"A move: {MOVE_HELP.get(session.game.name, 'as `moves` lists them')}.")
+    session.say(f"A move: {session.game.board.move_help if session.game.board else 'as `moves` lists them'}.")
     for command in COMMANDS.values():
         session.say(f"  {command.word:<8}{command.says}")
 

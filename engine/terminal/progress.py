@@ -104,7 +104,7 @@ class _Display(ABC):
 
     def message(self, text: str, warning: bool = False) -> None:
         """A line that stays, above the live view."""
-        style = "yellow" if warning and Look.of(self.console).colour else ""
+        style = "yellow" if warning and Look.of(self.console).color else ""
         self._safely(lambda: self.console.print(Text(("warning: " if warning else "") + text, style)))
 
     def changed(self, now: bool = False) -> None:

@@ -17,7 +17,7 @@ from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, State
 from az.engine.search.params import UNKNOWN
 from az.engine.search.whole_moves import Hops, WholeResult
 from az.engine.selfplay.warmup import compiling, search_is_cold
-from az.engine.terminal.board import Look, draw, player_name, verdict
+from az.engine.terminal.board import Look, draw, ending, player_name
 
 PROVEN = {WIN: "a proven win", DRAW: "a proven draw", LOSS: "a proven loss"}
 SHOWN = 40  # characters of a mistyped line that are repeated
@@ -120,7 +120,7 @@ class Session:
             return f"{self.name(self.resigned)} resigns: {self.name(1 - self.resigned)} wins."
         text = self.game.position_text(self.state)
         before = sum(self.game.position_text(move.before) == text for move in self.history)
-        return verdict(self.game, self.state, repeated=before >= 2)
+        return ending(self.game, self.state, repeated=before >= 2)
 
     # Words and pictures.
 
@@ -134,12 +134,12 @@ class Session:
 
     def say(self, text: str, style: str = "") -> None:
         """One message; colours where there are colours."""
-        self.console.print(Text(text, style if self.look().colour else ""), soft_wrap=False)
+        self.console.print(Text(text, style if self.look().color else ""), soft_wrap=False)
 
     def show(self) -> None:
         """The board, and what stands beside it."""
         previous = self.history[-1].before if self.history else None
-        flipped = self.human == 0 and self.game.name == "checkers"  # one's own men stand below
+        flipped = self.human == 0  # one's own men stand below, where the board is turned round
         self.console.print()
         self.console.print(draw(self.game, self.state, self.look(), previous, flipped), no_wrap=True, crop=False)
         self.console.print()
