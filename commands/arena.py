@@ -8,8 +8,7 @@ from az.engine.arena.elo import Sprt, elo_difference
 from az.engine.arena.match import MatchResult, play_match
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
-from az.engine.inference.model_resolver import is_model
-from az.engine.players import Player, make_player
+from az.engine.players import Player, is_model, make_player
 from az.engine.terminal.console import console
 from az.engine.terminal.progress import MatchDisplay
 

@@ -9,8 +9,9 @@ import sys
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.inference.evaluator import UniformEvaluator
-from az.engine.inference.model_resolver import LateEvaluator, default_model, is_model, resolve_model
+from az.engine.inference.model_resolver import LateEvaluator, default_model, resolve_model
 from az.engine.jit import python_first
+from az.engine.players import is_model
 from az.engine.search.params import SearchParams, leaves_for
 from az.engine.terminal.console import console
 from az.engine.terminal.opponent import FIRST_GAMES, PlayerEngine

@@ -65,8 +65,9 @@ def write_incident(run: Path) -> None:
         "spread": [{"phase": "forward", "module": "stem.conv", "op": "aten::conv"}],
     }  # fmt: skip
     incident = Incident(
-        "data", "value-out-of-range", "data", "aten::log", "value_out", "x.py:1", [3], 1, 1, "bit-exact", evidence,
-        "Mend it.", {"repair": "without the row", "finite": True}, 0.5, ["a note"],
+        plane="data", cause="value-out-of-range", phase="data", op="aten::log", module="value_out", source="x.py:1",
+        rows=[3], first_bad_step=1, causal_step=1, evidence=evidence, fix="Mend it.",
+        counterfactual={"repair": "without the row", "finite": True}, seconds=0.5, notes=["a note"],
     )  # fmt: skip
     origins = [replay.origin(3) | {"batch_row": 3, "state": records.states[3].tolist()}]
     about = {"game": "tictactoe", "run": "run", "progress": 0.5, "seed": 0}

@@ -16,7 +16,8 @@ from test_records import SEARCH, TICTACTOE, play_games
 
 from az.engine.errors import Refused
 from az.engine.records.container import MOST_UNPACKED, sealed
-from az.engine.records.format import check_records, read_records, write_records
+from az.engine.records.format import read_records, write_records
+from az.engine.records.row_checks import check_records
 
 
 @pytest.fixture

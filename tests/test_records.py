@@ -22,12 +22,12 @@ from az.engine.records.format import (
     SEAL,
     FinishedGame,
     _digest,
-    check_records,
     fits_a_file,
     pack,
     read_records,
     write_records,
 )
+from az.engine.records.row_checks import check_records
 from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
 
 TICTACTOE, CONNECT4 = load_game("tictactoe"), load_game("connect4")
@@ -341,7 +341,7 @@ def test_a_plane_that_is_out_of_range_is_found(tmp_path):
     finished.rows[ROW].state[checkers.QUIET] = -100
     path = tmp_path / "bent.npz"
     write_records(path, game, [finished], 3, SEARCH)
-    assert [fault[:2] for fault in check_records(game, read_records(path, game))] == [(ROW, "planes")]
+    assert [(fault.row, fault.field) for fault in check_records(game, read_records(path, game))] == [(ROW, "planes")]
 
 
 @pytest.mark.nojit

@@ -17,7 +17,8 @@ from run_tools import digests, run_az, settings, start_az
 from az.engine.game import load_game
 from az.engine.inference.model_resolver import newest_model
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
-from az.engine.records.format import check_records, read_records
+from az.engine.records.format import read_records
+from az.engine.records.row_checks import check_records
 from az.train import checkpoint
 from az.train.config import from_toml
 from az.train.run.log import RunLog

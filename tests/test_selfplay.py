@@ -12,7 +12,8 @@ from test_batch import CountingEvaluator
 from az.engine.errors import WrongRequest
 from az.engine.game import load_game
 from az.engine.inference.evaluator import HashEvaluator, UniformEvaluator
-from az.engine.records.format import check_records, pack, read_records
+from az.engine.records.format import pack, read_records
+from az.engine.records.row_checks import check_records
 from az.engine.rng import stream
 from az.engine.search import batch as batch_module
 from az.engine.search.policy import sample_index

@@ -22,14 +22,6 @@ NUMBERED = re.compile(r"[0-9]{6,12}\.onnx")  # of a run; other names there are n
 SHIPPED = Path(__file__).resolve().parents[2] / "models"
 
 
-NOT_MODELS = ("random", "rollouts", "minimax")
-
-
-def is_model(text: str) -> bool:
-    """Whether a player's text means a model."""
-    return text.partition(":")[0] not in NOT_MODELS
-
-
 def resolve_model(text: str) -> Path:
     """The ONNX file meant by a path to one, a run (its newest model) or the name of a shipped model.
 

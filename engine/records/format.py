@@ -12,15 +12,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from az.engine.errors import Refused
 from az.engine.game import Game, State
-from az.engine.jit import state_kernel
 from az.engine.printable import one_line, quoted
 from az.engine.records.container import MOST_PACKED, MOST_UNPACKED, check_seal, sealed, unpacked
 from az.engine.records.container import SEAL as SEAL
@@ -218,105 +216,3 @@ def _check_fit(path: Path, game: Game, header: Any, arrays: dict[str, NDArray[An
     if not isinstance(known, list) or (rows and not (models.min() >= 0 and models.max() < len(known))):
         raise Refused(f"{path}: a row names a model that the header does not list.")
     check_header(path, header, arrays["games"], arrays["plies"])
-
-
-class RowFault(NamedTuple):
-    """What is wrong with one row."""
-
-    row: int
-    field: str
-    reason: str
-
-
-FAULTS = {
-    1: ("state", "the player to move is neither 0 nor 1"),
-    2: ("state", "no legal move: an empty mask"),
-    3: ("policy", "the target has mass on an action that is not legal, or misses a legal one"),
-    4: ("policy", "the target holds a number that is not finite"),
-    5: ("policy", "the target is negative or does not sum to 1"),
-    6: ("planes", "an input plane is not finite or outside [-1, +1]"),
-    7: ("outcome", "the value target is not finite or outside [-1, +1]"),
-    8: ("root_value", "the root's value is not finite or outside [-1, +1]"),
-    9: ("row", "changed after it was written"),
-}
-
-
-@state_kernel(
-    lambda t: types.void(
-        t.states,
-        types.int64[::1],
-        types.int32[::1],
-        types.float32[::1],
-        types.float32[::1],
-        types.float32[::1],
-        types.boolean[::1],
-        types.float32[:, :, ::1],
-        types.int8[::1],
-        t.pointer("legal"),
-        t.pointer("encode"),
-    )
-)
-def judge_rows(states, offsets, actions, probs, outcomes, root_values, mask, planes, faults, legal, encode):
-    """Write the first fault of each row (a key of FAULTS, 0 = none) into faults [R]."""
-    for row in range(states.shape[0]):
-        faults[row] = 0
-        player = states[row, 0]
-        if player != 0 and player != 1:
-            faults[row] = 1
-            continue
-        legal(states[row], mask)
-        options = 0
-        for action in range(mask.shape[0]):
-            options += 1 if mask[action] else 0
-        if options == 0:
-            faults[row] = 2
-            continue
-        first, last = offsets[row], offsets[row + 1]
-        total, fault = 0.0, 0
-        if last - first != options:
-            fault = 3
-        for i in range(first, last):
-            if actions[i] < 0 or actions[i] >= mask.shape[0] or not mask[actions[i]]:
-                fault = 3
-            if i > first and actions[i] <= actions[i - 1]:
-                fault = 3
-            if not (abs(probs[i]) < 1e30):
-                fault = 4
-            if probs[i] < 0.0:
-                fault = 5
-            total += probs[i]
-        if fault == 0 and not (abs(total - 1.0) < 1e-3):
-            fault = 5
-        if not (abs(outcomes[row]) <= 1.0):
-            fault = 7
-        if not (abs(root_values[row]) <= 1.0):
-            fault = 8
-        encode(states[row], planes)
-        for c in range(planes.shape[0]):
-            for y in range(planes.shape[1]):
-                for x in range(planes.shape[2]):
-                    if not (abs(planes[c, y, x]) <= 1.0):
-                        fault = 6
-        faults[row] = fault
-
-
-def check_records(game: Game, records: Records) -> list[RowFault]:
-    """Every row on entry: finite, target on the simplex and on legal moves only, value and planes in range."""
-    offsets = records.policy_offsets
-    if np.any(np.diff(offsets) < 0):
-        return [RowFault(int(np.argmax(np.diff(offsets) < 0)), "policy", "the policy's offsets run backwards")]
-    faults = np.zeros(len(records), np.int8)
-    judge_rows[game.dtype](
-        np.ascontiguousarray(records.states),
-        offsets,
-        records.policy_actions,
-        records.policy_probs,
-        records.outcomes,
-        records.root_values,
-        np.zeros(game.num_actions, np.bool_),
-        np.zeros(game.planes_shape, np.float32),
-        faults,
-        game.legal,
-        game.encode,
-    )
-    return [RowFault(int(row), *FAULTS[int(faults[row])]) for row in np.flatnonzero(faults)]

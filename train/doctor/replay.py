@@ -14,7 +14,8 @@ import torch
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.printable import quoted
-from az.engine.records.format import check_records, read_records
+from az.engine.records.format import read_records
+from az.engine.records.row_checks import check_records
 from az.train.checkpoint import Checkpoint
 from az.train.health.incident import Incident
 from az.train.learner import Learner

@@ -19,7 +19,8 @@ from az.engine.game import Game, Symmetry
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.precision import TWINS, twin_of
 from az.engine.inference.providers import on_gpu
-from az.engine.records.format import FinishedGame, Records, check_records, read_records
+from az.engine.records.format import FinishedGame, Records, read_records
+from az.engine.records.row_checks import check_records
 from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
 from az.engine.selfplay.warmup import warm_up
 from az.engine.settings import checked

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from az.train.health.causes import CAUSES
 from az.train.health.extra_state import same_bits
-from az.train.health.incident import Incident
+from az.train.health.incident import Incident, incident_of
 from az.train.health.op_trace import Watch, is_bad, measure
 from az.train.health.pytree import (
     Rows,
@@ -205,10 +205,9 @@ def _verdict(found: Diagnosis, watch: Watch, birth: Birth, exact: bool) -> Incid
     if birth.origin == "op" and len(op.rows) == watch.rows.size_at(op.index):
         op.rows = []  # every row alike: it is not the rows
     name = op.node if op.phase == "backward" and op.node else op.name
-    causal = found.number
-    return Incident(
-        plane, cause, phase, name, module or None, op.source or None, op.rows, found.number, causal,
-        "bit-exact" if exact else "not reproducible", evidence, CAUSES[cause].fix, None,
+    return incident_of(
+        cause, phase, found.number, exact,
+        plane=plane, op=name, module=module or None, source=op.source or None, rows=op.rows, evidence=evidence,
     )  # fmt: skip
 
 
@@ -233,15 +232,13 @@ def _loader(found: Diagnosis) -> Incident:
             rows |= set(rows_where(differ, count))
     cause = "batch-changed-under-the-step"
     evidence = {"fields": names, "text": [f"changed while the step ran: {', '.join(names)}"]}
-    return Incident(
-        CAUSES[cause].plane, cause, "data", None, None, None, sorted(rows), found.number, found.number,
-        "not reproducible", evidence, CAUSES[cause].fix, None,
+    return incident_of(
+        cause, "data", found.number, exact=False, rows=sorted(rows), evidence=evidence,
         notes=["run again on the batch as it was before, the step ended in other numbers: the replay disagrees"],
     )  # fmt: skip
 
 
 def _transient(found: Diagnosis) -> Incident:
-    cause = "not-reproducible"
     order = (("loss", "loss"), ("gradients", "backward"), ("optimizer", "optimizer"), ("weights", "optimizer"))
     phase = next(
         (phase for harm, phase in order if harm in found.harm), "buffers" if "buffers" in found.harm else "loss"
@@ -250,10 +247,10 @@ def _transient(found: Diagnosis) -> Incident:
     bad = [f"{one.kind}: {one.name}" for one, piece in found.end.layout.pieces(found.end.copies)
            if not is_finite(piece)]  # fmt: skip
     text = [f"not finite after the step: {', '.join(sorted(found.harm))}", *([", ".join(bad[:6])] if bad else [])]
-    return Incident(
-        CAUSES[cause].plane, cause, phase, None, None, None, [], found.number, found.number, "not reproducible",
-        {"harm": sorted(found.harm), "tensors": bad, "text": text}, CAUSES[cause].fix,
-        {"repair": "the same step once more", "finite": True},
+    return incident_of(
+        "not-reproducible", phase, found.number, exact=False,
+        evidence={"harm": sorted(found.harm), "tensors": bad, "text": text},
+        counterfactual={"repair": "the same step once more", "finite": True},
     )  # fmt: skip
 
 

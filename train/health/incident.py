@@ -13,24 +13,24 @@ FIELDS = (
 )  # fmt: skip
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Incident:
-    """One fault, stopped and named. Steps are counted from 0."""
+    """One fault, stopped and named. Steps are counted from 0. See `incident_of`."""
 
     plane: str  # where it lies: causes.PLANES
     cause: str  # id: a key of causes.CAUSES
     phase: str  # data, forward, loss, backward, optimizer, buffers
-    op: str | None  # torch's name of the operation: aten::log; in backward the autograd node's: SqrtBackward0
-    module: str | None  # path in the model, "" for the model itself; null outside it
-    source: str | None  # file:line of the user's code
-    rows: list[int]  # of the batch; [] where the fault is of no row
+    op: str | None = None  # torch's name of the operation: aten::log; in backward the autograd node's: SqrtBackward0
+    module: str | None = None  # path in the model, "" for the model itself; None outside it
+    source: str | None = None  # file:line of the user's code
+    rows: list[int] = field(default_factory=list)  # of the batch; [] where the fault is of no row
     first_bad_step: int
     causal_step: int
-    replay: str  # "bit-exact" or "not reproducible"
-    evidence: dict[str, Any]
+    replay: str = "bit-exact"  # or "not reproducible"
+    evidence: dict[str, Any] = field(default_factory=dict)
     fix: str
-    counterfactual: dict[str, Any] | None  # {"repair": …, "finite": …}; null where no repair can be tried
-    seconds: float = 0.0  # from detection to verdict
+    counterfactual: dict[str, Any] | None = None  # {"repair": …, "finite": …}; None where no repair can be tried
+    seconds: float = 0.0  # from detection to diagnosis
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -67,3 +67,13 @@ class Incident:
             went = "stayed finite" if self.counterfactual["finite"] else "did not stay finite"
             lines.append(f"  tried ({self.counterfactual['repair']}): the step {went}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+def incident_of(cause: str, phase: str, step: int, exact: bool = True, **known: Any) -> Incident:
+    """An incident of a cause, in the words and at the place that its registry gives.
+
+    step: both where it showed and where it was caused. exact: whether the replay was bit-exact. known: other fields.
+    """
+    found = CAUSES[cause]
+    fields = {"plane": found.plane, "fix": found.fix, "first_bad_step": step, "causal_step": step} | known
+    return Incident(cause=cause, phase=phase, replay="bit-exact" if exact else "not reproducible", **fields)

@@ -21,9 +21,9 @@ from az.train import checkpoint
 from az.train.batch_check import check_batch
 from az.train.config import RunConfig
 from az.train.health import FlightRecorder, Incident
-from az.train.health.causes import CAUSES
 from az.train.health.early_warnings import EarlyWarning, Signs
 from az.train.health.history import KEPT
+from az.train.health.incident import incident_of
 from az.train.health.metrics import Vitals
 from az.train.health.preflight import Finding, preflight
 from az.train.learner import Learner, StepMetrics, data_losses
@@ -124,10 +124,8 @@ class Pilot:
         rows = [r for r, c, _ in bad if c == cause]
         step = self.learner.steps
         evidence = {"fields": [field], "text": [f"field {field}, row {row} of the batch"]}
-        return Incident(
-            "data", cause, "data", None, None, None, rows, step, step, "bit-exact", evidence, CAUSES[cause].fix, None,
-            notes=["found before the step: nothing was computed from it"],
-        )  # fmt: skip
+        notes = ["found before the step: nothing was computed from it"]
+        return incident_of(cause, "data", step, rows=rows, evidence=evidence, notes=notes)
 
     def _too_far(self, metrics: StepMetrics, batch: Batch) -> Incident | None:
         """A step that moved the weights farther than its optimizer can at the highest rate configured.
@@ -163,12 +161,11 @@ class Pilot:
         used = float(metrics.lr)
         cause = "learning-rate-spike" if used > rate * 1.001 else "update-too-large"
         text = f"the weights moved by {moved:.4g}; at the highest rate configured ({rate:g}) they can by {most:.4g}"
-        fixed = {"repair": f"the step at a learning rate of at most {rate:g}", "finite": finite}
-        return Incident(
-            CAUSES[cause].plane, cause, "optimizer", "aten::_fused_adam_", None, None, [], number, number,
-            "bit-exact" if exact else "not reproducible",
-            {"text": [text, f"learning rate of the step: {used:g}"], "moved": moved, "most": most, "rate": used},
-            CAUSES[cause].fix, fixed, time.perf_counter() - begun,
+        evidence = {"text": [text, f"learning rate of the step: {used:g}"], "moved": moved, "most": most, "rate": used}
+        return incident_of(
+            cause, "optimizer", number, exact, op="aten::_fused_adam_", evidence=evidence,
+            counterfactual={"repair": f"the step at a learning rate of at most {rate:g}", "finite": finite},
+            seconds=time.perf_counter() - begun,
         )  # fmt: skip
 
     # -- after a fault ----------------------------------------------------------------------------------------------

@@ -6,24 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from az.engine.errors import Refused
-from az.engine.records.format import FAULTS, RowFault
+from az.engine.records.row_checks import RowFault
 from az.engine.selfplay.checks import SearchFault
-from az.train.health import Incident
-from az.train.health.causes import CAUSES
-
-# What engine/records/format.py finds in a row, in the words of the doctor.
-OF_ROW = {
-    1: "plane-out-of-range",
-    2: "empty-mask",
-    3: "target-on-illegal",
-    4: "batch-not-finite",
-    5: "target-not-a-distribution",
-    6: "plane-out-of-range",
-    7: "value-out-of-range",
-    8: "value-out-of-range",
-    9: "checksum",
-}
-REASONS = {reason: number for number, (_, reason) in FAULTS.items()}
+from az.train.health.incident import Incident, incident_of
 
 
 class BadFile(Refused):
@@ -53,7 +38,7 @@ def of_file(path: Path, refusal: Refused, step: int) -> tuple[Incident, list[dic
         evidence: dict[str, Any] = {"file": path.name, "text": [str(refusal)]}
         return _incident(cause, "data", [], step, evidence, "before a row of it was read"), []
     first = faults[0]
-    cause = OF_ROW.get(REASONS.get(first.reason, 0), "batch-not-finite")
+    cause = first.cause
     origin = refusal.origin if isinstance(refusal, BadFile) else {}
     evidence = {"file": path.name, "fields": [first.field], "text": [str(refusal)], "origin": origin}
     if cause == "checksum":
@@ -84,7 +69,4 @@ def of_model(refusal: Refused, number: int, step: int) -> Incident:
 
 
 def _incident(cause: str, phase: str, rows: list[int], step: int, evidence: dict[str, Any], when: str) -> Incident:
-    return Incident(
-        CAUSES[cause].plane, cause, phase, None, None, None, rows, step, step, "bit-exact", evidence, CAUSES[cause].fix,
-        None, notes=[f"stopped {when}"],
-    )  # fmt: skip
+    return incident_of(cause, phase, step, evidence=evidence, rows=rows, notes=[f"stopped {when}"])

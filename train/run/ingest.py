@@ -13,8 +13,9 @@ from az.engine.errors import Refused
 from az.engine.game import Game
 from az.engine.records.container import MOST_PACKED
 from az.engine.records.forensics import find_damage
-from az.engine.records.format import FAULTS, Records, RowFault, check_records, read_records
+from az.engine.records.format import Records, read_records
 from az.engine.records.header import MOST_GAME
+from az.engine.records.row_checks import CHANGED, check_records, row_fault
 from az.engine.system.safe_read import read_regular
 from az.train.replay import Replay
 from az.train.run.folder import RunFolder
@@ -136,6 +137,6 @@ def _located(path: Path, refusal: Refused) -> Refused:
         return refusal
     if found is None:
         return refusal
-    faults = [RowFault(row, " ".join(found.members), FAULTS[9][1]) for row in found.rows]
+    faults = [row_fault(row, CHANGED, " ".join(found.members)) for row in found.rows]
     origin = {"file": str(path), "row": found.rows[0], **found.origin} if found.rows else {}
     return BadFile(f"{str(refusal).rstrip('.')}; {found}.", faults, origin)

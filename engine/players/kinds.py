@@ -1,0 +1,77 @@
+"""Every kind of player by its name: what `az arena`, `az play` and a run's matches know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from az.engine.errors import WrongRequest
+from az.engine.game import Game
+from az.engine.players.basic import ModelPlayer, Player, RandomPlayer
+from az.engine.search.params import SearchParams
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of player: `name`, or `name:N` where it takes a number.
+
+    make: (game, N) → the player; N is 0 where it takes none. Imports what is slow to import when it is called.
+    number: what N is called and does; "" where there is none. most: the largest N.
+    """
+
+    make: Callable[[Game, int], Player]
+    number: str = ""
+    most: int = 0
+
+
+def _rollouts(game: Game, games: int) -> Player:
+    from az.engine.players.rollouts import RolloutPlayer
+
+    return RolloutPlayer(game, games)
+
+
+def _minimax(game: Game, depth: int) -> Player:
+    from az.engine.players.minimax import MinimaxPlayer
+
+    return MinimaxPlayer(game, depth)
+
+
+KINDS = {
+    "random": Kind(lambda game, _: RandomPlayer(game)),
+    "rollouts": Kind(_rollouts, "N with N random games for each move", 10_000_000),
+    "minimax": Kind(_minimax, "D with D actions to look ahead", 1000),
+}
+
+
+def is_model(text: str) -> bool:
+    """Whether a player's text means a model: whatever is no other kind."""
+    return text.partition(":")[0] not in KINDS
+
+
+def make_player(text: str, game: Game, simulations: int = 200, params: SearchParams | None = None) -> Player:
+    """The player of that name: a key of KINDS with its number, such as "rollouts:100", or any model argument.
+
+    simulations: of a model's search, for each move; 0 = the network alone. params: its other settings.
+    Raises WrongRequest.
+    """
+    name, colon, number = text.partition(":")
+    kind = KINDS.get(name)
+    if kind is not None:
+        return kind.make(game, _number(text, name, colon, number))
+    if simulations < 0:
+        raise WrongRequest(f"{simulations} simulations are impossible; 0 is the network alone.")
+    from az.engine.inference.model_resolver import load_evaluator
+
+    return ModelPlayer(load_evaluator(text, game), replace(params or SearchParams(), simulations=simulations))
+
+
+def _number(text: str, name: str, colon: str, number: str) -> int:
+    kind = KINDS[name]
+    if not kind.number:
+        if colon:
+            raise WrongRequest(f"'{text}' is no player: {name} takes no number.")
+        return 0
+    if not (number.isascii() and number.isdigit() and len(number) < 12 and 1 <= int(number) <= kind.most):
+        form = f"{name}:{kind.number}"
+        raise WrongRequest(f"'{text}' is no player: write {form}, a whole number from 1 to {kind.most}.")
+    return int(number)
