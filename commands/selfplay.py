@@ -11,7 +11,7 @@ from typing import Any
 
 from az.engine.errors import WrongRequest
 from az.engine.inference.model_resolver import resolve_model
-from az.engine.inference.onnx_evaluator import OnnxEvaluator, provider_line
+from az.engine.inference.onnx_evaluator import provider_line
 from az.engine.inference.precision import load_precision
 from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.selfplay.to_files import Progress, prepare_folder, selfplay_to_files
@@ -63,10 +63,7 @@ def selfplay_command(
             shown = time.monotonic()
             print(f"{progress.games}/{games} games, {progress.rows} rows", file=sys.stderr)
 
-    def another() -> OnnxEvaluator:
-        return load_precision(path, first.game, config.precision, batch=config.gpu_batch)[0]
-
-    made = selfplay_to_files(another, config, games, seed, out, threads, show)
+    made = selfplay_to_files(first, config, games, seed, out, threads, show)
     seconds = time.monotonic() - begun
     return {
         "games": made.games,

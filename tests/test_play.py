@@ -370,7 +370,7 @@ def test_leaving_does_not_wait_for_what_is_being_loaded():
 
 
 REFUSED_LATE = """
-from az.engine import onnx_evaluator
+from az.engine.inference import onnx_evaluator
 from az.engine.errors import Refused
 def refuse(self):
     raise Refused("model tictactoe is refused.")

@@ -121,7 +121,7 @@ def test_threads_and_slots_change_no_byte(tmp_path, monkeypatch, game):
     for threads, slots in ((1, 1), (1, 64), (2, 3)):
         out = tmp_path / f"{threads}-{slots}"
         config = replace(KINDS["puct kept"], simulations=4, fast_simulations=2, slots=slots)
-        progress = selfplay_to_files(lambda: LinearEvaluator(game), config, number, SEED, out, threads)
+        progress = selfplay_to_files(LinearEvaluator(game), config, number, SEED, out, threads)
         found.append(files_of(out))
         assert progress.games == number
     assert sorted(found[0]) == [
@@ -136,12 +136,12 @@ def test_threads_and_slots_change_no_byte(tmp_path, monkeypatch, game):
     assert records[0].header["search"]["reuse_tree"] is True
     assert "slots" not in records[0].header["search"]
     with pytest.raises(WrongRequest, match="new folder"):
-        selfplay_to_files(lambda: HashEvaluator(game), config, 1, SEED, out, 1)
+        selfplay_to_files(HashEvaluator(game), config, 1, SEED, out, 1)
 
 
 def test_games_too_long_for_one_file_go_into_smaller_ones(tmp_path, monkeypatch):
     monkeypatch.setattr("az.engine.selfplay.to_files.fits_a_file", lambda _, games: len(games) <= 2)
-    progress = selfplay_to_files(lambda: HashEvaluator(TICTACTOE), replace(BASE, slots=2), 5, SEED, tmp_path / "out", 1)
+    progress = selfplay_to_files(HashEvaluator(TICTACTOE), replace(BASE, slots=2), 5, SEED, tmp_path / "out", 1)
     assert [path.name for path in progress.files] == [
         "games-000000000-000000001.npz", "games-000000002-000000002.npz", "games-000000003-000000004.npz",
     ]  # fmt: skip
@@ -159,7 +159,7 @@ def test_a_network_plays_the_same_games_on_any_threads(tmp_path):
     for threads, slots in ((1, 1), (1, 5), (2, 3)):
         out = tmp_path / f"{threads}-{slots}"
         config = replace(KINDS["puct kept"], slots=slots)
-        selfplay_to_files(lambda: onnx_evaluator.OnnxEvaluator(path), config, 5, SEED, out, threads)
+        selfplay_to_files(onnx_evaluator.OnnxEvaluator(path), config, 5, SEED, out, threads)
         found.append(files_of(out))
     assert found[0] == found[1] == found[2]
 
@@ -170,7 +170,7 @@ def test_a_fault_in_a_thread_is_not_swallowed(tmp_path):
             raise RuntimeError("no answer")
 
     with pytest.raises(RuntimeError, match="no answer"):
-        selfplay_to_files(lambda: Broken(TICTACTOE), BASE, 4, SEED, tmp_path / "out", 2)
+        selfplay_to_files(Broken(TICTACTOE), BASE, 4, SEED, tmp_path / "out", 2)
 
 
 # what a game records

@@ -67,7 +67,6 @@ class OnnxEvaluator:
             self._why = "CUDA was there but the session could not use it"
         self._fixed_batch = batch or (DEFAULT_BATCH if self.provider == CUDA else 0)
         self._of_thread = threading.local()
-        self._bindings: dict[tuple[int, int, int, int], Any] = {}
         if check:
             self._check_answers()
 
@@ -100,15 +99,16 @@ class OnnxEvaluator:
     def _run(self, planes: Float32, logits: Float32, values: Float32) -> None:
         """onnxruntime reads and writes the arrays themselves; a search hands in the same ones again and again."""
         key = (planes.ctypes.data, logits.ctypes.data, values.ctypes.data, len(planes))
-        binding = self._bindings.get(key)
+        bindings: dict[tuple[int, int, int, int], Any] = self._of_thread.__dict__.setdefault("bindings", {})
+        binding = bindings.get(key)
         if binding is None:
-            if len(self._bindings) >= _BINDINGS_KEPT:
-                self._bindings.clear()
+            if len(bindings) >= _BINDINGS_KEPT:
+                bindings.clear()
             binding = self._session.io_binding()
             binding.bind_input("planes", "cpu", 0, np.float32, planes.shape, key[0])
             binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, key[1])
             binding.bind_output("value", "cpu", 0, np.float32, values.shape, key[2])
-            self._bindings[key] = binding
+            bindings[key] = binding
         self._session.run_with_iobinding(binding)
 
     def _staging(self) -> Staging:

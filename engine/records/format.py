@@ -56,6 +56,16 @@ class FinishedGame:
     outcomes: list[int]  # of each row: LOSS, DRAW, WIN of its player to move
 
 
+def tally(games: Sequence[FinishedGame]) -> dict[str, int]:
+    """What a run counts of finished games."""
+    return {
+        "games": len(games),
+        "plies": sum(game.plies for game in games),
+        "first_wins": sum(game.outcome_first == 1 for game in games),
+        "draws": sum(game.outcome_first == 0 for game in games),
+    }
+
+
 @dataclass(frozen=True)
 class Records:
     """The rows of one file; R rows, P policy entries (compressed rows: all legal actions, ascending, zeros too)."""

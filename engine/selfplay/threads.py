@@ -43,6 +43,10 @@ class Lanes:
         """The games stopped since the last call."""
         return [batch.faults.pop(0) for batch in self.batches for _ in range(len(batch.faults))]
 
+    def lost(self) -> list[SearchFault]:
+        """The last faults of games that failed a second time: they will not come."""
+        return [fault for batch in self.batches for fault in batch.lost()]
+
     def play(self, next_game: NextGame, pause: Callable[[], None] | None = None) -> Iterator[FinishedGame]:
         """Yield games as they end. `next_game` is never called twice at once; `pause` is called in every lane."""
         if len(self.batches) == 1:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import Game
 from az.engine.inference.evaluator import Evaluator
 from az.engine.records.format import FinishedGame, fits_a_file, write_records
-from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
+from az.engine.selfplay.batch import SelfplayConfig
+from az.engine.selfplay.threads import Lanes
 
 GAMES_A_FILE = 100
 
@@ -42,23 +40,21 @@ class _OrderedFiles:
 
     def __init__(self, game: Game, config: SelfplayConfig, games: int, seed: int, out: Path) -> None:
         self.game, self.config, self.games, self.seed, self.out = game, config, games, seed, out
-        self.lock = threading.Lock()
         self.waiting: dict[int, FinishedGame] = {}
         self.progress = Progress()
 
     def add(self, finished: FinishedGame) -> None:
-        with self.lock:
-            self.waiting[finished.k] = finished
-            progress = self.progress
-            progress.games += 1
-            progress.rows += len(finished.rows)
-            progress.plies += finished.plies
-            progress.wins += finished.outcome_first == 1
-            progress.draws += finished.outcome_first == 0
-            first = finished.k // GAMES_A_FILE * GAMES_A_FILE
-            numbers = range(first, min(first + GAMES_A_FILE, self.games))
-            if all(k in self.waiting for k in numbers):
-                self._write([self.waiting.pop(k) for k in numbers])
+        self.waiting[finished.k] = finished
+        progress = self.progress
+        progress.games += 1
+        progress.rows += len(finished.rows)
+        progress.plies += finished.plies
+        progress.wins += finished.outcome_first == 1
+        progress.draws += finished.outcome_first == 0
+        first = finished.k // GAMES_A_FILE * GAMES_A_FILE
+        numbers = range(first, min(first + GAMES_A_FILE, self.games))
+        if all(k in self.waiting for k in numbers):
+            self._write([self.waiting.pop(k) for k in numbers])
 
     def _write(self, games: list[FinishedGame]) -> None:
         if len(games) > 1 and not fits_a_file(self.game, games):  # very long games: two smaller files
@@ -85,7 +81,7 @@ def prepare_folder(out: Path) -> None:
 
 
 def selfplay_to_files(
-    make_evaluator: Callable[[], Evaluator],
+    evaluator: Evaluator,
     config: SelfplayConfig,
     games: int,
     seed: int,
@@ -95,41 +91,26 @@ def selfplay_to_files(
 ) -> Progress:
     """Play games 0 … games-1 and write them to `out`. Threads and games in flight change the speed, not a byte.
 
-    Raises WrongRequest when `out` holds record files already (they would be mixed with these).
+    on_progress: called often, in any thread. Raises WrongRequest when `out` holds record files already (they would be
+    mixed with these).
     """
     prepare_folder(out)
-    evaluators = [make_evaluator() for _ in range(threads)]
-    game = evaluators[0].game
-    files = _OrderedFiles(game, config, games, seed, out)
-    numbers = itertools.count()
-    lock = threading.Lock()
-    stop = threading.Event()
+    files = _OrderedFiles(evaluator.game, config, games, seed, out)
+    numbers = iter(range(games))
+    slots = max(1, min(config.slots, -(-games // threads)))
+    lanes = Lanes(evaluator.game, replace(config, slots=slots), seed, threads)
 
-    def work(evaluator: Evaluator) -> None:
-        def next_game() -> tuple[int, Evaluator] | None:
-            with lock:
-                k = next(numbers)
-            return (k, evaluator) if k < games and not stop.is_set() else None
+    def next_game() -> tuple[int, Evaluator] | None:
+        return next(((k, evaluator) for k in numbers), None)
 
-        batch = SelfplayBatch(game, config, seed, max(1, min(config.slots, -(-games // threads))))
-        for finished in batch.play(next_game):
-            files.add(finished)
-            if stop.is_set():
-                return
-        for fault in batch.lost()[-1:]:
-            raise Refused(f"game {fault.k} cannot be written: ply {fault.ply}: {fault.cause}: {fault.text}.")
-        with lock:
-            files.progress.simulations += batch.simulations
+    def tell() -> None:
+        if on_progress is not None:
+            on_progress(files.progress)
 
-    with ThreadPoolExecutor(threads) as pool:
-        pending = {pool.submit(work, evaluator) for evaluator in evaluators}
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                if on_progress is not None:
-                    on_progress(files.progress)
-        finally:
-            stop.set()
+    for finished in lanes.play(next_game, tell):
+        files.add(finished)
+    for fault in lanes.lost()[-1:]:
+        raise Refused(f"game {fault.k} cannot be written: ply {fault.ply}: {fault.cause}: {fault.text}.")
+    files.progress.simulations = lanes.simulations
+    tell()
     return files.progress

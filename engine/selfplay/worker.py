@@ -17,7 +17,7 @@ from az.engine.inference.evaluator import Evaluator
 from az.engine.inference.model_resolver import newest_model
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.precision import Fallback, load_precision, usable
-from az.engine.records.format import FinishedGame, write_records
+from az.engine.records.format import FinishedGame, tally, write_records
 from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.selfplay.threads import Lanes
 from az.engine.system.disk_errors import sentence
@@ -108,10 +108,7 @@ class _Outbox:
         games = sorted(self.games, key=lambda game: game.k)
         write_records(self.job.run / "records" / name, self.game, games, self.job.seed, self.job.config.header())
         stats: dict[str, Any] = {
-            "games": len(games),
-            "plies": sum(game.plies for game in games),
-            "first_wins": sum(game.outcome_first == 1 for game in games),
-            "draws": sum(game.outcome_first == 0 for game in games),
+            **tally(games),
             "simulations": simulations - self.simulations,
             "next_game": next_game,  # every number below it has been begun
         }

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from az.engine.game import Game
 from az.engine.inference.evaluator import Evaluator
 from az.engine.inference.precision import load_precision, usable
-from az.engine.records.format import FinishedGame, write_records
-from az.engine.selfplay.batch import SelfplayBatch
-from az.engine.selfplay.checks import SearchFault
+from az.engine.records.format import tally, write_records
+from az.engine.selfplay.threads import Lanes
 from az.engine.selfplay.worker import record_name
 from az.engine.system.cores import usable_cores
 from az.train.config import RunConfig
@@ -43,44 +40,27 @@ def play_turn(
     """
     count = config.games_per_turn
     first = turn * count
-    numbers = itertools.count(first)
-    lock = threading.Lock()
+    numbers = iter(range(first, first + count))
     threads = min(config.workers or usable_cores(), count)
-    batches: list[SelfplayBatch] = []
-    report({"stage": lambda: f"turn {turn}: {sum(batch.simulations for batch in batches):,} simulations"})
+    evaluator, why = load_precision(model, game, usable(model, config.selfplay.precision), config.provider)
+    loaded(model, why)
+    slots = min(config.selfplay.slots, -(-count // threads))
+    lanes = Lanes(game, replace(config.selfplay, slots=slots), config.seed, threads)
+    report({"stage": lambda: f"turn {turn}: {lanes.simulations:,} simulations"})
 
-    def play(thread: int) -> tuple[list[FinishedGame], int, list[SearchFault]]:
-        evaluator, why = load_precision(model, game, usable(model, config.selfplay.precision), config.provider)
-        if thread == 0:
-            loaded(model, why)
-        batch = SelfplayBatch(game, config.selfplay, config.seed, min(config.selfplay.slots, -(-count // threads)))
-        batches.append(batch)
-
-        def next_game() -> tuple[int, Evaluator] | None:
-            with lock:
-                k = next(numbers)
-            return (k, evaluator) if k < first + count else None
-
-        return list(batch.play(next_game, drop_when_stopping)), batch.simulations, batch.faults
+    def next_game() -> tuple[int, Evaluator] | None:
+        return next(((k, evaluator) for k in numbers), None)
 
     def drop_when_stopping() -> None:
         if stopping():
             raise _Dropped
 
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(play, range(threads)))
+        games = sorted(lanes.play(next_game, drop_when_stopping), key=lambda game: game.k)
     except _Dropped:
         return None
-    games = sorted((game for part, _, _ in parts for game in part), key=lambda game: game.k)
     name = record_name(0, 0, turn)
     write_records(folder.records / name, game, games, config.seed, config.selfplay.header())
-    stats = {
-        "games": len(games),
-        "plies": sum(game.plies for game in games),
-        "first_wins": sum(game.outcome_first == 1 for game in games),
-        "draws": sum(game.outcome_first == 0 for game in games),
-        "simulations": sum(simulations for _, simulations, _ in parts),
-        "faults": [fault.to_json() for _, _, faults in parts for fault in faults],
-    }
+    faults = [fault.to_json() for fault in lanes.take_faults()]
+    stats = {**tally(games), "simulations": lanes.simulations, "faults": faults}
     return name, stats
