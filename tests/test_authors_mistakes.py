@@ -12,10 +12,11 @@ from processes import Marked
 from run_tools import command
 
 import az.engine.games
-from az.engine import game_trial, jit
+from az.engine import game_trial
 from az.engine.errors import Refused
 from az.engine.game import import_game
 from az.engine.game_trial import Trial, try_game
+from az.engine.jit.compiler import _sources
 
 GOOD = (ROOT / "engine" / "games" / "tictactoe.py").read_text("utf-8").replace('name="tictactoe"', 'name="mistake"')
 PLANES = "planes[0, square // 3, square % 3] = 1.0 if stone == own else 0.0"
@@ -187,7 +188,7 @@ def test_a_package_that_ends_the_process_does_not_end_ours(tmp_path, monkeypatch
     other = start_az("perft", "tictactoe", "2", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert (other.code, other.out.strip()) == (0, "72")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert {path.relative_to(tmp_path).as_posix() for path in jit._sources() if tmp_path in path.parents} == {
+    assert {path.relative_to(tmp_path).as_posix() for path in _sources() if tmp_path in path.parents} == {
         "end/__init__.py", "end/game.py"
     }  # fmt: skip
 
