@@ -6,18 +6,17 @@ The meanings are written into config.toml as comments, so the file explains itse
 from __future__ import annotations
 
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from az.engine.errors import WrongRequest
 from az.engine.selfplay.batch import SelfplayConfig
-from az.engine.settings import key, number_text
+from az.engine.settings import check_value, key, parse_value, typed_value
 
 
 @dataclass(frozen=True)
@@ -130,13 +129,13 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
-def all_keys() -> dict[str, type[Any]]:
-    """Every key as it is written (`seed`, `learner.batch`, …) and the type of its value, in the file's order."""
-    found: dict[str, type[Any]] = {}
+def all_keys() -> dict[str, Field[Any]]:
+    """Every key as it is written (`seed`, `learner.batch`, …) and its field, in the file's order."""
+    found: dict[str, Field[Any]] = {}
     for prefix, section in {"": RunConfig, **{name + ".": kind for name, kind in SECTIONS.items()}}.items():
         for item in fields(section):
             if item.name not in SECTIONS:
-                found[prefix + item.name] = type(item.default)
+                found[prefix + item.name] = item
     return found
 
 
@@ -160,7 +159,7 @@ def from_toml(text: str) -> RunConfig:
     for name, value in tree.items():
         inner = value.items() if name in SECTIONS and isinstance(value, dict) else None
         for dotted, leaf in [(f"{name}.{k}", v) for k, v in inner] if inner is not None else [(name, value)]:
-            values[dotted] = _typed(dotted, leaf, _known(dotted, known))
+            values[dotted] = typed_value(dotted, leaf, _known(dotted, known))
     return _checked_build(RunConfig(), values)
 
 
@@ -172,14 +171,14 @@ def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise WrongRequest(f"'{setting}' is not a setting: write KEY=VALUE, such as learner.batch=512.")
-        values[name] = _parsed(name, text, _known(name, known))
+        values[name] = parse_value(name, text, _known(name, known))
     return _checked_build(config, values)
 
 
 def check(config: RunConfig) -> None:
     """Raises WrongRequest, in one sentence, for the first value that is out of range or at odds with another."""
-    for name in all_keys():
-        _check_key(config, name)
+    for name, item in all_keys().items():
+        check_value(name, _get(config, name), item)
     if not re.fullmatch(r"[A-Za-z0-9_.-]*", config.game):
         raise WrongRequest(f"game is '{config.game!a}': a game's name has letters, digits, '_', '.' and '-' only.")
     _at_most(config, "selfplay.fast_simulations", "selfplay.simulations")
@@ -230,7 +229,7 @@ def _initials(name: str) -> str:
     return "".join(word[:1] for word in words) if len(words) > 1 else ""
 
 
-def _known(name: str, known: Mapping[str, type[Any]]) -> type[Any]:
+def _known(name: str, known: Mapping[str, Field[Any]]) -> Field[Any]:
     if name in known:
         return known[name]
     same_leaf = [k for k in known if k.rpartition(".")[2] == name.rpartition(".")[2]]
@@ -245,57 +244,9 @@ def _known(name: str, known: Mapping[str, type[Any]]) -> type[Any]:
     raise WrongRequest(f"there is no key '{name}': {hint}".rstrip(".") + ("" if hint.endswith("?") else "."))
 
 
-def _typed(name: str, value: Any, kind: type[Any]) -> Any:
-    """A TOML value as the key's type; a whole number is a float too, a bool is never a number."""
-    if kind is float and type(value) is int and abs(value) <= 10**300:
-        return float(value)
-    if type(value) is not kind:
-        raise WrongRequest(f"{name} is {_shown(value)}: it wants {_KIND_TEXT[kind]}.")
-    return value
-
-
-def _parsed(name: str, text: str, kind: type[Any]) -> Any:
-    if kind is bool and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if kind is str:
-        return text.strip("\"'")
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except (ValueError, OverflowError):
-            pass
-    raise WrongRequest(f"{name} is {_shown(text)}: it wants {_KIND_TEXT[kind]}.")
-
-
-_KIND_TEXT = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "an enormous number"
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _get(config: RunConfig, name: str) -> Any:
     section, dot, leaf = name.partition(".")
     return getattr(getattr(config, section), leaf) if dot else getattr(config, name)
-
-
-def _check_key(config: RunConfig, name: str) -> None:
-    value = _get(config, name)
-    section, dot, leaf = name.partition(".")
-    owner: Any = SECTIONS[section] if dot else RunConfig
-    item = next(item for item in fields(owner) if item.name == (leaf if dot else name))
-    kind = type(item.default)
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        raise WrongRequest(f"{name} is {_shown(value)}: it wants {_KIND_TEXT[kind]}.")
-    words, low, high = (item.metadata[which] for which in ("one_of", "low", "high"))
-    if words and value not in words:
-        raise WrongRequest(f"{name} is {_shown(value)}: it can be {' or '.join(words)}.")
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and not (low <= value <= high and math.isfinite(value)):
-        raise WrongRequest(
-            f"{name} is {_shown(value)}: it must lie between {number_text(low)} and {number_text(high)}."
-        )
 
 
 def _at_most(config: RunConfig, low: str, high: str) -> None:
