@@ -1,0 +1,11 @@
+from az.engine.api import PlayedGame as PlayedGame
+from az.engine.api import evaluate as evaluate
+from az.engine.api import load_model as load_model
+from az.engine.api import play_game as play_game
+from az.engine.api import read_records as read_records
+from az.engine.api import search_position as search_position
+from az.engine.game import Game as Game
+from az.engine.game import load_game as load_game
+from az.engine.records.format import Records as Records
+from az.engine.search.params import SearchParams as SearchParams
+from az.engine.search.result import SearchResult as SearchResult
