@@ -15,7 +15,7 @@ from contextlib import nullcontext
 
 from az.commands.drill import faults_in_loops as drill_loops
 from az.commands.drill import faults_in_steps as drill_steps
-from az.commands.drill.runs import Flight, fly, temporary
+from az.commands.drill.runs import RunResult, temporary, train_with
 from az.train.config import RunConfig, with_settings
 from az.train.presets import preset
 
@@ -36,17 +36,17 @@ def main() -> None:
         print("# the step as it was posted")
         begun = time.perf_counter()
         with drill_loops.as_posted():
-            flight = fly(Flight(0), config(), root / "posted", nullcontext())
-        print("\n".join(text for text in flight.said if text.startswith("before training")))
-        print(f"stopped: {flight.stopped}")
-        print(f"steps made: {flight.steps}; {time.perf_counter() - begun:.0f} s with self-play of the first rows")
+            result = train_with(RunResult(0), config(), root / "posted", nullcontext())
+        print("\n".join(text for text in result.said if text.startswith("before training")))
+        print(f"stopped: {result.stopped}")
+        print(f"steps made: {result.steps}; {time.perf_counter() - begun:.0f} s with self-play of the first rows")
         print("\n# -sum pi log p by hand, sharp logits, batch 1024")
-        flight = Flight(0)
+        result = RunResult(0)
         fault = next(fault for fault in drill_steps.FAULTS if fault.id == "D10")
-        fly(flight, config(), root / "by-hand", fault.inject(flight, random.Random(0)))
-        for _, incident in flight.incidents:
+        train_with(result, config(), root / "by-hand", fault.inject(result, random.Random(0)))
+        for _, incident in result.incidents:
             print(incident)
-            print(f"from detection to verdict: {incident.seconds:.1f} s; steps made in all: {flight.steps}")
+            print(f"from detection to verdict: {incident.seconds:.1f} s; steps made in all: {result.steps}")
 
 
 if __name__ == "__main__":

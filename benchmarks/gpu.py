@@ -34,7 +34,7 @@ from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.raw_meter import RawMeter
 from az.engine.selfplay.autotune import GPU_BATCHES, MOST_LANES, best_batch
 from az.engine.selfplay.batch import SelfplayConfig
-from az.engine.selfplay.threads import Lanes
+from az.engine.selfplay.threads import GameThreads
 from az.engine.system.cores import usable_cores
 from az.export.fp16_file import halved
 from az.export.onnx_file import sealed
@@ -65,7 +65,7 @@ class Search:
 
     def __init__(self, evaluator: OnnxEvaluator, config: SelfplayConfig, lanes: int) -> None:
         numbers = count()
-        self.lanes = Lanes(evaluator.game, config, 0, lanes)
+        self.lanes = GameThreads(evaluator.game, config, 0, lanes)
         self.playing = threading.Event()
         games = self.lanes.play(lambda: (next(numbers), evaluator), self.playing.wait)
         threading.Thread(target=lambda: [None for _ in games], daemon=True).start()

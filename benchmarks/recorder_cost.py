@@ -3,10 +3,10 @@
     python benchmarks/recorder_cost.py --rounds 12 --steps 2 --precision bf16 fp32
 
 Preset `seed` of a game, two threads. Three ways to take the same step: `off` is `Learner.step` alone, `recorder` is
-`FlightRecorder.run` around it, `run` is `Pilot.step`, all that a run does around a step (the check of the batch, the
-recorder, the bound on the update). They alternate in blocks of a few steps, there and back again, so that a noisy
-machine is as noisy to each; a ratio is taken within a round, its interval by bootstrap over the rounds. `own time` is a
-step's time less that of `Learner.step` inside it: what the recorder itself spends, without the step's noise, but also
+`FlightRecorder.run` around it, `run` is `GuardedLearner.step`, all that a run does around a step (the check of the
+batch, the recorder, the bound on the update). They alternate in blocks of a few steps, there and back again, so that a
+noisy machine is as noisy to each; a ratio is taken within a round, its interval by bootstrap over the rounds. `own time`
+is a step's time less that of `Learner.step` inside it: what the recorder itself spends, without the step's noise, but also
 without what its traffic through the caches costs the step; that is in the ratio.
 
 Verdicts: from detection to the end of the diagnosis, of a row of NaN and of a careless logarithm of 0.
@@ -40,28 +40,28 @@ from az.train.health import FlightRecorder
 from az.train.health import background as hand
 from az.train.health import finite_check as sweep
 from az.train.health import flat_tensors as layout
-from az.train.health import session as flight
+from az.train.health import session as session
 from az.train.health import snapshot as state
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.presets import preset
 from az.train.replay import Batch
-from az.train.run import guarded_step as pilot
+from az.train.run import guarded_step as guarded
 
 WAYS = ("off", "recorder", "run")
 WARM = {"off": 2, "recorder": 10, "run": 10}  # steps: more than the recorder keeps, so that no memory is new
 ROW = 5  # the row that is spoiled
 # Where the recorder's time goes; the indented are parts of what stands above them.
 PARTS = {
-    "check_batch": (pilot, "check_batch"),
-    "take": (state.Keeper, "take"),
+    "check_batch": (guarded, "check_batch"),
+    "take": (state.Snapshotter, "take"),
     "  take: batch": (state, "batch_copy"),
     "  take: random states": (state, "generators"),
     "  take: optimizer": (state, "keep_optimizer"),
-    "look": (flight.Flight, "look"),
-    "  look: addresses": (sweep.Sweep, "reading"),
-    "  look: batch compared": (flight, "same_bits"),
-    "  take and look: lists of tensors": (state.Keeper, "found"),
+    "look": (session.Session, "look"),
+    "  look: addresses": (sweep.FiniteCheck, "reading"),
+    "  look: batch compared": (session, "same_bits"),
+    "  take and look: lists of tensors": (state.Snapshotter, "found"),
     "  take: copies made ready": (layout.Layout, "plain_copy"),
     "  take and look: second thread woken": (hand.Bench, "begin"),
     "  take and look: second thread waited for": (hand.Bench, "end"),
@@ -79,9 +79,9 @@ class Rig:
         torch.manual_seed(0)
         network = Network(game.planes_shape, game.num_actions, config.net)
         self.learner, random = Learner(network, config.learner), np.random.default_rng(0)
-        self.recorder = FlightRecorder(self.learner.model, self.learner.optimizer, also=[random])
-        feed: Any = None  # only asked for rows after a fault
-        self.pilot = pilot.Pilot(self.learner, game, config, folder, feed, random, print)
+        self.recorder = FlightRecorder(self.learner.model, self.learner.optimizer, extra_state=[random])
+        ingest: Any = None  # only asked for rows after a fault
+        self.guarded = guarded.GuardedLearner(self.learner, game, config, folder, ingest, random, print)
         first = fixed_batch(game, config.learner.batch)
         self.batches = [first, *(_shuffled(first, seed) for seed in range(1, 4))]  # a run never sees one twice running
         self.inner, self._step, self._count = 0.0, self.learner.step, 0
@@ -95,7 +95,7 @@ class Rig:
             self.inner = time.perf_counter() - begun
 
     def fly(self, batch: Batch) -> Any:
-        """One step under the recorder, as the pilot has it."""
+        """One step under the recorder, as the guarded has it."""
         number = self.learner.steps
 
         def step(rows: Batch) -> StepMetrics:
@@ -113,7 +113,7 @@ class Rig:
         if way == "off":
             found = self.learner.step(batch, 0.0)
         else:
-            found = self.fly(batch) if way == "recorder" else self.pilot.step(batch, 0.0)
+            found = self.fly(batch) if way == "recorder" else self.guarded.step(batch, 0.0)
         spent = time.perf_counter() - begun
         if (found is None) != (way == "recorder"):
             raise SystemExit(f"a fault where there should be none: {found}")

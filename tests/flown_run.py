@@ -17,7 +17,7 @@ from az.train import learner as learner_module
 from az.train.learner import Learner
 from az.train.model import Network
 from az.train.run.folder import RunFolder
-from az.train.run.guarded_step import Pilot
+from az.train.run.guarded_step import GuardedLearner
 from az.train.run.ingest import Feed
 from az.train.run.log import RunLog
 
@@ -25,8 +25,8 @@ GAME = load_game("tictactoe")
 RECORDS = "0001-000000-000.npz"
 
 
-class FlownRun:
-    """A run's folder with one record file, a pilot over it, and the incidents that it met."""
+class FinishedRun:
+    """A run's folder with one record file, a guarded over it, and the incidents that it met."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,8 +71,8 @@ class FlownRun:
         feed = Feed(RunFolder(self.path), GAME, 1000, lambda _: None)
         feed.load_all(0, [])
         rng = np.random.default_rng(1)
-        pilot = Pilot(learner, GAME, self.config, self.path, feed, rng, lambda _: None)
-        pilot._checked = True
+        guarded = GuardedLearner(learner, GAME, self.config, self.path, feed, rng, lambda _: None)
+        guarded._checked = True
         learner.step(feed.replay.sample(16, rng, 1000))
         drawn = feed.replay.sample(16, rng, 1000, symmetries=True)
         if poison is not None:
@@ -80,8 +80,8 @@ class FlownRun:
         batch = feed.replay.gather(drawn.rows, drawn.turns, self.config.learner.q_mix)
         if loss is not None:
             monkeypatch.setattr(learner_module, "data_losses", loss)
-        pilot.step(batch, 0.5)
-        return pilot.incidents[0]
+        guarded.step(batch, 0.5)
+        return guarded.incidents[0]
 
 
 def flushes_denormals() -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import run_az
-from flown_run import GAME, RECORDS, FlownRun, flushes_denormals
+from flown_run import GAME, RECORDS, FinishedRun, flushes_denormals
 
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.train import learner as learner_module
@@ -31,8 +31,8 @@ def overconfident_loss(logits, value, policy, mask, target, masked):  # noqa: AR
 
 
 @pytest.fixture(scope="module")
-def flown(tmp_path_factory):
-    return FlownRun(tmp_path_factory.mktemp("doctor") / "a")
+def finished(tmp_path_factory):
+    return FinishedRun(tmp_path_factory.mktemp("doctor") / "a")
 
 
 @pytest.mark.parametrize("flushed", [False, True])
@@ -41,28 +41,28 @@ def test_the_run_of_these_tests_leaves_denormals_as_they_were(tmp_path, flushed)
     torch.set_flush_denormal(flushed)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            FlownRun(tmp_path / "a").incident(patch, poison=poison_value)
+            FinishedRun(tmp_path / "a").incident(patch, poison=poison_value)
         assert flushes_denormals() == flushed
     finally:
         torch.set_flush_denormal(before)
 
 
 @pytest.fixture(scope="module")
-def poisoned(flown):
+def poisoned(finished):
     with pytest.MonkeyPatch.context() as patch:
-        return flown.incident(patch, poison=poison_value)
+        return finished.incident(patch, poison=poison_value)
 
 
 @pytest.fixture(scope="module")
-def wrong_loss(flown):
+def wrong_loss(finished):
     with pytest.MonkeyPatch.context() as patch:
-        return flown.incident(patch, loss=overconfident_loss)
+        return finished.incident(patch, loss=overconfident_loss)
 
 
 @pytest.fixture
-def moved(flown, poisoned, tmp_path):
+def moved(finished, poisoned, tmp_path):
     """A copy of the run, to be damaged; the copy's incident."""
-    shutil.copytree(flown.path, tmp_path / "copy")
+    shutil.copytree(finished.path, tmp_path / "copy")
     return tmp_path / "copy" / "health" / poisoned.name
 
 
@@ -215,11 +215,11 @@ def test_no_replay_runs_nothing(poisoned, monkeypatch):
     assert facts["origins"][0]["board"] is not None
 
 
-def test_incidents_from_outside_the_step_are_told_too(flown, tmp_path):
+def test_incidents_from_outside_the_step_are_told_too(finished, tmp_path):
     from az.train.run import bundle
     from az.train.run.incidents import of_file, of_search
 
-    shutil.copytree(flown.path, tmp_path / "b")
+    shutil.copytree(finished.path, tmp_path / "b")
     path = tmp_path / "b" / "records" / RECORDS
     evaluator = OnnxEvaluator(tmp_path / "b" / "models" / "000000.onnx", GAME)
     state = GAME.new_state()
@@ -245,8 +245,8 @@ def test_incidents_from_outside_the_step_are_told_too(flown, tmp_path):
 # -- a run -------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_tells_its_signs_its_warnings_and_its_incidents(flown, poisoned, tmp_path):
-    facts = facts_of(flown.path, "--html", tmp_path / "run.html")
+def test_a_run_tells_its_signs_its_warnings_and_its_incidents(finished, poisoned, tmp_path):
+    facts = facts_of(finished.path, "--html", tmp_path / "run.html")
     assert (facts["kind"], facts["steps"]) == ("run", 180)
     signs = {sign["name"]: sign for sign in facts["signs"]}
     assert signs.keys() == {"max_logit", "variance_ratio"}
@@ -258,15 +258,15 @@ def test_a_run_tells_its_signs_its_warnings_and_its_incidents(flown, poisoned, t
     assert facts["incidents"][0]["cause"] == "value-out-of-range"
     root = parsed(tmp_path / "run.html")
     assert "the logits grow <fast>" in "".join(root.itertext())
-    out = run_az("doctor", flown.path).out
+    out = run_az("doctor", finished.path).out
     assert f"{poisoned.name}  step 1: a value target outside" in out
     assert "Look at one: az doctor " in out
     assert "the logits grow <fast>" in out
 
 
-def test_a_run_without_incidents_and_with_a_half_written_log(flown, tmp_path):
+def test_a_run_without_incidents_and_with_a_half_written_log(finished, tmp_path):
     run = tmp_path / "c"
-    shutil.copytree(flown.path, run)
+    shutil.copytree(finished.path, run)
     shutil.rmtree(run / "health")
     with (run / "log.jsonl").open("a") as file:
         file.write('{"kind":"st')
@@ -280,9 +280,9 @@ def test_a_run_without_incidents_and_with_a_half_written_log(flown, tmp_path):
     assert "no early signs yet" in run_az("doctor", run).out
 
 
-def test_a_broken_incident_does_not_hide_the_others(flown, tmp_path):
+def test_a_broken_incident_does_not_hide_the_others(finished, tmp_path):
     run = tmp_path / "d"
-    shutil.copytree(flown.path, run)
+    shutil.copytree(finished.path, run)
     (run / "health" / "incident-0050").mkdir()
     (run / "health" / "incident-0051").mkdir()
     (run / "health" / "incident-0051" / "incident.json").write_text("[]")
@@ -300,10 +300,10 @@ def wrong(*words: object, code: int = 2) -> str:
     return answer.err
 
 
-def test_what_is_neither_a_run_nor_an_incident(tmp_path, flown):
+def test_what_is_neither_a_run_nor_an_incident(tmp_path, finished):
     assert "there is no run or incident 'nowhere'" in wrong("nowhere")
     assert "is neither a run nor an incident" in wrong(tmp_path)
-    assert "is neither a run nor an incident" in wrong(flown.path / "config.toml")
+    assert "is neither a run nor an incident" in wrong(finished.path / "config.toml")
     assert wrong("")
     assert wrong(tmp_path / "incident.json")
 

@@ -15,12 +15,12 @@ from run_tools import run_az
 from az.commands.drill import faults_in_files as drill_files
 from az.commands.drill import faults_in_steps as drill_steps
 from az.commands.drill.command import NAMES
-from az.commands.drill.runs import Drill, Fault, Flight, config_of, fly
+from az.commands.drill.runs import Drill, Fault, RunResult, config_of, train_with
 from az.train import checkpoint
 from az.train import learner as learners
 from az.train.config import LearnerConfig
 from az.train.run import bundle
-from az.train.run.guarded_step import Pilot
+from az.train.run.guarded_step import GuardedLearner
 
 FAULTS: dict[str, Fault] = {fault.id: fault for fault in (*drill_files.FAULTS, *drill_steps.FAULTS)}
 
@@ -61,30 +61,30 @@ def test_faults_at_other_places(tmp_path: Path, seed: int, name: str) -> None:
 
 def test_policy_stop_stops_with_the_state_of_before(tmp_path: Path) -> None:
     config = config_of(2, 24, ("health.on_incident=stop",))
-    flight = Flight(2)
-    fly(flight, config, tmp_path / "run", FAULTS["D10"].inject(flight, random.Random(1)))
-    assert "stopped at an incident, as asked" in flight.stopped
-    assert flight.steps == flight.truth["step"]
-    found = bundle.read(flight.incidents[0][0])
+    result = RunResult(2)
+    train_with(result, config, tmp_path / "run", FAULTS["D10"].inject(result, random.Random(1)))
+    assert "stopped at an incident, as asked" in result.stopped
+    assert result.steps == result.truth["step"]
+    found = bundle.read(result.incidents[0][0])
     assert found.incident.cause == "log-of-zero"
     assert found.state is not None
-    assert found.state.step == flight.truth["step"]
+    assert found.state.step == result.truth["step"]
     assert found.batch is not None
 
 
 def test_what_was_made_of_undone_steps_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Step 10 has been published and checkpointed when step 11 finds that 9 was wrong and goes back."""
     often = ("deterministic=false", "replay.publish_every_steps=5", "checkpoint_steps=1", "keep_checkpoints=20")
-    original = Pilot.step
+    original = GuardedLearner.step
 
-    def step(pilot: Pilot, *given: Any) -> Any:
-        metrics = original(pilot, *given)
-        if pilot.learner.steps == 11:
-            pilot.went_back = 9
+    def step(guarded: GuardedLearner, *given: Any) -> Any:
+        metrics = original(guarded, *given)
+        if guarded.learner.steps == 11:
+            guarded.went_back = 9
         return metrics
 
-    monkeypatch.setattr(Pilot, "step", step)
-    fly(Flight(6), config_of(6, 13, often), tmp_path / "run", nullcontext())
+    monkeypatch.setattr(GuardedLearner, "step", step)
+    train_with(RunResult(6), config_of(6, 13, often), tmp_path / "run", nullcontext())
     published = [json.loads(path.read_text())["step"] for path in sorted((tmp_path / "run" / "models").glob("*.json"))]
     assert published == [0, 5, 10, 11, 13]
     kept = [int(path.name.removeprefix("step-")) for path in checkpoint.folders(tmp_path / "run")]
@@ -98,13 +98,13 @@ def test_the_same_cause_three_times_stops_the_run(tmp_path: Path) -> None:
         policy, value, logs = original(*arguments)
         return policy / (policy - policy), value, logs  # for good: nobody mends it
 
-    flight = Flight(1)
+    result = RunResult(1)
     with patch.object(learners, "data_losses", losses):
-        fly(flight, config_of(1, 24, ("health.preflight=off",)), tmp_path / "run", nullcontext())
-    assert "was met 3 times" in flight.stopped
-    assert flight.steps == 0
-    assert len(flight.incidents) == 3
-    assert {incident.cause for _, incident in flight.incidents} == {"division-by-zero"}
+        train_with(result, config_of(1, 24, ("health.preflight=off",)), tmp_path / "run", nullcontext())
+    assert "was met 3 times" in result.stopped
+    assert result.steps == 0
+    assert len(result.incidents) == 3
+    assert {incident.cause for _, incident in result.incidents} == {"division-by-zero"}
 
 
 def test_twins_are_shared_where_they_are_the_same_run(tmp_path: Path) -> None:
@@ -117,16 +117,16 @@ def test_twins_are_shared_where_they_are_the_same_run(tmp_path: Path) -> None:
 def test_a_fault_that_shows_later_is_undone_from_the_step_that_caused_it(tmp_path: Path) -> None:
     """Under SGD nothing bounds a step: the spike shows one step later, and both are made again."""
     config = config_of(6, 24, ("learner.optimizer=sgd", "learner.precision=fp32"))
-    original, flight, twin = learners.learning_rate, Flight(6), Flight(6)
+    original, result, twin = learners.learning_rate, RunResult(6), RunResult(6)
 
     def rate(of: LearnerConfig, number: int, progress: float) -> float:
-        return original(of, number, progress) * (1e30 if number == 13 and flight.clean() else 1.0)
+        return original(of, number, progress) * (1e30 if number == 13 and result.clean() else 1.0)
 
     with patch.object(learners, "learning_rate", rate):
-        fly(flight, config, tmp_path / "run", nullcontext())
-    fly(twin, config, tmp_path / "twin", nullcontext())
-    (_, incident), *more = flight.incidents
+        train_with(result, config, tmp_path / "run", nullcontext())
+    train_with(twin, config, tmp_path / "twin", nullcontext())
+    (_, incident), *more = result.incidents
     assert not more
     assert (incident.cause, incident.causal_step) == ("learning-rate-spike", 13)
     assert incident.first_bad_step > 13
-    assert flight.end == twin.end
+    assert result.end == twin.end

@@ -15,7 +15,7 @@ from az.train.health.flat_tensors import Held, Layout
 
 def spoiled(model, optimizer=None, also=(), bad=lambda: None):
     """Whether a step that spoils the first weight after `bad` is found to be faulty, one good step before it."""
-    recorder = FlightRecorder(model, optimizer, also=also)
+    recorder = FlightRecorder(model, optimizer, extra_state=also)
     assert recorder.run(lambda _: None, None) is None
 
     def step(_):
@@ -97,7 +97,7 @@ def test_gradients_without_memory_are_left_alone():
 def test_memory_of_a_batch_or_of_also_given_away_is_no_crash_and_comes_back(what):
     model, tensor = nn.Linear(3, 3), torch.arange(40.0)
     batch, also = (tensor, []) if what == "batch" else (None, [{"tensor": tensor}])
-    recorder = FlightRecorder(model, None, also=also)
+    recorder = FlightRecorder(model, None, extra_state=also)
     assert recorder.run(lambda _: None, batch) is None
     with pytest.raises(RuntimeError, match="has lost its memory"):
         recorder.run(lambda _: tensor.untyped_storage().resize_(0) and None, batch)
@@ -151,13 +151,13 @@ def test_memory_of_another_is_never_read_before_it_is_known_to_be_needed():
 DIGEST = """
 import torch
 from torch import nn
-from az.train.health.snapshot import Keeper
+from az.train.health.snapshot import Snapshotter
 kinds = torch.bfloat16, torch.float64, torch.float16, torch.float32
 model = nn.Sequential(*(nn.Linear(2, 2).to(kind) for kind in kinds))
 for number, p in enumerate(model.parameters()):
     p.data.fill_(number)
     p.grad = torch.full_like(p, 10 + number)
-print(Keeper(model, [], []).take(None).digest())
+print(Snapshotter(model, [], []).take(None).digest())
 """
 
 

@@ -22,8 +22,8 @@ from az.engine.errors import WrongRequest
 from az.engine.system import files
 from az.engine.system.disk_errors import sentence
 from az.train.config import ArenaConfig, RunConfig, to_toml
-from az.train.health.early_warnings import Signs
-from az.train.health.metrics import Vitals
+from az.train.health.early_warnings import EarlyWarnings
+from az.train.health.metrics import HealthMetrics
 from az.train.run.folder import RunFolder
 from az.train.run.health_memory import remember, restore
 from az.train.run.log import RunLog
@@ -317,7 +317,7 @@ def test_only_a_deterministic_session_goes_on_counting():
     network = small_network("tictactoe")
 
     def watched():
-        return Signs(), Vitals(network, torch.optim.Adam(network.parameters())), Counter(), Counter()
+        return EarlyWarnings(), HealthMetrics(network, torch.optim.Adam(network.parameters())), Counter(), Counter()
 
     signs, vitals, met, refused = watched()
     met["bad-row"], refused["000"] = 3, 3

@@ -55,8 +55,8 @@ def drill_command(
                 row = quiet(lambda name=name, seed=seed: one(drill, name, seed))
                 rows.append(row)
                 say(line(row))
-        for name, (_, fly) in CONTROLS.items() if controls else ():
-            said = quiet(lambda fly=fly: fly(drill, clean_steps))
+        for name, (_, train_with) in CONTROLS.items() if controls else ():
+            said = quiet(lambda train_with=train_with: train_with(drill, clean_steps))
             found.append({"id": name, "warned": bool(said), "said": said})
             say(f"{name:<14} {f'WARNED {len(said)}: {said[0]}' if said else 'silent'}")
     return {

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from az.commands.drill.runs import Fault, Flight
+from az.commands.drill.runs import Fault, RunResult
 from az.engine.game import ONGOING, Game
 from az.engine.records.format import ARRAYS, _digest, sealed
 from az.engine.selfplay.batch import SelfplayBatch
@@ -87,7 +87,7 @@ def value_of(value: float) -> Change:
 
 
 @contextmanager
-def bad_file(flight: Flight, places: random.Random, damage: Callable[[Path, Game], None]) -> Iterator[None]:
+def bad_file(result: RunResult, places: random.Random, damage: Callable[[Path, Game], None]) -> Iterator[None]:
     """The file of one turn is bad when the run takes it in."""
     turn, original = places.randrange(1, 3), runs.play_turn
 
@@ -97,7 +97,7 @@ def bad_file(flight: Flight, places: random.Random, damage: Callable[[Path, Game
             return None
         name, stats = played
         if number == turn:
-            flight.truth |= {"file": name, "twin": turn}
+            result.truth |= {"file": name, "twin": turn}
             damage(folder.records / name, game)
         return name, stats
 
@@ -106,9 +106,9 @@ def bad_file(flight: Flight, places: random.Random, damage: Callable[[Path, Game
 
 
 @contextmanager
-def without_the_file(flight: Flight) -> Iterator[None]:
+def without_the_file(result: RunResult) -> Iterator[None]:
     """The twin: that file never was."""
-    original, name = runs.Run._take, flight.truth["file"]
+    original, name = runs.Run._take, result.truth["file"]
 
     def take(self: Any, given: str, stats: Any) -> None:
         if given == name:
@@ -120,26 +120,26 @@ def without_the_file(flight: Flight) -> Iterator[None]:
         yield
 
 
-def bad_row(change: Change, full_rows: bool = False) -> Callable[[Flight, random.Random], Any]:
+def bad_row(change: Change, full_rows: bool = False) -> Callable[[RunResult, random.Random], Any]:
     """One row of a file is bad and its checksum right."""
 
-    def inject(flight: Flight, places: random.Random) -> Any:
+    def inject(result: RunResult, places: random.Random) -> Any:
         def damage(path: Path, game: Game) -> None:
             def one(arrays: Arrays) -> None:
                 widths = np.diff(arrays["policy_offsets"])
                 rows = np.flatnonzero(widths < game.num_actions) if full_rows else np.arange(len(widths))
                 row = places.choice(rows.tolist())
-                flight.truth |= {"row": row, "game": int(arrays["games"][row]), "ply": int(arrays["plies"][row])}
+                result.truth |= {"row": row, "game": int(arrays["games"][row]), "ply": int(arrays["plies"][row])}
                 change(Spot(game, arrays, row, places))
 
             rewrite(path, one)
 
-        return bad_file(flight, places, damage)
+        return bad_file(result, places, damage)
 
     return inject
 
 
-def flipped_bit(flight: Flight, places: random.Random) -> Any:
+def flipped_bit(result: RunResult, places: random.Random) -> Any:
     """One bit of the stored file."""
 
     def damage(path: Path, _: Game) -> None:
@@ -148,9 +148,9 @@ def flipped_bit(flight: Flight, places: random.Random) -> Any:
         before = bytes(data)
         data[at] ^= 1 << places.randrange(8)
         path.write_bytes(bytes(data))
-        flight.truth["row"] = first_changed(before, bytes(data), at)
+        result.truth["row"] = first_changed(before, bytes(data), at)
 
-    return bad_file(flight, places, damage)
+    return bad_file(result, places, damage)
 
 
 def first_changed(before: bytes, after: bytes, at: int) -> int | None:
@@ -188,21 +188,21 @@ def unpacked(data: bytes) -> bytes:
     return out
 
 
-def names_damage(flight: Flight, incident: Incident) -> bool:
+def names_damage(result: RunResult, incident: Incident) -> bool:
     """The file, and the first row that is not what was written; no row where the byte belongs to none."""
     first = incident.rows[0] if incident.rows else None
-    return incident.evidence.get("file") == flight.truth["file"] and first == flight.truth["row"]
+    return incident.evidence.get("file") == result.truth["file"] and first == result.truth["row"]
 
 
-def names_row(field: str) -> Callable[[Flight, Incident], bool]:
+def names_row(field: str) -> Callable[[RunResult, Incident], bool]:
     """Row, field, game, ply, model and seed are the true ones."""
 
-    def exact(flight: Flight, incident: Incident) -> bool:
-        origin, truth = incident.evidence.get("origin", {}), flight.truth
+    def exact(result: RunResult, incident: Incident) -> bool:
+        origin, truth = incident.evidence.get("origin", {}), result.truth
         return (
             incident.rows == [truth["row"]]
             and incident.evidence.get("fields") == [field]
-            and (origin["game"], origin["ply"], origin["seed"]) == (truth["game"], truth["ply"], flight.seed)
+            and (origin["game"], origin["ply"], origin["seed"]) == (truth["game"], truth["ply"], result.seed)
             and bool(origin["model"])
         )
 
@@ -210,19 +210,19 @@ def names_row(field: str) -> Callable[[Flight, Incident], bool]:
 
 
 @contextmanager
-def plane_without_scale(flight: Flight, places: random.Random) -> Iterator[None]:
+def plane_without_scale(result: RunResult, places: random.Random) -> Iterator[None]:
     """A plane of one row in memory is 1e4 (or 1e20) times too large from some step on."""
     step, factor, original = places.randrange(4, 20), places.choice((1e4, 1e20)), runs.Run._step
 
     def take_step(self: Any) -> None:
-        if flight.steps == step and "row" not in flight.truth:
-            replay = self.feed.replay
+        if result.steps == step and "row" not in result.truth:
+            replay = self.ingest.replay
             at = places.randrange(len(replay))
             plane = replay._planes.data[replay._planes.head + at]
             channel = places.choice(np.flatnonzero(np.abs(plane).reshape(len(plane), -1).max(1) > 0).tolist())
             plane[channel] *= factor
             row = replay.first_row + at
-            flight.truth |= {"row": row, "step": step, "twin": (row, step)}
+            result.truth |= {"row": row, "step": step, "twin": (row, step)}
             rng_draw(self, row)
         original(self)
 
@@ -232,21 +232,21 @@ def plane_without_scale(flight: Flight, places: random.Random) -> Iterator[None]
 
 def rng_draw(run: Any, row: int) -> None:
     """Make sure that the next batch holds the row: the fault must be met in a short run."""
-    original = run.feed.replay.sample
+    original = run.ingest.replay.sample
 
     def sample(batch: int, rng: Any, *rest: Any) -> Any:
         made = original(batch, rng, *rest)
         made.rows[0] = row
-        run.feed.replay.sample = original
-        return run.feed.replay.gather(made.rows, made.turns, run.config.learner.q_mix)
+        run.ingest.replay.sample = original
+        return run.ingest.replay.gather(made.rows, made.turns, run.config.learner.q_mix)
 
-    run.feed.replay.sample = sample
+    run.ingest.replay.sample = sample
 
 
 @contextmanager
-def same_draw(flight: Flight) -> Iterator[None]:
+def same_draw(result: RunResult) -> Iterator[None]:
     """The twin draws the same row at the same step, unharmed."""
-    original, row, step = runs.Run._step, flight.truth["row"], flight.truth["step"]
+    original, row, step = runs.Run._step, result.truth["row"], result.truth["step"]
 
     def take_step(self: Any) -> None:
         if self.learner.steps == step:
@@ -274,8 +274,8 @@ class Sharp:
 class Naive:
     """A search's view of a network through a prior that is masked after its softmax and divided by what is left."""
 
-    def __init__(self, inner: Any, spot: dict[str, Any], flight: Flight, places: random.Random) -> None:
-        self.inner, self.spot, self.flight = Sharp(inner, spot), spot, flight
+    def __init__(self, inner: Any, spot: dict[str, Any], result: RunResult, places: random.Random) -> None:
+        self.inner, self.spot, self.result = Sharp(inner, spot), spot, result
         self.call = places.randrange(3, 30)
         self.game, self.name, self.model_id = inner.game, inner.name, inner.model_id
 
@@ -284,7 +284,7 @@ class Naive:
         rows = [row for row in range(len(values)) if occupied(planes[row]).size]
         if self.call <= 0 and rows and "planes" not in self.spot:
             self.spot["planes"] = planes[rows[0]].tobytes()
-            self.flight.truth["struck"] = True
+            self.result.truth["struck"] = True
             self.spot["left"] = 1
         self.inner.evaluate(planes, logits, values)
         for row in rows:
@@ -302,14 +302,14 @@ def occupied(planes: Any) -> Any:
 
 
 @contextmanager
-def no_legal_mass(flight: Flight, places: random.Random) -> Iterator[None]:
+def no_legal_mass(result: RunResult, places: random.Random) -> Iterator[None]:
     """One position of one turn gets a prior whose legal mass is 0."""
     original, turn, spot, seen = turns.load_precision, places.randrange(0, 3), {}, []
 
     def load(*arguments: Any) -> Any:
         evaluator, *rest = original(*arguments)
         seen.append(1)
-        wrapped = Naive(evaluator, spot, flight, places) if len(seen) == turn + 1 else evaluator
+        wrapped = Naive(evaluator, spot, result, places) if len(seen) == turn + 1 else evaluator
         return (wrapped, *rest)
 
     with patch.object(turns, "load_precision", load):
@@ -317,15 +317,15 @@ def no_legal_mass(flight: Flight, places: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def hot_power(flight: Flight, places: random.Random) -> Iterator[None]:
+def hot_power(result: RunResult, places: random.Random) -> Iterator[None]:
     """One row's target is made as visits ** (1 / 0.05) in float32."""
     game_number, original = places.randrange(12, 30), SelfplayBatch._finish
 
     def finish(self: Any, b: int) -> Any:
         game, evaluator = original(self, b)
-        if game.k == game_number and "row" not in flight.truth:
+        if game.k == game_number and "row" not in result.truth:
             row = places.randrange(len(game.rows))
-            flight.truth |= {"row": row, "game": game.k, "ply": game.rows[row].ply}
+            result.truth |= {"row": row, "game": game.k, "ply": game.rows[row].ply}
             visits = (game.rows[row].policy * self.config.simulations).astype(np.float32)
             with np.errstate(all="ignore"):
                 power = visits ** np.float32(1 / self.config.temperature)
@@ -336,15 +336,15 @@ def hot_power(flight: Flight, places: random.Random) -> Iterator[None]:
         yield
 
 
-def names_game(flight: Flight, incident: Incident) -> bool:
+def names_game(result: RunResult, incident: Incident) -> bool:
     """Game and ply of the row that was never written."""
     origin = incident.evidence["origin"]
-    return (origin["game"], origin["ply"]) == (flight.truth["game"], flight.truth["ply"])
+    return (origin["game"], origin["ply"]) == (result.truth["game"], result.truth["ply"])
 
 
-def names_memory(flight: Flight, incident: Incident) -> bool:
+def names_memory(result: RunResult, incident: Incident) -> bool:
     """The row that went bad in memory (drawn first into the batch), and its field."""
-    return incident.evidence.get("fields") == ["planes"] and 0 in incident.rows and "row" in flight.truth
+    return incident.evidence.get("fields") == ["planes"] and 0 in incident.rows and "row" in result.truth
 
 
 FAULTS = [
@@ -354,7 +354,7 @@ FAULTS = [
           settings=("selfplay.algorithm=puct", "selfplay.simulations=800", "selfplay.fast_simulations=800",
                     "selfplay.temperature=0.05")),
     Fault("D03", "all prior mass on illegal moves", "search", ("no-legal-mass",), no_legal_mass,
-          lambda flight, incident: bool(flight.truth.get("struck")) and "legal" in incident.evidence["text"][0]),
+          lambda result, incident: bool(result.truth.get("struck")) and "legal" in incident.evidence["text"][0]),
     Fault("D04", "1e-3 of the target on an illegal move", "data", ("target-on-illegal",), bad_row(illegal_mass, True),
           names_row("policy"), twin=without_the_file),
     Fault("D05", "a stored position without a legal move", "data", ("empty-mask",), bad_row(no_legal_move),

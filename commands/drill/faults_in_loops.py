@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from az.commands.drill.runs import GAME, Drill, Flight, Row, config_of, fly
+from az.commands.drill.runs import GAME, Drill, Row, RunResult, config_of, train_with
 from az.engine.game import load_game
 from az.export.finite import Violation
 from az.export.onnx_file import _Graph, model_of
 from az.train import learner as learners
 from az.train.health import FlightRecorder, Incident
-from az.train.health.early_warnings import Signs
-from az.train.health.metrics import Vitals
+from az.train.health.early_warnings import EarlyWarnings
+from az.train.health.metrics import HealthMetrics
 from az.train.learner import Learner
 from az.train.model import Block, Network
 from az.train.replay import Batch
@@ -148,15 +148,17 @@ def omissions(drill: Drill, seed: int) -> Row:
     """D14: no L2 in the loss and averages that stand still; then the same run all the same, for its alarm."""
     begun = time.perf_counter()
     with as_posted():
-        stopped = fly(Flight(seed), config_of(seed, 24), drill.folder(), ExitStack())
-        flown = fly(Flight(seed), config_of(seed, 120, ("health.preflight=warn",)), drill.folder(), ExitStack())
+        stopped = train_with(RunResult(seed), config_of(seed, 24), drill.folder(), ExitStack())
+        warned = train_with(
+            RunResult(seed), config_of(seed, 120, ("health.preflight=warn",)), drill.folder(), ExitStack()
+        )
     named = all(word in stopped.stopped for word in ("no-l2", "averages-not-updated"))
-    alarm = any("averages_still" in text or "average_gap" in text for text in flown.warnings())
-    finite = not flown.incidents
+    alarm = any("averages_still" in text or "average_gap" in text for text in warned.warnings())
+    finite = not warned.incidents
     return Row(
         "D14", seed, named, stopped.steps == 0, named and alarm and finite, None, time.perf_counter() - begun,
         "before training: no-l2, averages-not-updated",
-        "alarm: " + "; ".join(text.split(":")[0] for text in flown.warnings()),
+        "alarm: " + "; ".join(text.split(":")[0] for text in warned.warnings()),
     )  # fmt: skip
 
 
@@ -177,11 +179,11 @@ def drift(drill: Drill, seed: int) -> Row:
 
     settings = ("learner.l2=0", "net.blocks=18", "learner.precision=fp32")
     with patch.object(Block, "forward", forward), patch.object(_Graph, "node", gained):
-        flight = fly(Flight(seed), config_of(seed, 100, settings), drill.folder(), ExitStack())
-    warned = [t for t in flight.warnings() if "activation_share" in t or "weight_drift" in t]
+        result = train_with(RunResult(seed), config_of(seed, 100, settings), drill.folder(), ExitStack())
+    warned = [t for t in result.warnings() if "activation_share" in t or "weight_drift" in t]
     lead = next((t.rpartition("at step ")[2] for t in warned if "is reached at step" in t), "")
     return Row(
-        "D18", seed, bool(warned), not flight.incidents, bool(warned), None, None,
+        "D18", seed, bool(warned), not result.incidents, bool(warned), None, None,
         warned[0].split(":")[0] if warned else "",
         f"limit expected at step {lead}" if lead else "",
     )  # fmt: skip
@@ -219,7 +221,7 @@ def scaler_calibration() -> list[str]:
     """A gradient scaler that begins far too high and finds its scale."""
     loop = Loop(1)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
-    recorder = FlightRecorder(loop.model, loop.optimizer, also=[scaler])
+    recorder = FlightRecorder(loop.model, loop.optimizer, extra_state=[scaler])
 
     def step(batch: Any) -> Tensor:
         loop.optimizer.zero_grad()
@@ -267,8 +269,8 @@ def missing_values() -> list[str]:
 
 def honest_jump() -> list[str]:
     """The learning rate and the kind of rows change; the loss jumps, and that is right."""
-    loop, signs = Loop(4), Signs()
-    vitals = Vitals(loop.model, loop.optimizer)
+    loop, signs = Loop(4), EarlyWarnings()
+    vitals = HealthMetrics(loop.model, loop.optimizer)
     warned: list[str] = []
     for number in range(600):
         if number == 300:
@@ -292,21 +294,21 @@ def only_draws(drill: Drill) -> list[str]:
         return original(batch, device)
 
     with patch.object(learners, "to_tensors", tensors):
-        flight = fly(Flight(7), config_of(7, 60), drill.folder(), ExitStack())
-    return heard(flight)
+        result = train_with(RunResult(7), config_of(7, 60), drill.folder(), ExitStack())
+    return heard(result)
 
 
 def clean_steps(drill: Drill, steps: int, seed: int = 11) -> list[str]:
     """A run without any fault."""
     rare = ("steps_per_turn=200", "games_per_turn=300", "replay.publish_every_steps=200")
-    flight = fly(Flight(seed), config_of(seed, steps, rare), drill.folder(), ExitStack())
-    return heard(flight)
+    result = train_with(RunResult(seed), config_of(seed, steps, rare), drill.folder(), ExitStack())
+    return heard(result)
 
 
-def heard(flight: Flight) -> list[str]:
+def heard(result: RunResult) -> list[str]:
     """All that a run without a fault said all the same."""
-    found = [str(incident) for _, incident in flight.incidents]
-    return found + flight.warnings() + [flight.stopped] * bool(flight.stopped)
+    found = [str(incident) for _, incident in result.incidents]
+    return found + result.warnings() + [result.stopped] * bool(result.stopped)
 
 
 def said(incidents: Iterable[Incident | None]) -> list[str]:

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from az.commands.drill.runs import STEPS, Fault, Flight
+from az.commands.drill.runs import STEPS, Fault, RunResult
 from az.export.run_services import RunServices
 from az.train import learner as learners
 from az.train.health import Incident
@@ -35,15 +35,15 @@ class Parts:
 
 @contextmanager
 def other_losses(
-    flight: Flight, places: random.Random, change: Callable[[Parts], Losses], low: int = 3, high: int = STEPS - 2
+    result: RunResult, places: random.Random, change: Callable[[Parts], Losses], low: int = 3, high: int = STEPS - 2
 ) -> Iterator[None]:
     """The loss of one step is made by other code, until the fault has been named."""
     step, original = places.randrange(low, high), learners.data_losses
-    flight.truth["step"] = step
+    result.truth["step"] = step
 
     def losses(logits: Tensor, value: Tensor, policy: Tensor, mask: Tensor, target: Tensor, masked: bool) -> Losses:
         plain = original(logits, value, policy, mask, target, masked)
-        if flight.steps == step and flight.clean():
+        if result.steps == step and result.clean():
             return change(Parts(plain, logits, policy))
         return plain
 
@@ -51,40 +51,40 @@ def other_losses(
         yield
 
 
-def log_of_softmax(flight: Flight, places: random.Random) -> Any:
+def log_of_softmax(result: RunResult, places: random.Random) -> Any:
     def change(parts: Parts) -> Losses:
         sharp = torch.softmax(parts.logits * 500.0, dim=1)
         return -(parts.policy * torch.log(sharp)).sum(1).mean(), *parts.plain[1:]
 
-    return other_losses(flight, places, change)
+    return other_losses(result, places, change)
 
 
-def hidden_by_where(flight: Flight, places: random.Random) -> Any:
+def hidden_by_where(result: RunResult, places: random.Random) -> Any:
     def change(parts: Parts) -> Losses:
         distance = (parts.logits - parts.logits.detach().median()) ** 2
         root = torch.where(distance > 0, torch.sqrt(distance), torch.zeros_like(distance))
         return parts.plain[0] + 1e-3 * root.mean(), *parts.plain[1:]
 
-    return other_losses(flight, places, change)
+    return other_losses(result, places, change)
 
 
-def burst(flight: Flight, places: random.Random) -> Any:
+def burst(result: RunResult, places: random.Random) -> Any:
     """Gradients fade for a while (Adam's second moment decays), then one step's are large."""
     original = learners.data_losses
     strike = places.randrange(105, 118)
-    flight.truth |= {"step": strike, "twin": "fade"}
+    result.truth |= {"step": strike, "twin": "fade"}
 
     def losses(*arguments: Any) -> Losses:
         policy, value, logs = original(*arguments)
-        size = 1.0 if flight.steps < FADE else 1e-12
-        if flight.steps == strike and flight.clean():
+        size = 1.0 if result.steps < FADE else 1e-12
+        if result.steps == strike and result.clean():
             size = 1e22
         return policy * size, value * size, logs
 
     return patch.object(learners, "data_losses", losses)
 
 
-def faded(_: Flight) -> Any:
+def faded(_: RunResult) -> Any:
     """The twin of `burst`: the gradients fade, and that is all."""
     original = learners.data_losses
     mine: list[Any] = []
@@ -122,36 +122,36 @@ def quick_moments() -> Any:
 
 
 @contextmanager
-def rate_spike(flight: Flight, places: random.Random) -> Iterator[None]:
+def rate_spike(result: RunResult, places: random.Random) -> Iterator[None]:
     """The learning rate of one step is 1e4 times what it should be."""
     step, original = places.randrange(3, STEPS - 2), learners.learning_rate
-    flight.truth["step"] = step
+    result.truth["step"] = step
 
     def rate(config: Any, number: int, progress: float) -> float:
         plain = original(config, number, progress)
-        return plain * 1e4 if number == step and flight.clean() else plain
+        return plain * 1e4 if number == step and result.clean() else plain
 
     with patch.object(learners, "learning_rate", rate):
         yield
 
 
 @contextmanager
-def overwritten(flight: Flight, places: random.Random) -> Iterator[None]:
+def overwritten(result: RunResult, places: random.Random) -> Iterator[None]:
     """Another thread writes the next batch over this one between forward and backward."""
     step, original, made = places.randrange(3, STEPS - 2), learners.to_tensors, learners.data_losses
     rows = sorted(places.sample(range(32), 5))
-    flight.truth |= {"step": step, "rows": rows}
+    result.truth |= {"step": step, "rows": rows}
     held: list[Tensor] = []
 
     def tensors(batch: Any, device: Any) -> Any:
-        result = original(batch, device)
-        held[:] = [result[0]]
-        return result
+        given = original(batch, device)
+        held[:] = [given[0]]
+        return given
 
     def losses(*arguments: Any) -> Losses:
-        result = made(*arguments)
-        if flight.steps == step and "struck" not in flight.truth:
-            flight.truth["struck"] = True
+        losses_of_step = made(*arguments)
+        if result.steps == step and "struck" not in result.truth:
+            result.truth["struck"] = True
 
             def write() -> None:
                 with torch.no_grad():
@@ -160,22 +160,22 @@ def overwritten(flight: Flight, places: random.Random) -> Iterator[None]:
             thread = threading.Thread(target=write)
             thread.start()
             thread.join()
-        return result
+        return losses_of_step
 
     with patch.object(learners, "to_tensors", tensors), patch.object(learners, "data_losses", losses):
         yield
 
 
 @contextmanager
-def half_overflow(flight: Flight, places: random.Random) -> Iterator[None]:
+def half_overflow(result: RunResult, places: random.Random) -> Iterator[None]:
     """One step runs in float16, and one layer's output is 1e5 times what it should be."""
     step, original = places.randrange(3, STEPS - 2), Network.heads
     paths = ["stem", "blocks.0", "policy_stem", "value_stem"]
     path = places.choice(paths)
-    flight.truth |= {"step": step, "module": path}
+    result.truth |= {"step": step, "module": path}
 
     def heads(self: Any, planes: Tensor) -> Any:
-        if not (self.training and flight.steps == step and flight.clean()):
+        if not (self.training and result.steps == step and result.clean()):
             return original(self, planes)
         module = self.get_submodule(path)
         forward = module.forward
@@ -187,19 +187,19 @@ def half_overflow(flight: Flight, places: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def poisoned_model(flight: Flight, places: random.Random) -> Iterator[None]:
+def poisoned_model(result: RunResult, places: random.Random) -> Iterator[None]:
     """What is offered for publishing holds a NaN in one tensor, once."""
     original, number = RunServices.publish, places.randrange(1, 3)
 
     def publish(self: Any, learner: Any, replay: Any, folder: Any, model: int) -> Any:
-        if model != number or "tensor" in flight.truth:
+        if model != number or "tensor" in result.truth:
             return original(self, learner, replay, folder, model)
         copied = copy.deepcopy(learner.model).eval().requires_grad_(False)
         floats = [n for n, t in copied.state_dict().items() if t.is_floating_point()]
         name = places.choice(floats)
         tensor = copied.state_dict()[name]
         tensor[tuple(places.randrange(size) for size in tensor.shape)] = float("nan")
-        flight.truth["tensor"] = name
+        result.truth["tensor"] = name
         with patch.object(learner, "published", lambda: copied):
             return original(self, learner, replay, folder, model)
 
@@ -207,30 +207,30 @@ def poisoned_model(flight: Flight, places: random.Random) -> Iterator[None]:
         yield
 
 
-def at(op: str, phase: str | None = None) -> Callable[[Flight, Incident], bool]:
+def at(op: str, phase: str | None = None) -> Callable[[RunResult, Incident], bool]:
     """The step, the phase and the operation are the true ones, and the replay agreed to the bit."""
 
-    def exact(flight: Flight, incident: Incident) -> bool:
-        right = incident.causal_step == flight.truth["step"] and (phase is None or incident.phase == phase)
+    def exact(result: RunResult, incident: Incident) -> bool:
+        right = incident.causal_step == result.truth["step"] and (phase is None or incident.phase == phase)
         return right and op in (incident.op or "") and incident.replay == "bit-exact"
 
     return exact
 
 
-def names_rows(flight: Flight, incident: Incident) -> bool:
+def names_rows(result: RunResult, incident: Incident) -> bool:
     """The overwritten rows, and a replay that does not agree and says so."""
-    return incident.rows == flight.truth["rows"] and incident.replay == "not reproducible" and bool(incident.notes)
+    return incident.rows == result.truth["rows"] and incident.replay == "not reproducible" and bool(incident.notes)
 
 
-def names_layer(flight: Flight, incident: Incident) -> bool:
+def names_layer(result: RunResult, incident: Incident) -> bool:
     """The layer whose output went beyond float16."""
-    return incident.phase == "forward" and (incident.module or "").startswith(flight.truth["module"])
+    return incident.phase == "forward" and (incident.module or "").startswith(result.truth["module"])
 
 
-def names_tensor(flight: Flight, incident: Incident) -> bool:
+def names_tensor(result: RunResult, incident: Incident) -> bool:
     """The tensor that the gate refused, by name, and the last good model."""
     text = incident.evidence["text"][0]
-    return flight.truth["tensor"] in text and "last good model" in text
+    return result.truth["tensor"] in text and "last good model" in text
 
 
 NO_L2 = "learner.l2=0"
@@ -246,7 +246,7 @@ FAULTS = [
           at("norm", "optimizer"),
           settings=(NO_L2, "learner.grad_clip=0"), steps=120, twin=faded, around=quick_moments, must_warn=True),
     Fault("D21", "a learning rate x 1e4 for one step", "schedule", ("learning-rate-spike",), rate_spike,
-          lambda flight, incident: incident.causal_step == flight.truth["step"] and incident.replay == "bit-exact"),
+          lambda result, incident: incident.causal_step == result.truth["step"] and incident.replay == "bit-exact"),
     Fault("D24", "a float16 activation above 65504", "forward", ("half-overflow",), half_overflow, names_layer),
     Fault("D27", "a NaN offered for publishing", "export", ("gate-refused",), poisoned_model, names_tensor),
 ]  # fmt: skip

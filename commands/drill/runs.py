@@ -40,7 +40,7 @@ STEPS = 24
 
 
 @dataclass
-class Flight:
+class RunResult:
     """One short run: what it was given, and what came of it."""
 
     seed: int
@@ -63,7 +63,7 @@ class Flight:
 
     def clean(self) -> bool:
         """Nothing was found so far: what was broken for one step is mended once it has been named."""
-        return self.run is None or not self.run.pilot.incidents
+        return self.run is None or not self.run.guarded.incidents
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class Fault:
     words: str
     plane: str
     causes: tuple[str, ...]
-    inject: Callable[[Flight, random.Random], AbstractContextManager[Any]]
-    exact: Callable[[Flight, Incident], bool]
+    inject: Callable[[RunResult, random.Random], AbstractContextManager[Any]]
+    exact: Callable[[RunResult, Incident], bool]
     settings: tuple[str, ...] = ()
     steps: int = STEPS
-    twin: Callable[[Flight], AbstractContextManager[Any]] | None = None  # of the faulty flight; None = plain
+    twin: Callable[[RunResult], AbstractContextManager[Any]] | None = None  # of the faulty result; None = plain
     around: Callable[[], AbstractContextManager[Any]] = nullcontext  # of both, such as another Adam
     must_warn: bool = False  # an early sign must have come before the incident
 
@@ -108,34 +108,34 @@ def config_of(seed: int, steps: int, settings: tuple[str, ...] = ()) -> RunConfi
     return with_settings(preset(GAME, "quick"), [*SETTINGS, f"seed={seed}", f"steps={steps}", "minutes=0", *settings])
 
 
-def fly(flight: Flight, config: RunConfig, folder: Path, around: AbstractContextManager[Any]) -> Flight:
+def train_with(result: RunResult, config: RunConfig, folder: Path, around: AbstractContextManager[Any]) -> RunResult:
     """Run it to its end, or to where it stops."""
     opened = RunFolder.create(folder, config)
     game = load_game(config.game)
     threads = torch.get_num_threads()
     try:
         with around:
-            run = Run(opened, config, RunServices(game, config, flight.said.append), lambda _: None, flight.said.append)
-            flight.run = run
-            before = run.pilot.step
+            run = Run(opened, config, RunServices(game, config, result.said.append), lambda _: None, result.said.append)
+            result.run = run
+            before = run.guarded.step
 
             def step(batch: Any, progress: float) -> Any:
-                flight.states[run.learner.steps] = digest_of(run.learner)
+                result.states[run.learner.steps] = digest_of(run.learner)
                 return before(batch, progress)
 
-            run.pilot.step = step  # pyright: ignore[reportAttributeAccessIssue]
+            run.guarded.step = step  # pyright: ignore[reportAttributeAccessIssue]
             try:
                 run.train()
             except Refused as refusal:
-                flight.stopped = str(refusal)
-            flight.end = f"{digest_of(run.learner)} {run.rng.bit_generator.state} {records_of(folder)}"
-            told = zip(run.pilot.incidents, run.pilot.seconds, strict=True)
-            flight.incidents = [(path, replace(bundle.read(path).incident, seconds=took)) for path, took in told]
+                result.stopped = str(refusal)
+            result.end = f"{digest_of(run.learner)} {run.rng.bit_generator.state} {records_of(folder)}"
+            told = zip(run.guarded.incidents, run.guarded.seconds, strict=True)
+            result.incidents = [(path, replace(bundle.read(path).incident, seconds=took)) for path, took in told]
     finally:
         opened.unlock()
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)
-    return flight
+    return result
 
 
 def digest_of(learner: Learner) -> str:
@@ -164,7 +164,7 @@ class Drill:
 
     def __init__(self, root: Path) -> None:
         self.root, self._count = root, 0
-        self._twins: dict[Any, Flight] = {}
+        self._twins: dict[Any, RunResult] = {}
 
     def folder(self) -> Path:
         """A new place for a run."""
@@ -174,20 +174,20 @@ class Drill:
     def row(self, fault: Fault, seed: int) -> Row:
         """One fault with one seed."""
         config = config_of(seed, fault.steps, fault.settings)
-        flight = Flight(seed)
+        result = RunResult(seed)
         places = random.Random(f"{fault.id} {seed}")
         with ExitStack() as stack:
             stack.enter_context(fault.around())
-            fly(flight, config, self.folder(), fault.inject(flight, places))
-        twin = self._twin(fault, flight, config)
-        if not flight.incidents:
-            return Row(fault.id, seed, False, False, False, flight.end == twin.end, None, verdict=flight.stopped)
-        path, incident = flight.incidents[0]
+            train_with(result, config, self.folder(), fault.inject(result, places))
+        twin = self._twin(fault, result, config)
+        if not result.incidents:
+            return Row(fault.id, seed, False, False, False, result.end == twin.end, None, verdict=result.stopped)
+        path, incident = result.incidents[0]
         named = incident.plane == fault.plane and incident.cause in fault.causes
-        warned = not fault.must_warn or bool(flight.warnings())
+        warned = not fault.must_warn or bool(result.warnings())
         before = self._undamaged(path, incident, twin)
-        equal = flight.end == twin.end
-        exact = named and warned and fault.exact(flight, incident)
+        equal = result.end == twin.end
+        exact = named and warned and fault.exact(result, incident)
         fields = incident.evidence.get("fields", [""])
         return Row(
             fault.id, seed, True, equal if before is None else before, exact, equal, incident.seconds,
@@ -196,16 +196,16 @@ class Drill:
             ",".join(map(str, incident.rows[:4])),
         )  # fmt: skip
 
-    def _twin(self, fault: Fault, flight: Flight, config: RunConfig) -> Flight:
-        key = (flight.seed, fault.settings, fault.steps, fault.around, flight.truth.get("twin"))
+    def _twin(self, fault: Fault, result: RunResult, config: RunConfig) -> RunResult:
+        key = (result.seed, fault.settings, fault.steps, fault.around, result.truth.get("twin"))
         if key not in self._twins:
-            twin = Flight(flight.seed)
+            twin = RunResult(result.seed)
             with fault.around():
-                fly(twin, config, self.folder(), fault.twin(flight) if fault.twin else nullcontext())
+                train_with(twin, config, self.folder(), fault.twin(result) if fault.twin else nullcontext())
             self._twins[key] = twin
         return self._twins[key]
 
-    def _undamaged(self, path: Path, incident: Incident, twin: Flight) -> bool | None:
+    def _undamaged(self, path: Path, incident: Incident, twin: RunResult) -> bool | None:
         """Whether the state in the bundle is the twin's before the same step; None where a bundle holds no state."""
         state = bundle.read(path).state
         if state is None:

@@ -21,7 +21,7 @@ NextGame = Callable[[], tuple[int, Evaluator] | None]
 DONE = object()
 
 
-class Lanes:
+class GameThreads:
     """`count` SelfplayBatches side by side, of config.slots games each. One plays in the thread of its caller."""
 
     def __init__(self, game: Game, config: SelfplayConfig, seed: int, count: int) -> None:
@@ -53,7 +53,7 @@ class Lanes:
             yield from self.batches[0].play(next_game, pause)
             return
         threads = [
-            threading.Thread(target=self._fly, args=(batch, next_game, pause), daemon=True) for batch in self.batches
+            threading.Thread(target=self._play, args=(batch, next_game, pause), daemon=True) for batch in self.batches
         ]
         for thread in threads:
             thread.start()
@@ -73,7 +73,7 @@ class Lanes:
             for thread in threads:
                 thread.join()
 
-    def _fly(self, batch: SelfplayBatch, next_game: NextGame, pause: Callable[[], None] | None) -> None:
+    def _play(self, batch: SelfplayBatch, next_game: NextGame, pause: Callable[[], None] | None) -> None:
         def one_at_a_time() -> tuple[int, Evaluator] | None:
             with self._lock:
                 return None if self._closed.is_set() else next_game()

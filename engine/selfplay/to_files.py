@@ -12,7 +12,7 @@ from az.engine.game import Game
 from az.engine.inference.evaluator import Evaluator
 from az.engine.records.format import FinishedGame, fits_a_file, write_records
 from az.engine.selfplay.batch import SelfplayConfig
-from az.engine.selfplay.threads import Lanes
+from az.engine.selfplay.threads import GameThreads
 
 GAMES_A_FILE = 100
 
@@ -98,7 +98,7 @@ def selfplay_to_files(
     files = _OrderedFiles(evaluator.game, config, games, seed, out)
     numbers = iter(range(games))
     slots = max(1, min(config.slots, -(-games // threads)))
-    lanes = Lanes(evaluator.game, replace(config, slots=slots), seed, threads)
+    lanes = GameThreads(evaluator.game, replace(config, slots=slots), seed, threads)
 
     def next_game() -> tuple[int, Evaluator] | None:
         return next(((k, evaluator) for k in numbers), None)

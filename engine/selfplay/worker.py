@@ -19,7 +19,7 @@ from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.precision import Fallback, load_precision, usable
 from az.engine.records.format import FinishedGame, tally, write_records
 from az.engine.selfplay.batch import SelfplayConfig
-from az.engine.selfplay.threads import Lanes
+from az.engine.selfplay.threads import GameThreads
 from az.engine.system.disk_errors import sentence
 
 ROWS_A_FILE = 600
@@ -126,7 +126,7 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
     try:
         game = load_game(job.game)
         models = _NewestModel(job, game, Fallback(lambda text, plain: pipe.send(("precision", text, plain))))
-        lanes = Lanes(game, job.config, job.seed, job.lanes)
+        lanes = GameThreads(game, job.config, job.seed, job.lanes)
         outbox = _Outbox(job, game, pipe)
         k = job.first_game
 

@@ -22,7 +22,7 @@ from az.train.learner import Learner
 from az.train.model import Network
 from az.train.replay import Batch
 from az.train.run.bundle import Bundle, environment
-from az.train.run.guarded_step import Pilot
+from az.train.run.guarded_step import GuardedLearner
 from az.train.run.loop import device_of
 
 ELSEWHERE = (
@@ -42,7 +42,7 @@ def replay_step(found: Bundle, run: Path | None) -> dict[str, Any]:
     then = dict(found.about.get("environment") or {})
     try:
         with _as_recorded(then, found.state.config.deterministic):
-            now = fly(found, found.state, found.batch)
+            now = run_step(found, found.state, found.batch)
             machine = environment()
     except (Refused, WrongRequest) as error:
         return {"verdict": "not replayed", "text": f"the step cannot be run again here: {error}"}
@@ -52,7 +52,7 @@ def replay_step(found: Bundle, run: Path | None) -> dict[str, Any]:
     return _compared(found.incident, now, differs)
 
 
-def fly(found: Bundle, state: Checkpoint, batch: Batch) -> Incident | None:
+def run_step(found: Bundle, state: Checkpoint, batch: Batch) -> Incident | None:
     """The learner as it was, one step under the recorder, exactly as a run takes it."""
     game, config = load_game(state.game), state.config
     state.check_game(game)
@@ -60,10 +60,10 @@ def fly(found: Bundle, state: Checkpoint, batch: Batch) -> Incident | None:
     learner = Learner(network, config.learner, device_of(config))
     state.restore(learner.model, learner.optimizer, learner.average)
     learner.steps = state.step
-    pilot = Pilot(
+    guarded = GuardedLearner(
         learner, game, config, found.path, cast("Any", None), np.random.default_rng(0), lambda _: None
     )  # fmt: skip
-    ended = pilot._try(batch, float(found.about.get("progress") or 0.0))
+    ended = guarded._try(batch, float(found.about.get("progress") or 0.0))
     return ended if isinstance(ended, Incident) else None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from az.engine.system.safe_read import MB, parse_json, tail
-from az.train.health.early_warnings import SIGNS
+from az.train.health.early_warnings import METRICS
 
 MOST_LOG = 24 * MB  # bytes: a day of steps has a few
 POINTS = 160  # of a curve in a page and in JSON
@@ -53,10 +53,10 @@ def warnings(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def trends(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every early sign over the steps, in the order of signs.SIGNS; those never measured are left out."""
+    """Every early sign over the steps, in the order of signs.METRICS; those never measured are left out."""
     found = []
     told = steps(lines)
-    for sign in SIGNS:
+    for sign in METRICS:
         values = [(line["step"], _inner(line, "signs").get(sign.name)) for line in told]
         made = _trend(sign.name, sign.words, values)
         if made is not None:

@@ -15,13 +15,13 @@ from az.train.health.flat_tensors import Layout
 WORTH = 1 << 20  # bytes: below it waking a thread takes longer than what it would take over
 
 
-class Hand:
+class BackgroundTask:
     """Lends itself to one caller at a time. The thread is made at the first need and sleeps between two."""
 
     __slots__ = ("_at",)  # and no `__dict__`: nobody who walks through objects gets at the locks
 
     def __init__(self) -> None:
-        self._at: Bench | None = None
+        self._at: Mailbox | None = None
 
     def is_worth(self, layout: Layout) -> bool:
         """Whether there is a core for it and enough to do. Ask before torch's own threads are held back."""
@@ -45,16 +45,16 @@ class Hand:
         finally:
             bench.end()
 
-    def _bench(self) -> Bench | None:
+    def _bench(self) -> Mailbox | None:
         if self._at is None or self._at.process != os.getpid():  # a fork takes no threads along
             try:
-                self._at = Bench()
+                self._at = Mailbox()
             except RuntimeError:  # the system gives no more threads
                 return None
         return self._at
 
-    def __deepcopy__(self, _: dict[int, Any]) -> Hand:
-        return Hand()
+    def __deepcopy__(self, _: dict[int, Any]) -> BackgroundTask:
+        return BackgroundTask()
 
     def __del__(self) -> None:
         bench = getattr(self, "_at", None)  # a half-made one has none
@@ -62,8 +62,8 @@ class Hand:
             bench.close()
 
 
-class Bench:
-    """Where the work is laid down and picked up. The thread knows this and not the `Hand`, which may be let go.
+class Mailbox:
+    """Holds the work for the thread, which refers to this alone: the `BackgroundTask` can be garbage-collected.
 
     A signal may raise in any wait: `_over` and not a lock says whether the work is done.
     """

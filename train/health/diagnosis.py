@@ -12,7 +12,7 @@ from torch import Tensor
 from az.train.health.causes import CAUSES
 from az.train.health.extra_state import same_bits
 from az.train.health.incident import Incident, incident_of
-from az.train.health.op_trace import Watch, is_bad, measure
+from az.train.health.op_trace import OpTrace, is_bad, measure
 from az.train.health.pytree import (
     Rows,
     as_tensor,
@@ -28,7 +28,7 @@ from az.train.health.pytree import (
 )
 from az.train.health.repair import for_operation, lowered
 from az.train.health.root_cause import Birth, classify, find_birth
-from az.train.health.session import Flight
+from az.train.health.session import Session
 from az.train.health.snapshot import Snapshot
 
 # Faults of an operation that a state blown up earlier explains.
@@ -42,7 +42,7 @@ class Diagnosis:
 
     def __init__(
         self,
-        flight: Flight,
+        session: Session,
         step: Callable[[Any], Any],
         batch: Any,
         before: Snapshot,
@@ -51,7 +51,7 @@ class Diagnosis:
         number: int,
         harm: set[str],
     ) -> None:
-        self.flight, self.step, self.batch, self.before = flight, step, batch, before
+        self.session, self.step, self.batch, self.before = session, step, batch, before
         self.value, self.error, self.number, self.harm = value, error, number, harm
         self.replayed_value: Any = None
         self.end: Snapshot | None = None
@@ -59,22 +59,22 @@ class Diagnosis:
 
     def keep_end(self) -> None:
         """Remember how the harmed step ended: the replay is compared with it."""
-        self.end = self.flight.keeper.take(self.batch)
+        self.end = self.session.snapshotter.take(self.batch)
         self.end_batch = [(leaf, kept) for leaf, kept in self.end.batch]
         if "batch" in self.harm and self.harm != {"batch"}:  # does the step itself write it? then that is no harm
             self.again()
             if all(same_bits(leaf, kept) for leaf, kept in zip_ends(self)):
-                self.flight.changes_batch = True
+                self.session.changes_batch = True
                 self.harm = self.harm - {"batch"}
 
     def restore_end(self) -> None:
         """Let the step have happened after all."""
         assert self.end is not None
-        self.flight.keeper.put_back(self.end)
+        self.session.snapshotter.put_back(self.end)
 
     def again(self, batch: Any = None, context: Any = None) -> Exception | None:
         """The step once more from the same state; returns what it raised."""
-        self.flight.keeper.put_back(self.before)
+        self.session.snapshotter.put_back(self.before)
         with context or contextlib.nullcontext(), torch.autograd.set_multithreading_enabled(False):
             try:
                 self.replayed_value = self.step(self.batch if batch is None else batch)
@@ -82,22 +82,22 @@ class Diagnosis:
                 return error
         return None
 
-    def watched(self) -> tuple[Watch, Exception | None]:
+    def watched(self) -> tuple[OpTrace, Exception | None]:
         """The step once more with every operation watched."""
-        flight = self.flight
-        flight.keeper.put_back(self.before)
+        session = self.session
+        session.snapshotter.put_back(self.before)
         tensors = [t for _, leaf in leaves(self.batch) if (t := as_tensor(leaf)) is not None]
         declared = [t for (name, _), t in zip(leaves(self.batch), tensors, strict=False) if name in self.declared()]
-        meant = [*flight.masks(), *declared]
-        watch = Watch(
-            flight.model, flight.optimizers, Rows(self.batch), flight.names(), tensors, meant, renew=flight.names
+        meant = [*session.masks(), *declared]
+        watch = OpTrace(
+            session.model, session.optimizers, Rows(self.batch), session.names(), tensors, meant, renew=session.names
         )
         return watch, self.again(context=watch)
 
     def declared(self) -> set[str]:
         """Fields of the batch that held NaN or infinities in earlier steps, which ended well: they are meant."""
         found: set[str] = set()
-        for one in self.flight.history.steps:
+        for one in self.session.history.steps:
             if one.snapshot is not None and len(one.snapshot.batch) == len(self.before.batch):
                 pairs = zip(leaves(self.batch), one.snapshot.batch, strict=True)
                 found |= {name for (name, _), (_, kept) in pairs if (t := as_tensor(kept)) is not None and is_bad(t)}
@@ -106,7 +106,7 @@ class Diagnosis:
     def replay_is_exact(self) -> bool:
         """Whether the watched step ended in the same bits as the step that failed."""
         assert self.end is not None
-        now = self.flight.keeper.take(self.batch)
+        now = self.session.snapshotter.take(self.batch)
         if now.copies.keys() != self.end.copies.keys() or now.grad_copies.keys() != self.end.grad_copies.keys():
             return False
         pairs = [(now.copies[key], self.end.copies[key]) for key in now.copies]
@@ -115,7 +115,7 @@ class Diagnosis:
 
     def harmed_now(self) -> set[str]:
         """What is bad after a replay."""
-        return self.flight.look(self.before, self.replayed_value, None).harm - {"batch"}
+        return self.session.look(self.before, self.replayed_value, None).harm - {"batch"}
 
     def stays_finite(self, batch: Any = None, context: Any = None) -> bool:
         """Whether a repaired step ends well."""
@@ -124,7 +124,7 @@ class Diagnosis:
 
 def legal_overflow(found: Diagnosis) -> bool:
     """Whether gradients would have been finite at a small scale: an overflow that the gradient scaler is made for."""
-    return found.stays_finite(context=lowered(found.flight.scalers))
+    return found.stays_finite(context=lowered(found.session.scalers))
 
 
 def diagnose(found: Diagnosis) -> Incident | None:
@@ -162,15 +162,15 @@ def zip_ends(found: Diagnosis) -> Iterator[tuple[Any, Any]]:
         yield leaf, kept
 
 
-def _ends(found: Diagnosis, watch: Watch, harm: set[str], bad_ops: list[int]) -> set[int]:
+def _ends(found: Diagnosis, watch: OpTrace, harm: set[str], bad_ops: list[int]) -> set[int]:
     """The operations that wrote what is bad after the replay."""
-    keeper = found.flight.keeper
+    snapshotter = found.session.snapshotter
     tensors: list[Tensor] = []
     loss = found.replayed_value
     tensors += [t for t in (loss if isinstance(loss, tuple | list) else [loss]) if isinstance(t, Tensor)]
-    tensors += [one.tensor for one in keeper.layout().held if one.tensor.is_floating_point()]
-    tensors += keeper.gradients().tensors
-    tensors += [tensor for _, tensor in keeper.loose()]
+    tensors += [one.tensor for one in snapshotter.layout().held if one.tensor.is_floating_point()]
+    tensors += snapshotter.gradients().tensors
+    tensors += [tensor for _, tensor in snapshotter.loose()]
     ends = {watch.writer(t) for t in tensors if not is_finite(t)}
     ends = (ends | watch.roots) - {-1}  # a loss that the step does not return, such as that of a part of the batch
     if "loss" in harm and not any(watch.ops[i].phase in ("forward", "loss", "data") for i in ends):
@@ -179,7 +179,7 @@ def _ends(found: Diagnosis, watch: Watch, harm: set[str], bad_ops: list[int]) ->
     return ends
 
 
-def _verdict(found: Diagnosis, watch: Watch, birth: Birth, exact: bool) -> Incident:
+def _verdict(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> Incident:
     op, cause = birth.op, classify(birth)
     phase = op.phase
     if cause in ("variance-of-one-value", "running-average-not-finite"):
@@ -191,7 +191,9 @@ def _verdict(found: Diagnosis, watch: Watch, birth: Birth, exact: bool) -> Incid
         cause = "changed-outside-the-step"
     if op.phase == "optimizer":
         module = _owner(op.wrote)
-        if "norm" in op.name and any(one.name.startswith("exp_avg_sq") for one in found.flight.keeper.layout().held):
+        if "norm" in op.name and any(
+            one.name.startswith("exp_avg_sq") for one in found.session.snapshotter.layout().held
+        ):
             cause = "second-moment-overflow"  # a gradient whose square overflows, met at its norm first
     plane = CAUSES[cause].plane or (phase if phase != "data" else "forward")
     evidence: dict[str, Any] = {
@@ -274,7 +276,7 @@ def _from_data(found: Diagnosis, incident: Incident, birth: Birth) -> None:
     """Rows that are bad themselves, or so large that they explain the overflow."""
     count = rows_of(found.batch)
     if birth.origin == "data":
-        found.flight.keeper.put_back(found.before)
+        found.session.snapshotter.put_back(found.before)
         fields, rows = [], set()
         for name, leaf in leaves(found.batch):
             tensor = as_tensor(leaf)
@@ -285,8 +287,8 @@ def _from_data(found: Diagnosis, incident: Incident, birth: Birth) -> None:
         incident.evidence |= {"fields": [f.role for f in fields], "text": [f"field {f}" for f in fields]}
         _try_without(found, incident)
     elif incident.cause in OF_SIZE or incident.cause == "domain-error":
-        found.flight.keeper.put_back(found.before)
-        earlier = [s.snapshot.batch for s in found.flight.history.steps if s.snapshot is not None]
+        found.session.snapshotter.put_back(found.before)
+        earlier = [s.snapshot.batch for s in found.session.history.steps if s.snapshot is not None]
         for name, rows, size, usual in far_rows(found.batch, [[kept for _, kept in batch] for batch in earlier]):
             tried = _without(found, rows) if len(rows) < count else None
             if tried is None and found.stays_finite(scaled(found.batch, name, usual / size)):
@@ -321,15 +323,15 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
     """A spike of the learning rate, or an update that dwarfed all others, some steps before."""
     if incident.plane == "data":
         return
-    flight = found.flight
-    found.flight.keeper.put_back(found.before)
-    rates = [float(g.get("lr", 0.0)) for o in flight.optimizers for g in o.param_groups]
+    session = found.session
+    found.session.snapshotter.put_back(found.before)
+    rates = [float(g.get("lr", 0.0)) for o in session.optimizers for g in o.param_groups]
     if incident.cause == "learning-rate-not-finite":
-        usual = flight.history.usual_rates()
+        usual = session.history.usual_rates()
         if usual and (finite := _redo_from(found, found.number, usual)) is not None:
             incident.counterfactual = {"repair": "the step at the usual learning rate", "finite": finite}
         return
-    spikes, usual = flight.history.rate_spikes(rates, found.number)
+    spikes, usual = session.history.rate_spikes(rates, found.number)
     for step in spikes:  # the rate before this step may be the last one's, left there: then the last one explains it
         finite = _redo_from(found, step, usual)
         if finite is None and step != spikes[0]:
@@ -337,7 +339,7 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
         if finite is not False:
             incident.cause, incident.causal_step = "learning-rate-spike", step
             incident.plane, incident.fix = "schedule", CAUSES["learning-rate-spike"].fix
-            at = flight.history.at(step)
+            at = session.history.at(step)
             incident.evidence["text"] = [
                 f"learning rate {max(at.rates if at else rates):.4g} at step {step}, usually {max(usual):.4g}",
                 *incident.evidence["text"],
@@ -345,10 +347,10 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
             if finite is not None:
                 incident.counterfactual = {"repair": f"step {step} at the usual learning rate", "finite": finite}
             return
-    burst = flight.history.update_spike()
+    burst = session.history.update_spike()
     if burst is not None and incident.cause in OF_SIZE:
         incident.causal_step = burst
-        at = flight.history.at(burst)
+        at = session.history.at(burst)
         if at is not None:
             incident.notes.append(
                 f"at step {burst} the weights moved by {at.update:.4g}, a hundred times as far as before"
@@ -364,17 +366,17 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
 
 def _redo_from(found: Diagnosis, step: int, rates: list[float]) -> bool | None:
     """Whether the steps from this one on end well at these learning rates; None when it is no longer kept."""
-    steps = [(s.snapshot, s.batch) for s in found.flight.history.steps if s.step >= step]
-    return found.flight.redo(found.step, [*steps, (found.before, found.batch)], rates)
+    steps = [(s.snapshot, s.batch) for s in found.session.history.steps if s.step >= step]
+    return found.session.redo(found.step, [*steps, (found.before, found.batch)], rates)
 
 
 def _was_transient(found: Diagnosis, step: int) -> bool:
     """Whether an earlier step, run again, ends in other numbers than it did then."""
-    kept = [s for s in found.flight.history.steps if s.step >= step]
+    kept = [s for s in found.session.history.steps if s.step >= step]
     after = kept[1].snapshot if len(kept) > 1 else found.before
-    if after is None or not found.flight.redo(found.step, [(kept[0].snapshot, kept[0].batch)], []):
+    if after is None or not found.session.redo(found.step, [(kept[0].snapshot, kept[0].batch)], []):
         return False
-    now = found.flight.keeper.layout()
+    now = found.session.snapshotter.layout()
     copies = now.copied() if now is after.layout else None
     return copies is not None and not all(same_bits(copies[key], after.copies[key]) for key in copies)
 
@@ -383,7 +385,7 @@ def _try_repair(found: Diagnosis, incident: Incident) -> None:
     """Run the step again with the repair that the cause suggests."""
     name = incident.op or ""
     plain = name.partition("::")[2] or name.removesuffix("Backward0").removesuffix("Backward1")
-    tried = for_operation(incident.cause, plain, found.flight.optimizers)
+    tried = for_operation(incident.cause, plain, found.session.optimizers)
     if tried is not None:
         words, context = tried
         incident.counterfactual = {"repair": words, "finite": found.stays_finite(context=context)}

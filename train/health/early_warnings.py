@@ -20,7 +20,7 @@ TREND = 24  # looks that the trend is taken over
 
 
 @dataclass(frozen=True)
-class Sign:
+class Metric:
     """One number that is watched."""
 
     name: str
@@ -30,21 +30,21 @@ class Sign:
     looks: int = LOOKS
 
 
-SIGNS = (
-    Sign("max_logit", 30.0, 88.0, "the logits grow: exp() of a float32 overflows beyond 88"),
-    Sign("max_pre_tanh", 8.0, None, "the value head is saturated: tanh is 1 in float32 beyond 9, its gradient 0"),
-    Sign("grad_norm_ratio", 20.0, None, "the gradient is many times its usual size", looks=1),
-    Sign("activation_share", 0.02, 1.0, "the largest activation nears the end of float16 (65504)"),
-    Sign("weight_drift", 0.7, None, "the weights grow: this much of log|W| in a thousand steps"),
+METRICS = (
+    Metric("max_logit", 30.0, 88.0, "the logits grow: exp() of a float32 overflows beyond 88"),
+    Metric("max_pre_tanh", 8.0, None, "the value head is saturated: tanh is 1 in float32 beyond 9, its gradient 0"),
+    Metric("grad_norm_ratio", 20.0, None, "the gradient is many times its usual size", looks=1),
+    Metric("activation_share", 0.02, 1.0, "the largest activation nears the end of float16 (65504)"),
+    Metric("weight_drift", 0.7, None, "the weights grow: this much of log|W| in a thousand steps"),
     # Heavy tails bring one tensor to 17 once in 100,000 clean steps; Adam's own limit is sqrt(1 / (1 - 0.999)) = 31.6.
-    Sign("moment_ratio", 25.0, None, "gradients dwarf the optimizer's second moment: RMS of g/sqrt(v)", looks=1),
-    Sign("moment_decay", 6.0, None, "the optimizer's second moment has decayed by so many powers of ten"),
-    Sign("variance_ratio", 1e6, None, "running variances of one layer differ by such a factor"),
-    Sign("average_gap", 1.0, None, "in evaluation mode the loss is higher by this than the averages' age explains"),
-    Sign("averages_still", 0.5, None, "the batch-norm averages do not move"),
-    Sign("bad_files", 0.5, None, "one writer's record files are refused again and again", looks=1),
+    Metric("moment_ratio", 25.0, None, "gradients dwarf the optimizer's second moment: RMS of g/sqrt(v)", looks=1),
+    Metric("moment_decay", 6.0, None, "the optimizer's second moment has decayed by so many powers of ten"),
+    Metric("variance_ratio", 1e6, None, "running variances of one layer differ by such a factor"),
+    Metric("average_gap", 1.0, None, "in evaluation mode the loss is higher by this than the averages' age explains"),
+    Metric("averages_still", 0.5, None, "the batch-norm averages do not move"),
+    Metric("bad_files", 0.5, None, "one writer's record files are refused again and again", looks=1),
 )
-BY_NAME = {sign.name: sign for sign in SIGNS}
+BY_NAME = {sign.name: sign for sign in METRICS}
 
 
 @dataclass
@@ -68,23 +68,23 @@ class EarlyWarning:
 
 
 @dataclass
-class _Watch:
+class _History:
     above: int = 0
     since: int = 0
     raised: bool = False
     past: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=TREND))
 
 
-class Signs:
+class EarlyWarnings:
     """Takes a look's numbers, gives the warnings that are due. A number that is none is not taken in."""
 
     def __init__(self) -> None:
-        self.watches = {sign.name: _Watch() for sign in SIGNS}
+        self.watches = {sign.name: _History() for sign in METRICS}
 
     def look(self, step: int, values: Mapping[str, float]) -> list[EarlyWarning]:
         """values: signs by name (those that were measured)."""
         warnings = []
-        for sign in SIGNS:
+        for sign in METRICS:
             value = values.get(sign.name)
             if value is None or not math.isfinite(value):
                 continue
@@ -101,7 +101,7 @@ class Signs:
                 warnings.append(EarlyWarning(sign.name, step, value, watch.since, self._expected(sign, watch)))
         return warnings
 
-    def _expected(self, sign: Sign, watch: _Watch) -> int | None:
+    def _expected(self, sign: Metric, watch: _History) -> int | None:
         """Where an exponential through the last looks meets the limit."""
         if sign.limit is None or len(watch.past) < 3 or min(v for _, v in watch.past) <= 0:
             return None

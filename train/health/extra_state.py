@@ -17,7 +17,7 @@ from az.engine.jit import JIT_OFF
 from az.train.health.flat_tensors import LOST, has_lost_memory
 from az.train.health.pytree import leaves
 
-# What has a keeper of its own, and what holds no state.
+# What has a snapshotter of its own, and what holds no state.
 SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
 
 
@@ -96,7 +96,7 @@ def generators() -> Callable[[], None]:
 
 
 def keep(thing: Any, seen: set[int] | None = None, depth: int = 6) -> list[Callable[[], None]]:
-    """Functions that put a thing of `also` back: a generator, a scheduler, a scaler, an average, a dict, a list, …
+    """Functions that restore an item of `extra_state`: a generator, a scheduler, a scaler, an average, a dict, …
 
     Every object stays the one it is: a scheduler inside a scheduler is known to others by its identity, and a copy
     of it would drive a copy of the optimizer.

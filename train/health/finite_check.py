@@ -30,7 +30,7 @@ class Piece:
     parts: list[tuple[int, int, int]]
 
 
-class Sweep:
+class FiniteCheck:
     """Reads every floating tensor of a layout, without a copy of the whole: what it can by address, the rest piece by
     piece."""
 

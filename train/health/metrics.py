@@ -17,7 +17,7 @@ MOST_HELD = 0.2  # of a running average may be its start: with more, what is lef
 Norm = nn.modules.batchnorm._BatchNorm
 
 
-class Vitals:
+class HealthMetrics:
     """Look at it every few steps; what is costly is measured less often."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, costly_every: int = 10) -> None:

@@ -115,8 +115,8 @@ def user_line(skip: int = 1) -> tuple[str, bool]:
     return "", below_backward
 
 
-class Watch(TorchDispatchMode):
-    """`with Watch(model, optimizers, rows, state): step(batch)`, then look at `ops` (those that met bad numbers).
+class OpTrace(TorchDispatchMode):
+    """`with OpTrace(model, optimizers, rows, state): step(batch)`, then look at `ops` (those that met bad numbers).
 
     state: (kind, name) of the model's and optimizer's tensors by the address of their memory. meant: tensors whose
     infinities are meant, such as a mask. renew: `state` anew, for what an optimizer makes in its first step.
@@ -155,7 +155,7 @@ class Watch(TorchDispatchMode):
 
     # -- where we are ---------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> OpTrace:
         for module in self.model.modules():
             self._handles.append(module.register_forward_pre_hook(self._begin, prepend=True))
             self._handles.append(module.register_forward_hook(self._end, always_call=True))

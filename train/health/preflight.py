@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from az.train.health.metrics import Norm
-from az.train.health.op_trace import Watch
-from az.train.health.snapshot import Keeper
+from az.train.health.op_trace import OpTrace
+from az.train.health.snapshot import Snapshotter
 
 TOLERANCE = 0.02  # of a running average against what the step should have given (bfloat16 rounds to 0.4 %)
 MOST_GAP = 3.0  # standard deviations between an average, freed of its start, and the batch's own mean
@@ -37,7 +37,7 @@ def preflight(
     step: Callable[[Any], Any],
     batch: Any,
     *,
-    also: Sequence[Any] = (),
+    extra_state: Sequence[Any] = (),
     decayed: Collection[str] | None = None,
 ) -> list[Finding]:
     """Run `step(batch)` once under watch, look at what it did, and put everything back.
@@ -46,8 +46,8 @@ def preflight(
     wrong, worst first; raises what the step raises.
     """
     optimizers = [optimizer] if optimizer is not None else []
-    keeper = Keeper(model, optimizers, list(also))
-    before = keeper.take(batch)
+    snapshotter = Snapshotter(model, optimizers, list(extra_state))
+    before = snapshotter.take(batch)
     norms = {name: module for name, module in model.named_modules() if isinstance(module, Norm)}
     starts = {name: _averages(module) for name, module in norms.items()}
     given: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in norms}
@@ -62,11 +62,11 @@ def preflight(
     finally:
         for handle in handles:
             handle.remove()
-        keeper.put_back(before)
+        snapshotter.put_back(before)
     return findings
 
 
-class _Reads(Watch):
+class _Reads(OpTrace):
     """Also notes which weights the loss reads by itself, outside the network: that is L2 in the loss."""
 
     def __init__(self, model: nn.Module, optimizers: Any, state: Any) -> None:

@@ -16,7 +16,7 @@ from az.train.health.diagnosis import Diagnosis, diagnose, legal_overflow
 from az.train.health.extra_state import same_bits
 from az.train.health.history import Step
 from az.train.health.incident import Incident
-from az.train.health.session import Flight
+from az.train.health.session import Session
 from az.train.health.snapshot import Snapshot
 
 StepFunction = Callable[[Any], Any]
@@ -26,28 +26,35 @@ MOST_DEPTH, MOST_MEMORY = 8, 256 << 20  # steps that can be undone, and the byte
 class FlightRecorder:
     """Keeps the state from before each step; puts it back and says what was wrong when a number goes bad.
 
-        recorder = FlightRecorder(model, optimizer, also=[scheduler, scaler])
+        recorder = FlightRecorder(model, optimizer, extra_state=[scheduler, scaler])
         incident = recorder.run(step, batch)  # None: all is well
 
-    optimizer: one, a list of them, or None. also: whatever else a step changes: schedulers, scalers, averages,
-    generators, tensors, dicts, lists. depth: how many earlier steps can be undone (`rewind`) and looked at for a
-    cause that came before its effect; each costs a copy of the state (default: 8, fewer where they exceed 256 MiB).
+    optimizer: one, a list of them, or None. extra_state: whatever else a step changes: schedulers, scalers, averages,
+    generators, tensors, dicts, lists (`also` is its old name). depth: how many earlier steps can be undone (`rewind`)
+    and searched for a cause that came before its effect; each costs a copy of the state (default: 8, fewer where they
+    exceed 256 MiB).
     """
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None,
-        also: Sequence[Any] = (),
+        extra_state: Sequence[Any] = (),
         *,
         depth: int | None = None,
+        also: Sequence[Any] = (),
     ) -> None:
-        self.flight = Flight(model, optimizer, also, depth or 0)
+        self.session = Session(model, optimizer, [*extra_state, *also], depth or 0)
         self.step = 0  # number of the next step; may be set
         self.value: Any = None  # what the last step returned
         self.error: Exception | None = None  # what the last step raised, when that was the fault
         self._depth = depth
         self._free: Snapshot | None = None
+
+    @property
+    def flight(self) -> Session:
+        """The old name of `session`, for one version."""
+        return self.session
 
     def run(self, step: StepFunction, batch: Any) -> Incident | None:
         """Run `step(batch)`. None when all is well; else everything is as it was before, and this is the verdict.
@@ -64,55 +71,55 @@ class FlightRecorder:
 
     def _run(self, step: StepFunction, batch: Any) -> Incident | None:
         number, self.step = self.step, self.step + 1
-        before = self.flight.keeper.take(batch, self._free)
+        before = self.session.snapshotter.take(batch, self._free)
         self._free = None
         if self._depth is None:
-            self._depth = self.flight.history.depth = max(1, min(MOST_DEPTH, MOST_MEMORY // max(1, before.bytes())))
+            self._depth = self.session.history.depth = max(1, min(MOST_DEPTH, MOST_MEMORY // max(1, before.bytes())))
         value, error = None, None
         try:
             value = step(batch)
         except Exception as raised:  # a guard of the user's own may have met the bad number first
             error = raised
         except BaseException:
-            self.flight.keeper.put_back(before)
+            self.session.snapshotter.put_back(before)
             raise
         self.value, self.error = value, None
         try:
-            seen = self.flight.look(before, value, error)
+            seen = self.session.look(before, value, error)
         except BaseException:  # such as a kind of number that torch cannot add up
-            self.flight.keeper.put_back(before)
+            self.session.snapshotter.put_back(before)
             raise
         if not seen.harm:
             loss = seen.loss
-            rates = self.flight.rates()
-            self._free = self.flight.history.add(Step(number, rates, seen.update, seen.weights, loss, before, batch))
+            rates = self.session.rates()
+            self._free = self.session.history.add(Step(number, rates, seen.update, seen.weights, loss, before, batch))
             return None
-        return self._handle(Diagnosis(self.flight, step, batch, before, value, error, number, seen.harm))
+        return self._handle(Diagnosis(self.session, step, batch, before, value, error, number, seen.harm))
 
     def rewind(self, step: int) -> bool:
         """Put back the state from before an earlier step; False when it is no longer kept."""
-        found = self.flight.history.at(step)
+        found = self.session.history.at(step)
         if found is None or found.snapshot is None:
             return False
-        self.flight.keeper.put_back(found.snapshot)
-        self.flight.history.forget_from(step)
+        self.session.snapshotter.put_back(found.snapshot)
+        self.session.history.forget_from(step)
         self.step = step
         return True
 
     def _handle(self, found: Diagnosis) -> Incident | None:
         begun = time.perf_counter()
         found.keep_end()
-        if self.flight.scalers and found.harm == {"gradients"} and found.error is None and legal_overflow(found):
+        if self.session.scalers and found.harm == {"gradients"} and found.error is None and legal_overflow(found):
             found.restore_end()  # the scaler saw it, skipped the step and lowered its scale: that is its work
             self._free = found.before
             return None
         if found.harm == {"batch"} and self._step_changes_batch(found):
-            self.flight.changes_batch = True
+            self.session.changes_batch = True
             found.restore_end()
             self._free = found.before
             return None
         incident = diagnose(found)
-        self.flight.keeper.put_back(found.before)
+        self.session.snapshotter.put_back(found.before)
         self._free = found.before
         if incident is None:
             assert found.error is not None

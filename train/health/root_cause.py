@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from az.train.health.op_trace import Op, Operand, Watch
+from az.train.health.op_trace import Op, Operand, OpTrace
 
 # Operations that are asked for an infinity: a mask, a constant. The infinities (not the NaN) that they write are meant.
 DELIBERATE = {
@@ -45,7 +45,7 @@ def base(name: str) -> str:
     return plain.rstrip("_")
 
 
-def find_birth(watch: Watch, ends: set[int], loss_bad: bool) -> Birth | None:
+def find_birth(watch: OpTrace, ends: set[int], loss_bad: bool) -> Birth | None:
     """The earliest guilty operation among those that led to the ends.
 
     ends: the operations that wrote what is bad now (loss, gradients, weights, …). A bad number that forward chose
@@ -75,7 +75,7 @@ def find_birth(watch: Watch, ends: set[int], loss_bad: bool) -> Birth | None:
     return next(iter(passed.values()), Birth(last_meant, "masked") if last_meant else None)
 
 
-def _judge(watch: Watch, op: Op, hidden: bool, passed: dict[int, Birth]) -> Birth | None:
+def _judge(watch: OpTrace, op: Op, hidden: bool, passed: dict[int, Birth]) -> Birth | None:
     """Whether this operation is the guilty one, all operations before it being innocent."""
     if not op.bad_inputs:
         return Birth(op, "op")
@@ -99,7 +99,7 @@ def _judge(watch: Watch, op: Op, hidden: bool, passed: dict[int, Birth]) -> Birt
     return None
 
 
-def _ancestors(watch: Watch, ends: set[int]) -> set[int]:
+def _ancestors(watch: OpTrace, ends: set[int]) -> set[int]:
     found: set[int] = set()
     waiting = [i for i in ends if i in watch.ops]
     while waiting:

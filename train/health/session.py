@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from az.train.health.extra_state import copies_of, same_bits, write
-from az.train.health.finite_check import Sweep, gathered, sums_of
+from az.train.health.finite_check import FiniteCheck, gathered, sums_of
 from az.train.health.flat_tensors import LOST, Held, has_lost_memory
 from az.train.health.history import History
 from az.train.health.pytree import is_finite
-from az.train.health.snapshot import Found, Keeper, Snapshot
+from az.train.health.snapshot import Inventory, Snapshot, Snapshotter
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,26 @@ class Seen:
     weights: float  # norm of the weights
 
 
-class Flight:
+class Session:
     """A model, its optimizers and whatever else its steps change."""
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None,
-        also: Sequence[Any],
+        extra_state: Sequence[Any],
         depth: int,
     ) -> None:
         given = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer or [])
         self.model = model
-        self.optimizers = given + [item for item in also if isinstance(item, torch.optim.Optimizer)]
-        self.scalers = [item for item in also if hasattr(item, "_check_inf_per_device")]
-        self.keeper = Keeper(model, self.optimizers, list(also))
+        self.optimizers = given + [item for item in extra_state if isinstance(item, torch.optim.Optimizer)]
+        self.scalers = [item for item in extra_state if hasattr(item, "_check_inf_per_device")]
+        self.snapshotter = Snapshotter(model, self.optimizers, list(extra_state))
         self.history = History(depth)
         self.meant: set[int] | None = None  # tensors of the state with infinities before the first step: masks
-        self._loosely_meant = {name for name, tensor in self.keeper.loose() if not is_finite(tensor)}
+        self._loosely_meant = {name for name, tensor in self.snapshotter.loose() if not is_finite(tensor)}
         self.changes_batch = False  # the step writes its own batch: a change of it says nothing
-        self._sweep: Sweep | None = None
+        self._sweep: FiniteCheck | None = None
 
     def rates(self) -> list[float]:
         """The learning rate of every parameter group."""
@@ -55,14 +55,14 @@ class Flight:
 
     def names(self) -> dict[int, tuple[str, str]]:
         """(kind, name) of every tensor of the state of now, by its address."""
-        held = [(one.tensor, one.kind, one.name) for one in self.keeper.layout().held]
-        held += [(tensor, "also", name) for name, tensor in self.keeper.loose()]
+        held = [(one.tensor, one.kind, one.name) for one in self.snapshotter.layout().held]
+        held += [(tensor, "also", name) for name, tensor in self.snapshotter.loose()]
         return {tensor.data_ptr(): (kind, name) for tensor, kind, name in held if tensor.numel()}
 
     def masks(self) -> list[Tensor]:
         """Tensors of the state whose infinities are meant."""
-        held = [one.tensor for one in self.keeper.layout().held if id(one.tensor) in (self.meant or ())]
-        return held + [tensor for name, tensor in self.keeper.loose() if name in self._loosely_meant]
+        held = [one.tensor for one in self.snapshotter.layout().held if id(one.tensor) in (self.meant or ())]
+        return held + [tensor for name, tensor in self.snapshotter.loose() if name in self._loosely_meant]
 
     def _harmed(self, one: Held) -> bool:
         if is_finite(one.tensor):
@@ -77,24 +77,24 @@ class Flight:
 
     def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
         """One reduction over all that the step may have written; exact only where that is not finite."""
-        seen = self.keeper.sure(lambda found, worth, is_sure: self._look(found, worth, is_sure, before, value))
+        seen = self.snapshotter.sure(lambda found, worth, is_sure: self._look(found, worth, is_sure, before, value))
         return replace(seen, harm=seen.harm | {"error"}) if error is not None else seen
 
-    def _look(self, found: Found, worth: bool, is_sure: bool, before: Snapshot, value: Any) -> Seen | None:
+    def _look(self, found: Inventory, worth: bool, is_sure: bool, before: Snapshot, value: Any) -> Seen | None:
         """None where `found` is not what there is."""
-        layout, grads = found.layout, self.keeper.gradients(found)
+        layout, grads = found.layout, self.snapshotter.gradients(found)
         if self.meant is None:
             self.meant = {id(one.tensor) for one, piece in before.layout.pieces(before.copies)
                           if one.fixed and not is_finite(piece) and not bool(torch.isnan(piece).any())}  # fmt: skip
         if self._sweep is None or self._sweep.layout is not layout:
-            self._sweep = Sweep(layout)
+            self._sweep = FiniteCheck(layout)
         copies = before.copies if layout is before.layout else {}
         harm: set[str] = set()
         work = self._sweep.reading(copies, grads)
-        with self.keeper.hand.beside(work, worth):
-            if not is_sure and self.keeper.found(in_place=True) is not found:
+        with self.snapshotter.hand.beside(work, worth):
+            if not is_sure and self.snapshotter.found(in_place=True) is not found:
                 return None
-            loose, loss = self.keeper.loose(), find_loss(value)
+            loose, loss = self.snapshotter.loose(), find_loss(value)
             if any(has_lost_memory(tensor) for _, tensor in loose):
                 raise RuntimeError(LOST)
             sums, weights, changes = self._sweep.rest(copies)
@@ -127,7 +127,7 @@ class Flight:
         if len(snapshots) < len(steps):
             return None
         now = [one for snapshot in snapshots for one in copies_of([leaf for leaf, _ in snapshot.batch], [])]
-        self.keeper.put_back(snapshots[0])
+        self.snapshotter.put_back(snapshots[0])
         handles = [o.register_step_pre_hook(lambda *_: self._hold_rates(rates)) for o in self.optimizers]
         try:
             for snapshot, (_, batch) in zip(snapshots, steps, strict=True):

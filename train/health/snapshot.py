@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from az.train.health.background import Hand
+from az.train.health.background import BackgroundTask
 from az.train.health.extra_state import SHARED, batch_copy, generators, keep, keep_optimizer, write
 from az.train.health.flat_tensors import Held, Layout, copying_of
 
@@ -44,7 +44,7 @@ class Snapshot:
     grads: Layout
     grad_copies: dict[Any, Tensor]
     no_grad: list[Tensor]  # parameters without a gradient
-    extras: list[Callable[[], None]]  # each puts an optimizer, a sparse gradient or one thing of `also` back
+    extras: list[Callable[[], None]]  # each puts an optimizer, a sparse gradient or one item of `extra_state` back
     generators: Callable[[], None]
     batch: list[tuple[Any, Any]] = field(default_factory=list)  # (leaf, its copy)
 
@@ -65,7 +65,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Found:
+class Inventory:
     """What there is to keep, as long as nothing is added, swapped or removed."""
 
     layout: Layout
@@ -77,21 +77,21 @@ class Found:
         return [p for p in self.parameters if (g := p.grad) is not None and _has_numbers(g)]
 
 
-class Keeper:
+class Snapshotter:
     """Takes and puts back snapshots of a model, optimizers and whatever else a step changes."""
 
-    def __init__(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], also: list[Any]) -> None:
+    def __init__(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], extra_state: list[Any]) -> None:
         self.model, self.optimizers = model, optimizers
-        found = [(i, module) for i, item in enumerate(also) for module in _modules_in(item)]
+        found = [(i, module) for i, item in enumerate(extra_state) for module in _modules_in(item)]
         self.modules = [("", model), *((f"also{i}.", module) for i, module in found if module is not model)]
-        self.tensors = [(f"also{i}", item) for i, item in enumerate(also) if isinstance(item, Tensor)]
-        self.others = [item for item in also if not isinstance(item, nn.Module | Tensor | torch.optim.Optimizer)]
+        self.tensors = [(f"also{i}", item) for i, item in enumerate(extra_state) if isinstance(item, Tensor)]
+        self.others = [item for item in extra_state if not isinstance(item, nn.Module | Tensor | torch.optim.Optimizer)]
         self._parts: list[nn.Module] = []  # every module inside the modules
         self._children: list[Any] | None = None
-        self._found: Found | None = None
+        self._found: Inventory | None = None
         self._key: list[Any] = []
         self._gradients = Layout([])
-        self.hand = Hand()
+        self.hand = BackgroundTask()
 
     def layout(self) -> Layout:
         """The tensors of now; the one of before when nothing was added, swapped or removed."""
@@ -102,7 +102,7 @@ class Keeper:
         found = [one for i, other in enumerate(self.others) for one in _tensors_in(other, f"also{i}")]
         return [(name, t) for name, t in found if t.is_floating_point() and t.numel() and t.layout == torch.strided]
 
-    def found(self, in_place: bool = False) -> Found:
+    def found(self, in_place: bool = False) -> Inventory:
         """What there is now. Walking a model's tree costs more than copying it, so only identities are compared,
         and whether each tensor still has the form that it had, which `.to()` changes. in_place: what was found last is
         known to be so.
@@ -119,7 +119,7 @@ class Keeper:
             self._found, self._key = self._find(), key
         return self._found
 
-    def _find(self) -> Found:
+    def _find(self) -> Inventory:
         names = {id(p): name for name, p in self.model.named_parameters()}
         parameters: dict[int, Tensor] = {}
         for _, module in self.modules:
@@ -130,7 +130,7 @@ class Keeper:
         for part in self._parts:
             places += [(part._parameters, name, p) for name, p in part._parameters.items()]  # pyright: ignore
             places += [(part._buffers, name, b) for name, b in part._buffers.items()]  # pyright: ignore
-        return Found(Layout(self._held(names)), list(parameters.values()), places)
+        return Inventory(Layout(self._held(names)), list(parameters.values()), places)
 
     def _held(self, names: dict[int, str]) -> list[Held]:
         held = []
@@ -149,12 +149,12 @@ class Keeper:
         held += [Held("also", name, tensor) for name, tensor in self.tensors]
         return [one for one in held if _has_numbers(one.tensor)]
 
-    def reachable(self) -> Found:
+    def reachable(self) -> Inventory:
         """What there was, where all of it may be read; work on it can begin before `found` has said what there is."""
         kept = self._found
         return kept if kept is not None and kept.layout.is_in_place() else self.found()
 
-    def gradients(self, found: Found | None = None) -> Layout:
+    def gradients(self, found: Inventory | None = None) -> Layout:
         """Those of now; what a look has found is found by the next copy."""
         with_gradient = (found or self.found()).with_gradient()
         held = [Held("gradients", "", p.grad) for p in with_gradient if p.grad is not None]
@@ -169,7 +169,7 @@ class Keeper:
         """A copy of everything. `old`: a snapshot no longer needed, whose memory may be used."""
         return self.sure(lambda found, worth, is_sure: self._take(found, worth, is_sure, batch, old))
 
-    def sure(self, work: Callable[[Found, bool, bool], T | None]) -> T:
+    def sure(self, work: Callable[[Inventory, bool, bool], T | None]) -> T:
         """What `work` makes of what there is. It begins with what there was, and gives None where that has changed.
 
         work: of (what to work on, whether the second thread is worth it, whether this is what there is).
@@ -185,7 +185,7 @@ class Keeper:
         assert made is not None
         return made
 
-    def _take(self, found: Found, worth: bool, is_sure: bool, batch: Any, old: Snapshot | None) -> Snapshot | None:
+    def _take(self, found: Inventory, worth: bool, is_sure: bool, batch: Any, old: Snapshot | None) -> Snapshot | None:
         """None where `found` is not what there is."""
         last, last_grads = (old.copies, old.grad_copies) if old else ({}, {})
         copies, lines = found.layout.plain_copy(last)
@@ -244,7 +244,7 @@ def _same(now: list[Any], before: list[Any] | None) -> bool:
 
 
 def _modules_in(thing: Any, depth: int = 2) -> list[nn.Module]:
-    """Modules inside a thing of `also`, such as the averaged copy that an object for averaging holds."""
+    """Modules inside an item of `extra_state`, such as the averaged copy that an object for averaging holds."""
     if isinstance(thing, nn.Module):
         return [thing]
     if not depth or isinstance(thing, torch.optim.Optimizer | Tensor):
@@ -255,7 +255,7 @@ def _modules_in(thing: Any, depth: int = 2) -> list[nn.Module]:
 
 
 def _tensors_in(thing: Any, path: str, depth: int = 3) -> Iterable[tuple[str, Tensor]]:
-    """Tensors inside a thing of `also`. A gradient scaler's are its own affair: it looks for infinities itself."""
+    """Tensors inside an item of `extra_state`; not a gradient scaler's, which checks for infinities itself."""
     if isinstance(thing, Tensor):
         yield path, thing
     elif depth and not isinstance(thing, SHARED) and not hasattr(thing, "_check_inf_per_device"):

@@ -11,7 +11,7 @@ from az.engine.game import Game
 from az.engine.inference.evaluator import Evaluator
 from az.engine.inference.precision import load_precision, usable
 from az.engine.records.format import tally, write_records
-from az.engine.selfplay.threads import Lanes
+from az.engine.selfplay.threads import GameThreads
 from az.engine.selfplay.worker import record_name
 from az.engine.system.cores import usable_cores
 from az.train.config import RunConfig
@@ -45,7 +45,7 @@ def play_turn(
     evaluator, why = load_precision(model, game, usable(model, config.selfplay.precision), config.provider)
     loaded(model, why)
     slots = min(config.selfplay.slots, -(-count // threads))
-    lanes = Lanes(game, replace(config.selfplay, slots=slots), config.seed, threads)
+    lanes = GameThreads(game, replace(config.selfplay, slots=slots), config.seed, threads)
     report({"stage": lambda: f"turn {turn}: {lanes.simulations:,} simulations"})
 
     def next_game() -> tuple[int, Evaluator] | None:

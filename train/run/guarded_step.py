@@ -21,17 +21,17 @@ from az.train import checkpoint
 from az.train.batch_check import check_batch
 from az.train.config import RunConfig
 from az.train.health import FlightRecorder, Incident
-from az.train.health.early_warnings import EarlyWarning, Signs
+from az.train.health.early_warnings import EarlyWarning, EarlyWarnings
 from az.train.health.history import KEPT
 from az.train.health.incident import incident_of
-from az.train.health.metrics import Vitals
+from az.train.health.metrics import HealthMetrics
 from az.train.health.preflight import Finding, preflight
 from az.train.learner import Learner, StepMetrics, data_losses
 from az.train.model import l2_parameters
 from az.train.replay import Batch
 from az.train.run import bundle
 from az.train.run.incidents import of_file, of_model, of_search
-from az.train.run.ingest import Feed
+from az.train.run.ingest import Ingest
 from az.train.run.names import incident_folders
 
 SAME_CAUSE = 3  # times that one cause is met before the run stops
@@ -47,20 +47,20 @@ class Moment:
     threads: int = 1  # sums of other threads are added in another order
 
 
-class Pilot:
-    """Flies the learner of a run. `step` returns None when the batch was given up."""
+class GuardedLearner:
+    """Runs the learner of a run. `step` returns None when the batch was given up."""
 
     def __init__(
-        self, learner: Learner, game: Game, config: RunConfig, folder: Path, feed: Feed, random: Any,
+        self, learner: Learner, game: Game, config: RunConfig, folder: Path, ingest: Ingest, random: Any,
         say: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self.learner, self.game, self.config, self.folder, self.feed = learner, game, config, folder, feed
+        self.learner, self.game, self.config, self.folder, self.ingest = learner, game, config, folder, ingest
         self.say = say
         self.random, self.moment = random, Moment()
         self._progress: dict[int, float] = {}  # of the last steps
         also = [random, self.moment, *([] if learner.average is None else [learner.average])]
-        self.recorder = FlightRecorder(learner.model, learner.optimizer, also=also)
-        self.signs, self.vitals = Signs(), Vitals(learner.model, learner.optimizer)
+        self.recorder = FlightRecorder(learner.model, learner.optimizer, extra_state=also)
+        self.signs, self.vitals = EarlyWarnings(), HealthMetrics(learner.model, learner.optimizer)
         self.met: Counter[str] = Counter()
         self.incidents: list[Path] = []
         self.seconds: list[float] = []  # from detection to diagnosis, of each
@@ -94,7 +94,7 @@ class Pilot:
                     return None
                 batch = fresh
             elif found.plane == "loader":
-                batch = self.feed.replay.gather(batch.rows, batch.turns, self.config.learner.q_mix)
+                batch = self.ingest.replay.gather(batch.rows, batch.turns, self.config.learner.q_mix)
         return None
 
     def _try(self, batch: Batch, progress: float) -> StepMetrics | Incident:
@@ -106,13 +106,13 @@ class Pilot:
         self.moment.progress = self._progress[self.learner.steps] = progress
         self._progress.pop(self.learner.steps - KEPT, None)
         self.learner.optimizer.zero_grad(set_to_none=True)  # the step would: so they need not be copied before it
-        incident = self.recorder.run(self._fly, batch)
+        incident = self.recorder.run(self._run_step, batch)
         if incident is None:
             metrics = self.recorder.value
             return self._too_far(metrics, batch) or metrics
         return incident
 
-    def _fly(self, rows: Batch) -> StepMetrics:
+    def _run_step(self, rows: Batch) -> StepMetrics:
         self.learner.steps = self.moment.number
         self.moment.number += 1
         if torch.get_num_threads() != self.moment.threads:
@@ -132,7 +132,7 @@ class Pilot:
 
         Adam moves no weight by more than rate * max(1, (1 - beta1) / sqrt(1 - beta2)) a step (Kingma & Ba 2015, §2.1).
         """
-        config, steps = self.config.learner, self.recorder.flight.history.steps
+        config, steps = self.config.learner, self.recorder.session.history.steps
         if config.optimizer != "adam" or not steps:
             return None
         beta1, beta2 = self.learner.optimizer.param_groups[0]["betas"]
@@ -147,17 +147,17 @@ class Pilot:
 
     def _undone(self, metrics: StepMetrics, batch: Batch, moved: float, most: float) -> Incident:
         begun, number, rate = time.perf_counter(), metrics.step - 1, self.config.learner.learning_rate
-        keeper = self.recorder.flight.keeper
+        snapshotter = self.recorder.session.snapshotter
         ended = [p.detach().clone() for p in self.learner.parameters]
         self.recorder.rewind(number)
-        before = keeper.take(batch)
-        self._fly(batch)
+        before = snapshotter.take(batch)
+        self._run_step(batch)
         exact = all(torch.equal(a, b) for a, b in zip(ended, self.learner.parameters, strict=True))
-        keeper.put_back(before)
+        snapshotter.put_back(before)
         with _at_most(self.learner.optimizer, rate):
-            self._fly(batch)
+            self._run_step(batch)
         finite = all(bool(torch.isfinite(p).all()) for p in self.learner.parameters)
-        keeper.put_back(before)
+        snapshotter.put_back(before)
         used = float(metrics.lr)
         cause = "learning-rate-spike" if used > rate * 1.001 else "update-too-large"
         text = f"the weights moved by {moved:.4g}; at the highest rate configured ({rate:g}) they can by {most:.4g}"
@@ -175,7 +175,7 @@ class Pilot:
 
         What is drawn next is what would have been drawn without the fault. A step that fails again is the last one.
         """
-        kept = [s for s in self.recorder.flight.history.steps if s.step >= step]
+        kept = [s for s in self.recorder.session.history.steps if s.step >= step]
         drawn = self.random.bit_generator.state
         if not kept or kept[0].step != step or not self.recorder.rewind(step):
             return False
@@ -194,9 +194,9 @@ class Pilot:
 
     def _mended(self, batch: Batch, rows: list[int]) -> Batch | None:
         """The same batch, its bad rows read from their files again; None when a file itself is bad."""
-        if not self.feed.reread(batch.rows[rows]):
+        if not self.ingest.reread(batch.rows[rows]):
             return None
-        fresh = self.feed.replay.gather(batch.rows, batch.turns, self.config.learner.q_mix)
+        fresh = self.ingest.replay.gather(batch.rows, batch.turns, self.config.learner.q_mix)
         return None if check_batch(fresh) else fresh
 
     def _report(self, incident: Incident, batch: Batch, progress: float) -> None:
@@ -213,7 +213,7 @@ class Pilot:
 
     def _origin(self, row: int) -> dict[str, Any]:
         try:
-            return self.feed.replay.origin(row)
+            return self.ingest.replay.origin(row)
         except WrongRequest:  # of an older batch: the row has left the window since
             return {"row_in_run": row}
 
@@ -273,13 +273,13 @@ class Pilot:
         )
         steps = learner.steps
 
-        def fly(rows: Batch) -> StepMetrics:
+        def run_step(rows: Batch) -> StepMetrics:
             learner.steps = steps
             return learner.step(rows, progress)
 
         also = [learner.average] if learner.average is not None else []
         try:
-            return preflight(learner.model, learner.optimizer, fly, batch, also=also, decayed=decayed)
+            return preflight(learner.model, learner.optimizer, run_step, batch, extra_state=also, decayed=decayed)
         except Refused:
             return []  # a step that is not finite: the recorder will say why
         finally:
@@ -290,7 +290,7 @@ class Pilot:
         rows = min(SMALL_BATCH, len(batch.value))
         values = self.vitals.look(metrics.step, metrics.grad_norm, lambda: self._loss(batch, rows))
         values |= {"max_logit": metrics.max_logit, "max_pre_tanh": metrics.max_pre_tanh}
-        values["bad_files"] = float(max(self.feed.refused_by_writer.values(), default=0) >= SAME_CAUSE)
+        values["bad_files"] = float(max(self.ingest.refused_by_writer.values(), default=0) >= SAME_CAUSE)
         return values, self.signs.look(metrics.step, values)
 
     def _loss(self, batch: Batch, rows: int) -> float:

@@ -14,8 +14,8 @@ from pydantic import ConfigDict, Field, StrictBool
 from pydantic.dataclasses import dataclass
 
 from az.engine.settings import BIG
-from az.train.health.early_warnings import Signs
-from az.train.health.metrics import Vitals
+from az.train.health.early_warnings import EarlyWarnings
+from az.train.health.metrics import HealthMetrics
 
 Count = Annotated[int, Field(strict=True, ge=0, le=BIG)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -47,7 +47,7 @@ class HealthMemory:
     refused_by_writer: dict[str, Count]
 
 
-def remember(signs: Signs, vitals: Vitals, met: Counter[str], refused: Counter[str]) -> HealthMemory:
+def remember(signs: EarlyWarnings, vitals: HealthMetrics, met: Counter[str], refused: Counter[str]) -> HealthMemory:
     """As it is now; numbers that are not finite are left out, since JSON has none."""
     watches = {
         name: WatchMemory(watch.above, watch.since, watch.raised, list(watch.past))
@@ -68,7 +68,12 @@ def remember(signs: Signs, vitals: Vitals, met: Counter[str], refused: Counter[s
 
 
 def restore(
-    memory: HealthMemory, signs: Signs, vitals: Vitals, met: Counter[str], refused: Counter[str], seamless: bool
+    memory: HealthMemory,
+    signs: EarlyWarnings,
+    vitals: HealthMetrics,
+    met: Counter[str],
+    refused: Counter[str],
+    seamless: bool,
 ) -> None:
     """Go on watching the same training. A sign that is not known any more is left out.
 

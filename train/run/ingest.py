@@ -24,7 +24,7 @@ from az.train.run.incidents import BadFile
 LEFT = 10**9  # game numbers that a run must still have before it
 
 
-class Feed:
+class Ingest:
     """The replay and the files behind it."""
 
     def __init__(self, folder: RunFolder, game: Game, capacity: int, report: Callable[[str], None]) -> None:

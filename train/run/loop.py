@@ -33,8 +33,8 @@ from az.train.run.counters import Counters
 from az.train.run.deterministic import play_turn
 from az.train.run.figures import figures
 from az.train.run.folder import RunFolder
-from az.train.run.guarded_step import Pilot
-from az.train.run.ingest import Feed
+from az.train.run.guarded_step import GuardedLearner
+from az.train.run.ingest import Ingest
 from az.train.run.log import RunLog
 from az.train.run.names import model_cards
 from az.train.run.scores import Scores
@@ -73,14 +73,14 @@ class Run:
         self.learner = Learner(network, config.learner, self.device)
         self.rng = np.random.default_rng(config.seed)
         folder.stamps = not config.deterministic
-        self.feed = Feed(folder, self.game, config.replay.window, self.message)
+        self.ingest = Ingest(folder, self.game, config.replay.window, self.message)
         resumed = self._resume()
         self.begun = time.monotonic() - self.count.elapsed
         if self.count.finished and self._over():
             spent = f"{self._elapsed() / 60:.1f} minutes and {self.learner.steps:,} steps in all"
             raise NothingToDo(f"the run '{self.folder.path.name}' is finished, with {spent}: {MORE}")
-        self.pilot = Pilot(self.learner, self.game, config, folder.path, self.feed, self.rng, self.message)
-        self.feed.on_refusal = self.pilot.file_refused
+        self.guarded = GuardedLearner(self.learner, self.game, config, folder.path, self.ingest, self.rng, self.message)
+        self.ingest.on_refusal = self.guarded.file_refused
         if self.count.health is not None:
             health_memory.restore(self.count.health, *self._watched(), seamless=config.deterministic)
         done = self.learner.steps if resumed else -1
@@ -110,7 +110,7 @@ class Run:
             self.count = Counters.read(found.extra)
             self.rng = checkpoint.numpy_from_state(self.count.batches)
         tidy(self.folder, self.count, self.config.keep_checkpoints, self.config.deterministic)
-        self.feed.load_all(self.count.forgotten_rows, self.count.gone)
+        self.ingest.load_all(self.count.forgotten_rows, self.count.gone)
         if self.config.deterministic:
             self.count.session = 1  # a stop leaves no trace
         else:
@@ -123,7 +123,7 @@ class Run:
         return found is not None
 
     def _watched(self) -> tuple[Any, ...]:
-        return self.pilot.signs, self.pilot.vitals, self.pilot.met, self.feed.refused_by_writer
+        return self.guarded.signs, self.guarded.vitals, self.guarded.met, self.ingest.refused_by_writer
 
     # -- the two ways of training ------------------------------------------------------------------------------
 
@@ -150,13 +150,13 @@ class Run:
                 self.log.close()
 
     def _side_by_side(self, plan: Plan) -> None:
-        job = first_job(self.folder.path, self.config, plan, self.count.session, self.feed.last_game + 1)
+        job = first_job(self.folder.path, self.config, plan, self.count.session, self.ingest.last_game + 1)
         pool = WorkerPool(job, plan.workers, self.message, self.log.write, lambda: self.stop_asked)
         self.report({"stage": pool.doing})
         try:
             while not self._over():
                 ready = self._may_train()
-                pool.listen(0.0 if ready else 0.05, self._take, self.pilot.search_failed)
+                pool.listen(0.0 if ready else 0.05, self._take, self.guarded.search_failed)
                 resting = self._backlog() > BACKLOG_STEPS * self.config.learner.batch
                 pool.pause(resting)
                 use_threads(self.config, resting)
@@ -178,7 +178,7 @@ class Run:
                 return
             name, stats = played
             for fault in stats["faults"]:
-                self.pilot.search_failed(fault)
+                self.guarded.search_failed(fault)
             self._take(name, stats)
             self.count.turns += 1
             wanted = self.config.steps_per_turn or 1 << 60
@@ -193,14 +193,14 @@ class Run:
                 self._checkpoint()
 
     def _may_train(self) -> bool:
-        rows = self.feed.total_rows
+        rows = self.ingest.total_rows
         return rows >= self.config.replay.min_rows and self._backlog() >= self.config.learner.batch
 
     def _backlog(self) -> float:
         """Rows that the learner may still draw before it must wait for self-play."""
-        if self.feed.total_rows < self.config.replay.min_rows:
+        if self.ingest.total_rows < self.config.replay.min_rows:
             return 0.0
-        return self.feed.total_rows * self.config.replay.reuse - self.learner.steps * self.config.learner.batch
+        return self.ingest.total_rows * self.config.replay.reuse - self.learner.steps * self.config.learner.batch
 
     def _over(self) -> bool:
         config = self.config
@@ -223,7 +223,7 @@ class Run:
     # -- one thing at a time -----------------------------------------------------------------------------------
 
     def _take(self, name: str, stats: dict[str, Any]) -> None:
-        if not self.feed.take(self.folder.records / name):
+        if not self.ingest.take(self.folder.records / name):
             return
         for counter in ("games", "plies", "first_wins", "draws", "simulations"):
             setattr(self.count, counter, getattr(self.count, counter) + stats[counter])
@@ -231,19 +231,19 @@ class Run:
         self._speed = self._speed[-40:]
 
     def _step(self) -> None:
-        config, replay = self.config, self.feed.replay
+        config, replay = self.config, self.ingest.replay
         window = window_rows(config.replay, replay.total_rows)
         batch = replay.sample(config.learner.batch, self.rng, window, config.learner.q_mix, config.learner.symmetries)
         try:
-            metrics = self.pilot.step(batch, self._progress())
+            metrics = self.guarded.step(batch, self._progress())
         finally:  # also where the run stops: what it leaves behind is begun from again
-            if self.pilot.went_back is not None:
-                self._replace_undone(self.pilot.went_back)
+            if self.guarded.went_back is not None:
+                self._replace_undone(self.guarded.went_back)
         if metrics is not None and (metrics.step % LOG_EVERY == 0 or metrics.step == 1):
             self._log_step(metrics, window, batch)
 
     def _log_step(self, metrics: StepMetrics, window: int, batch: Batch) -> None:
-        signs, warnings = self.pilot.look(metrics, batch)
+        signs, warnings = self.guarded.look(metrics, batch)
         for warning in warnings:
             self.message(str(warning))
             self.log.write("warning", warning.to_json())
@@ -257,7 +257,7 @@ class Run:
 
     def _replace_undone(self, first: int) -> None:
         """Steps from this one on were undone: what was made of them must not be the newest, nor be begun from."""
-        self.pilot.went_back = None
+        self.guarded.went_back = None
         self.log.cut(self.learner.steps)
         self.events.cut(self.learner.steps, None if self.config.deterministic else time.time())
         self.scores.undo(first)
@@ -268,7 +268,7 @@ class Run:
 
     def _totals(self) -> dict[str, Any]:
         return {
-            "rows": self.feed.total_rows,
+            "rows": self.ingest.total_rows,
             "games": self.count.games,
             "plies": self.count.plies,
             "simulations": self.count.simulations,
@@ -292,7 +292,7 @@ class Run:
         number = 0 if first else self.count.model + 1
         for attempt in range(2):  # the second time for a fault that does not come back
             try:
-                note = self.services.publish(self.learner, self.feed.replay, self.folder.models, number)
+                note = self.services.publish(self.learner, self.ingest.replay, self.folder.models, number)
                 if note:
                     self.log.write("precision", {"step": self.learner.steps, "model": number, "text": note})
                 break
@@ -301,7 +301,7 @@ class Run:
                 self.message(f"model {number:06d} was refused: {refusal}")
                 if first or self.count.refusals >= MOST_REFUSALS:
                     raise
-                self.pilot.model_refused(refusal, number)
+                self.guarded.model_refused(refusal, number)
                 if attempt:
                     return
             finally:
@@ -319,11 +319,11 @@ class Run:
 
     def _checkpoint(self, undone: int | None = None) -> None:
         count = self.count
-        gone = self.feed.left_window()
-        count.gone, count.forgotten_rows = gone, self.feed.forgotten_rows
+        gone = self.ingest.left_window()
+        count.gone, count.forgotten_rows = gone, self.ingest.forgotten_rows
         count.elapsed = 0.0 if self.config.deterministic else self._elapsed()
         count.batches = checkpoint.numpy_state(self.rng)
-        count.health, count.incidents = health_memory.remember(*self._watched()), self.pilot.last_incident
+        count.health, count.incidents = health_memory.remember(*self._watched()), self.guarded.last_incident
         self.log.sync()
         self.events.sync()
         learner = self.learner
@@ -373,7 +373,7 @@ class Run:
         if not now and moment - self._clock["show"] < SHOW_EVERY:
             return
         self._clock["show"] = moment
-        elapsed, rows, steps = self._elapsed(), self.feed.total_rows, self.learner.steps
+        elapsed, rows, steps = self._elapsed(), self.ingest.total_rows, self.learner.steps
         self.report(figures(self.config, self.count, steps, rows, elapsed, self._speed, self._latest))
 
     def _stop_when_done(self, number: int) -> None:

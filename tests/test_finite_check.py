@@ -13,12 +13,12 @@ from torch import nn
 from az.train.health import FlightRecorder
 from az.train.health import finite_check as sweep
 from az.train.health.extra_state import same_bits
-from az.train.health.finite_check import Sweep, sums_of
+from az.train.health.finite_check import FiniteCheck, sums_of
 from az.train.health.flat_tensors import Group, Held, Layout
-from az.train.health.snapshot import Keeper
+from az.train.health.snapshot import Snapshotter
 
 
-def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Optimizer, Keeper]:
+def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Optimizer, Snapshotter]:
     """A network whose tensors have every kind of memory: with holes in it, of one number, of none."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(45, 7)).to(dtype)
@@ -30,7 +30,7 @@ def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Opt
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     model(torch.randn(8, 3, 5, 5, dtype=dtype)).square().mean().backward()
     optimizer.step()
-    return model, optimizer, Keeper(model, [optimizer], [])
+    return model, optimizer, Snapshotter(model, [optimizer], [])
 
 
 def looked(
@@ -39,7 +39,7 @@ def looked(
     gradients: Sequence[torch.Tensor] = (),
 ) -> tuple[list[float], list[float]]:
     """(a number for every part, [norm of the change of the weights, of the weights])"""
-    sweep = Sweep(layout or Layout([]))
+    sweep = FiniteCheck(layout or Layout([]))
     grads = Layout([Held("gradients", "", gradient) for gradient in gradients])
     work = sweep.reading(before, grads)
     if work:
@@ -54,8 +54,8 @@ def looked(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_norms_are_those_of_the_weights(monkeypatch, most, dtype):
     monkeypatch.setattr(sweep, "PIECE_CPU", most)
-    model, _, keeper = made(dtype)
-    before = keeper.take(None)
+    model, _, snapshotter = made(dtype)
+    before = snapshotter.take(None)
     weights = [p.detach().clone() for p in model.parameters()]
     with torch.no_grad():
         for p in model.parameters():
@@ -74,8 +74,8 @@ def test_norms_are_those_of_the_weights(monkeypatch, most, dtype):
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_bad_number_shows_wherever_it_lies(monkeypatch, most, bad):
     monkeypatch.setattr(sweep, "PIECE_CPU", most)
-    _, _, keeper = made()
-    found = [one for one in keeper.layout().held if one.tensor.is_floating_point() and one.tensor.numel()]
+    _, _, snapshotter = made()
+    found = [one for one in snapshotter.layout().held if one.tensor.is_floating_point() and one.tensor.numel()]
     assert {one.kind for one in found} == {"weights", "buffers", "optimizer"}
     for one in found:
         for at in {0, one.tensor.numel() - 1}:
@@ -83,16 +83,16 @@ def test_a_bad_number_shows_wherever_it_lies(monkeypatch, most, bad):
                 place = tuple(int(i) for i in torch.unravel_index(torch.tensor(at), one.tensor.shape))
                 kept = one.tensor[place].clone()
                 one.tensor[place] = bad
-                sums = looked(keeper.layout())[0]
+                sums = looked(snapshotter.layout())[0]
                 one.tensor[place] = kept
             assert not all(math.isfinite(number) for number in sums), (one.kind, one.name, at)
-            assert all(math.isfinite(number) for number in looked(keeper.layout())[0])
+            assert all(math.isfinite(number) for number in looked(snapshotter.layout())[0])
 
 
 def test_many_large_numbers_of_half_precision_are_no_fault():
     model = nn.Linear(300, 300).to(torch.bfloat16)
     model.register_buffer("large", torch.full((4096,), 3e4, dtype=torch.float16))
-    assert all(math.isfinite(number) for number in looked(Keeper(model, [], []).layout())[0])
+    assert all(math.isfinite(number) for number in looked(Snapshotter(model, [], []).layout())[0])
 
 
 def test_complex_numbers_and_eight_bits_are_looked_at_too():
@@ -100,8 +100,8 @@ def test_complex_numbers_and_eight_bits_are_looked_at_too():
     model.register_buffer("waves", torch.ones(9, dtype=torch.complex64))
     model.register_buffer("small", torch.ones(9).to(torch.float8_e4m3fn))
     model.register_parameter("frozen", nn.Parameter(torch.ones(9).to(torch.float8_e4m3fn), requires_grad=False))
-    keeper = Keeper(model, [], [])
-    before = keeper.take(None)
+    snapshotter = Snapshotter(model, [], [])
+    before = snapshotter.take(None)
     assert all(math.isfinite(number) for number in looked(before.layout, before.copies)[0])
     for name, bad in (("waves", complex(0.0, math.inf)), ("small", math.nan), ("frozen", math.nan)):
         tensor = model.get_buffer(name) if name != "frozen" else model.get_parameter(name)

@@ -10,7 +10,7 @@ from az.engine.errors import Refused
 from az.engine.game import load_game
 from az.engine.inference.evaluator import HashEvaluator
 from az.engine.selfplay.batch import SelfplayConfig
-from az.engine.selfplay.threads import Lanes
+from az.engine.selfplay.threads import GameThreads
 
 GAME = load_game("tictactoe")
 CONFIG = SelfplayConfig(simulations=12, fast_simulations=12, slots=5)
@@ -28,7 +28,7 @@ def numbered(evaluator, count=GAMES):
 
 
 def played(count, **changes):
-    lanes = Lanes(GAME, replace(CONFIG, **changes), 3, count)
+    lanes = GameThreads(GAME, replace(CONFIG, **changes), 3, count)
     games = sorted(lanes.play(numbered(HashEvaluator(GAME))), key=lambda game: game.k)
     return games, lanes
 
@@ -58,13 +58,13 @@ def test_a_model_that_fails_in_a_lane_ends_the_play_with_its_words():
 
     before = threading.active_count()
     with pytest.raises(Refused, match="the device has gone"):
-        list(Lanes(GAME, CONFIG, 3, 3).play(numbered(Broken(GAME))))
+        list(GameThreads(GAME, CONFIG, 3, 3).play(numbered(Broken(GAME))))
     assert threading.active_count() == before
 
 
 def test_whoever_stops_listening_leaves_no_thread():
     before = threading.active_count()
-    games = Lanes(GAME, CONFIG, 3, 3).play(numbered(HashEvaluator(GAME), 10**9))
+    games = GameThreads(GAME, CONFIG, 3, 3).play(numbered(HashEvaluator(GAME), 10**9))
     first = next(games)
     assert first.rows
     games.close()
@@ -81,7 +81,7 @@ def test_a_game_stopped_in_a_lane_is_told_once():
             if self.asked == 9:
                 values[0] = np.nan
 
-    lanes = Lanes(GAME, CONFIG, 3, 2)
+    lanes = GameThreads(GAME, CONFIG, 3, 2)
     games = list(lanes.play(numbered(Spoiled(GAME))))
     assert sorted(game.k for game in games) == list(range(GAMES))  # it was played once more
     assert [fault.cause for fault in lanes.take_faults()] == ["network-output-not-finite"]

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from az.train.health.early_warnings import SIGNS, Signs
-from az.train.health.metrics import Vitals
+from az.train.health.early_warnings import METRICS, EarlyWarnings
+from az.train.health.metrics import HealthMetrics
 
 
 def test_a_growing_number_warns_once_and_says_when_it_will_overflow() -> None:
-    signs, warnings = Signs(), []
+    signs, warnings = EarlyWarnings(), []
     for look in range(40):
         warnings += signs.look(look * 20, {"max_logit": 2.0 * 1.1**look})
     assert [w.sign for w in warnings] == ["max_logit"]
@@ -24,14 +24,14 @@ def test_a_growing_number_warns_once_and_says_when_it_will_overflow() -> None:
 
 
 def test_one_look_beyond_the_threshold_is_no_warning() -> None:
-    signs = Signs()
+    signs = EarlyWarnings()
     values = [5.0, 45.0, 5.0, 45.0, 45.0, 5.0] * 20
     assert not [w for step, v in enumerate(values) for w in signs.look(step, {"max_logit": v})]
 
 
 def test_it_warns_again_only_after_it_was_well_below() -> None:
     def warned(values: list[float]) -> int:
-        signs = Signs()
+        signs = EarlyWarnings()
         return len([w for step, v in enumerate(values) for w in signs.look(step, {"max_logit": v})])
 
     assert warned([45.0] * 5 + [29.0] * 5 + [45.0] * 5) == 1
@@ -39,19 +39,19 @@ def test_it_warns_again_only_after_it_was_well_below() -> None:
 
 
 def test_a_number_that_is_none_does_not_blind_the_history() -> None:
-    signs = Signs()
+    signs = EarlyWarnings()
     signs.look(0, {"max_logit": math.nan})
     warnings = [w for step in range(1, 5) for w in signs.look(step, {"max_logit": 45.0})]
     assert len(warnings) == 1
-    vitals = Vitals(nn.Linear(2, 2), torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1))
+    vitals = HealthMetrics(nn.Linear(2, 2), torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1))
     for step in range(30):
         vitals.look(step, 1.0 if step != 10 else math.nan)
     assert vitals.look(31, 50.0)["grad_norm_ratio"] == 50.0
 
 
 def test_every_sign_has_a_threshold_below_its_limit() -> None:
-    assert len({sign.name for sign in SIGNS}) == len(SIGNS)
-    for sign in SIGNS:
+    assert len({sign.name for sign in METRICS}) == len(METRICS)
+    for sign in METRICS:
         assert sign.warn > 0
         assert sign.limit is None or sign.warn < sign.limit
 
@@ -59,7 +59,7 @@ def test_every_sign_has_a_threshold_below_its_limit() -> None:
 def test_averages_that_stand_still_are_seen_and_looking_moves_nothing() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
     optimizer = torch.optim.Adam(model.parameters())
-    vitals, x = Vitals(model, optimizer, costly_every=1), torch.randn(16, 4)
+    vitals, x = HealthMetrics(model, optimizer, costly_every=1), torch.randn(16, 4)
     seen = []
     for step in range(4):
         optimizer.zero_grad()
@@ -82,7 +82,7 @@ def test_what_averages_still_hold_of_their_start_is_no_gap_and_a_wrong_average_i
     x = torch.randn(256, 8) * 0.05 + 0.02
     for _ in range(250):  # 0.99 ** 250 is 0.08
         model(x + 0.005 * torch.randn_like(x))
-    vitals = Vitals(model, torch.optim.SGD(model.parameters(), 0.1), costly_every=1)
+    vitals = HealthMetrics(model, torch.optim.SGD(model.parameters(), 0.1), costly_every=1)
     wanted = model(x).detach()
 
     def loss() -> float:
@@ -111,7 +111,7 @@ def looks_of(scales: list[float]) -> list[str]:
     torch.manual_seed(0)
     model = nn.Linear(64, 64, bias=False)
     optimizer = torch.optim.Adam(model.parameters())
-    vitals, signs, warned = Vitals(model, optimizer), Signs(), []
+    vitals, signs, warned = HealthMetrics(model, optimizer), EarlyWarnings(), []
     for step, scale in enumerate(scales):
         model.weight.grad = scale * torch.randn(64, 64)
         optimizer.step()

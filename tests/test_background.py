@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from az.train.health import FlightRecorder
-from az.train.health.background import WORTH, Hand
+from az.train.health.background import WORTH, BackgroundTask
 
 
 def threads() -> set[threading.Thread]:
@@ -22,7 +22,7 @@ def threads() -> set[threading.Thread]:
 
 
 def test_work_and_body_run_side_by_side():
-    hand, seen = Hand(), []
+    hand, seen = BackgroundTask(), []
     first, second = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -40,7 +40,7 @@ def test_work_and_body_run_side_by_side():
 
 
 def test_little_work_is_done_at_once_by_the_caller():
-    hand, seen, before = Hand(), [], threads()
+    hand, seen, before = BackgroundTask(), [], threads()
     with hand.beside(lambda: seen.append(threading.current_thread()), worth=False):
         assert seen == [threading.current_thread()]
     with hand.beside(None, worth=True):
@@ -49,7 +49,7 @@ def test_little_work_is_done_at_once_by_the_caller():
 
 
 def test_whatever_the_body_raises_the_work_is_over_first():
-    hand, over = Hand(), []
+    hand, over = BackgroundTask(), []
 
     def work() -> None:
         time.sleep(0.2)
@@ -61,7 +61,7 @@ def test_whatever_the_body_raises_the_work_is_over_first():
 
 
 def test_a_fault_of_the_work_comes_out_and_the_next_is_done():
-    hand, seen = Hand(), []
+    hand, seen = BackgroundTask(), []
 
     def broken() -> None:
         raise RuntimeError("broken")
@@ -76,7 +76,7 @@ def test_a_fault_of_the_work_comes_out_and_the_next_is_done():
 @pytest.mark.parametrize("at", ["_asked", "_begun", "_done"])
 def test_a_signal_in_any_wait_costs_no_later_look(at):
     """The lock raises once, as Ctrl-C makes it; what is asked afterwards is still over when the body is."""
-    hand, over = Hand(), []
+    hand, over = BackgroundTask(), []
     with hand.beside(lambda: None, worth=True):
         pass
     bench = hand._at
@@ -114,9 +114,9 @@ def test_a_signal_in_any_wait_costs_no_later_look(at):
 
 @pytest.mark.usefixtures("two_threads")
 def test_interrupted_flights_see_and_undo_later_faults():
-    flight = large()
-    recorder, model, optimizer = flight
-    assert not flown(recorder, model, optimizer, bad=False)
+    session = large()
+    recorder, model, optimizer = session
+    assert not seen_bad(recorder, model, optimizer, bad=False)
     armed = False
 
     def strike(*_: object) -> None:
@@ -129,14 +129,14 @@ def test_interrupted_flights_see_and_undo_later_faults():
             signal.setitimer(signal.ITIMER_REAL, 0.0003 * (count % 12 + 1))
             try:
                 armed = True
-                flown(recorder, model, optimizer, bad=False)
+                seen_bad(recorder, model, optimizer, bad=False)
                 time.sleep(0.01)
             except KeyboardInterrupt:
                 pass
             armed = False
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             if count % 8 == 7:
-                assert flown(recorder, model, optimizer, bad=True), count
+                assert seen_bad(recorder, model, optimizer, bad=True), count
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, kept)
@@ -147,7 +147,7 @@ def test_without_a_thread_the_caller_works_alone(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", none)
-    seen, hand = [], Hand()
+    seen, hand = [], BackgroundTask()
     with hand.beside(lambda: seen.append(threading.current_thread()), worth=True):
         assert seen == [threading.current_thread()]
 
@@ -161,7 +161,7 @@ def test_a_trainer_that_its_tensors_know_is_let_go():
 
     before, trainer = threads(), Trainer()
     gone = weakref.ref(trainer)
-    assert not flown(trainer.recorder, trainer.model, trainer.optimizer, bad=False)
+    assert not seen_bad(trainer.recorder, trainer.model, trainer.optimizer, bad=False)
     del trainer
     gc.collect()
     assert gone() is None
@@ -175,18 +175,18 @@ def test_a_recorder_inside_of_what_it_keeps_keeps_its_thread():
             self.count = 0
 
     trainer, (_, model, optimizer) = Trainer(), large()
-    trainer.recorder = FlightRecorder(model, optimizer, also=[trainer])  # pyright: ignore
+    trainer.recorder = FlightRecorder(model, optimizer, extra_state=[trainer])  # pyright: ignore
     before = threads()
-    assert [flown(trainer.recorder, model, optimizer, bad) for bad in (True, False, True)] == [True, False, True]  # pyright: ignore
+    assert [seen_bad(trainer.recorder, model, optimizer, bad) for bad in (True, False, True)] == [True, False, True]  # pyright: ignore
     assert len(threads() - before) == 1
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_a_recorder_can_be_copied():
     recorder, model, optimizer = copy.deepcopy(large())
-    assert [flown(recorder, model, optimizer, bad) for bad in (False, True)] == [False, True]
+    assert [seen_bad(recorder, model, optimizer, bad) for bad in (False, True)] == [False, True]
     recorder, model, optimizer = copy.deepcopy((recorder, model, optimizer))
-    assert [flown(recorder, model, optimizer, bad) for bad in (False, True)] == [False, True]
+    assert [seen_bad(recorder, model, optimizer, bad) for bad in (False, True)] == [False, True]
 
 
 def wait_until(so: Callable[[], bool]) -> None:
@@ -198,7 +198,7 @@ def wait_until(so: Callable[[], bool]) -> None:
 
 
 def test_the_thread_ends_with_its_recorder():
-    before, hand = threads(), Hand()
+    before, hand = threads(), BackgroundTask()
     with hand.beside(lambda: None, worth=True):
         assert len(threads() - before) == 1
     del hand
@@ -206,7 +206,7 @@ def test_the_thread_ends_with_its_recorder():
     wait_until(lambda: not threads() - before)
 
 
-def flown(recorder: FlightRecorder, model: nn.Module, optimizer: torch.optim.Optimizer, bad: bool) -> bool:
+def seen_bad(recorder: FlightRecorder, model: nn.Module, optimizer: torch.optim.Optimizer, bad: bool) -> bool:
     """Whether a step was found faulty, and undone to the bit."""
 
     def step(batch: torch.Tensor) -> torch.Tensor:
@@ -243,22 +243,22 @@ def two_threads():
 
 @pytest.mark.usefixtures("two_threads")
 def test_a_large_state_is_flown_with_a_second_thread():
-    before, flight = threads(), large()
-    assert [flown(*flight, bad) for bad in (False, True, False)] == [False, True, False]
+    before, session = threads(), large()
+    assert [seen_bad(*session, bad) for bad in (False, True, False)] == [False, True, False]
     assert len(threads() - before) == 1
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_who_asked_torch_for_one_thread_gets_one():
-    before, flight = threads(), large()
+    before, session = threads(), large()
     torch.set_num_threads(1)
-    assert [flown(*flight, bad) for bad in (False, True, False)] == [False, True, False]
+    assert [seen_bad(*session, bad) for bad in (False, True, False)] == [False, True, False]
     assert not threads() - before
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_a_fork_of_the_process_flies_on():
-    hand, seen = Hand(), multiprocessing.get_context("fork").Queue()
+    hand, seen = BackgroundTask(), multiprocessing.get_context("fork").Queue()
     with hand.beside(lambda: None, worth=True):
         pass
 
