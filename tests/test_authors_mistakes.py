@@ -96,6 +96,32 @@ BROKEN = [  # it is a game that breaks a law
     ("    return {str(square + 1)", "    return None and {str(square + 1)", "'moves-shape'"),
     ("position_text=position_text,", "position_text=position_text, normalise_move=lambda s, t: None,", "'moves-text'"),
 ]
+ROWS = "return [signs[row : row + 3] for row in (0, 3, 6)]"
+CELLS = "move_cells=lambda _, actions: (divmod(actions[0], 3),)"
+DRAWN = [  # the description of its board would fail in `az play`
+    ("board=BOARD", "board=dict(cells=_cells)", "board is dict: write Board(cells=…, pieces=…)"),
+    (ROWS, "return [signs[0:3], signs[3:6], signs[6:8]]", "rows of different lengths: 3, 3, 2"),
+    (ROWS, "return signs", "a list of rows, each a list of signs"),
+    (ROWS, ROWS + " if state[5] == 0 else [signs]", "cells gives 1 by 9 squares here and 3 by 3 at the start"),
+    ('"-XO"[stone]', '"-XQ"[stone]', "cells puts 'Q' on row"),
+    ('"-XO"[stone]', '"-X"[stone]', "cells raised IndexError"),
+    ("cells=_cells", "cells=None", "cells is None: it must be a function"),
+    (CELLS, "move_cells=lambda _, actions: (divmod(actions[0], 2),)", "on a board of 3 by 3 squares"),
+    (CELLS, "move_cells=lambda _, actions: divmod(actions[0], 3)", "move_cells of '1' is (0, 0)"),
+    (CELLS, "move_cells=lambda actions: ((0, 0),)", "move_cells raised TypeError"),
+    ("labels={divmod(square, 3)", "labels={divmod(square, 2)", "labels has '"),
+    ('Piece(1, "O", "O")', 'Piece(2, "O", "O")', "the piece 'O' is not a Piece of player 0 or 1"),
+    ('Piece(1, "O", "O")', 'Piece(1, "OO", "O")', "glyph and letter of the piece 'O' must be one character"),
+    ('players=("X", "O"),', "players=None,", "players is None: write two names"),
+    ("lines=True,", 'lines=True, colors=Colors(ground="blue"),', "the color ground is 'blue': write #rrggbb"),
+    (
+        "winning=line_of(3)",
+        "winning=lambda grid: {(3, 3)} if grid[0][0] == 'X' else set()",
+        "winning answered {(3, 3)}",
+    ),
+    ("lines=True,", 'lines=True, row_labels="ab",', "row_labels has 2 texts for 3 rows"),
+    ("ending=_ending", "ending=lambda *_: None", "ending answered None: a sentence"),
+]
 COMPILED = [  # what only the compiler sees
     ("@helper\n", "", "it calls has_line, which has no @helper above it"),
     ("LINES = np.array(", "LINES = dict(a=1)\nL = np.array(", "KeyError"),
@@ -223,6 +249,22 @@ def test_what_a_game_prints_does_not_reach_the_answer(shelf, tmp_path):
 def test_what_is_no_game_is_refused(shelf, old, new, names):
     shelf(made(old, new))
     check_told(run_az("check", "mistake", "--games", 3), names)
+
+
+@pytest.mark.parametrize(("old", "new", "names"), DRAWN)
+def test_a_board_that_cannot_be_drawn_is_told(shelf, old, new, names):
+    shelf(made(old, new).replace("import Board, Grid", "import Board, Colors, Grid"))
+    answer = run_az("check", "mistake", "--games", 20)
+    assert answer.code == 1
+    assert "Traceback" not in answer.out + answer.err
+    assert names in answer.out, answer
+    assert "breaks 'board'" in answer.out or "raised" in answer.out
+    assert all(re.fullmatch(r"mistake [^\n]{10,600}\.", line) for line in answer.out.splitlines()), answer
+
+
+def test_play_refuses_a_board_that_it_cannot_draw(shelf):
+    shelf(made('"-XO"[stone]', '"-XQ"[stone]'))
+    check_told(run_az("play", "mistake", stdin="5\nquit\n"), "cannot be used: mistake breaks 'board'")
 
 
 @pytest.mark.parametrize(("old", "new", "names"), [*BROKEN, *COMPILED])

@@ -16,6 +16,7 @@ from az.engine.game import DRAW, ONGOING, Symmetry, game_names, load_game
 FOLDER = Path(__file__).resolve().parent / "goldens"
 TICTACTOE = load_game("tictactoe")
 CONNECT4 = load_game("connect4")
+BOARD = CONNECT4.board
 
 
 @pytest.mark.parametrize("name", game_names())
@@ -190,6 +191,8 @@ BROKEN = [
     ("symmetry-shape", replace(TICTACTOE, symmetries=(NO_PERMUTATION,))),
     ("symmetry", replace(TICTACTOE, symmetries=(SHIFTED,))),
     ("symmetry", replace(CONNECT4, symmetries=(SQUARES_ONLY,))),
+    ("board", replace(CONNECT4, board=replace(BOARD, column_labels="123456"))),
+    ("board", replace(CONNECT4, board=replace(BOARD, counts=nothing))),
 ]
 
 

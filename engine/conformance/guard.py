@@ -8,6 +8,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
+from az.engine.board import Board
 from az.engine.errors import WrongRequest
 from az.engine.game import Game
 
@@ -16,6 +17,7 @@ GUARDED = (
     "start", "apply", "legal", "outcome", "encode", "render", "moves", "parse_position", "position_text",
     "normalise_move",
 )  # fmt: skip
+GUARDED_OF_BOARD = ("cells", "move_cells", "winning", "counts", "ending")
 
 
 class FaultError(Exception):
@@ -40,7 +42,11 @@ def place_of(error: BaseException, function: Any) -> str:
 
 def guarded(game: Game, on_call: OnCall | None = None) -> Game:
     """The same game; what its functions raise comes as FaultError. on_call: told each call, and None after it."""
-    return replace(game, **{name: _guard(name, getattr(game, name), on_call) for name in GUARDED})
+    board = game.board
+    if isinstance(board, Board):
+        functions = {name: function for name in GUARDED_OF_BOARD if callable(function := getattr(board, name))}
+        board = replace(board, **{name: _guard(name, function, on_call) for name, function in functions.items()})
+    return replace(game, board=board, **{name: _guard(name, getattr(game, name), on_call) for name in GUARDED})
 
 
 def _guard(name: str, function: Callable[..., Any], on_call: OnCall | None) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from az.engine.conformance import board_law
 from az.engine.conformance.guard import FaultError, OnCall, guarded
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, Mask, Planes, State, Symmetry
@@ -43,12 +44,14 @@ LAWS = {
     "position-state": "parse_position answers with an array of the state's size and dtype",
     "symmetry-shape": "a symmetry permutes the actions and the squares",
     "symmetry": "a symmetry maps a game to a game with the image's player, mask, planes and outcome",
+    "board": "the board draws known signs in rows of one length, and its cells and labels lie inside",
 }
 
 
 RULE_LAWS = (  # what search and training cannot do without
     "bounds", "no-error", "start", "player", "length", "outcome", "ongoing", "legal-writes",
     "encode-writes", "read-only", "planes", "apply", "moves-shape", "text",
+    "board",  # not the rules, but `az play` draws it
 )  # fmt: skip
 Images = list[tuple[int, Symmetry]]  # the symmetries that permute what they should, with their numbers
 More = Callable[["Report"], bool]  # whether there is time for more
@@ -63,6 +66,7 @@ class Report:
         self.movers: set[int] = set()
         self.plies = 0
         self.games: list[str] = []  # of each game a digest of its states, masks and outcomes
+        self.board_size: board_law.Size | None = None  # rows and columns of the first position that was drawn
 
     def demand(self, law: str, holds: bool, where: str) -> None:
         if not holds:
@@ -84,8 +88,11 @@ def examine(game: Game, games: int, seed: int, more: More, on_call: OnCall | Non
     on_call: told before each call of a rule or a text what is called, and None after it.
     texts: also what is there for people, and the symmetries; False: the five rules alone.
     """
-    game = guarded(game, on_call)
     report = Report(game)
+    if texts and (fault := board_law.fault_of_facts(game.board)):
+        report.demand("board", False, fault)
+        return report
+    report.game = game = guarded(game, on_call)
     symmetries = [(number, symmetry) for number, symmetry in enumerate(game.symmetries) if _permutes(game, symmetry)]
     try:
         _check_start(game, report)
@@ -253,6 +260,9 @@ def _check_moves(game: Game, state: State, mask: Mask, where: str, report: Repor
     report.demand("moves-text", named, where)
     drawn = game.render(state)
     report.demand("text", isinstance(drawn, str), f"{where}: render answered {_shown(drawn)}")
+    if game.board is not None:
+        fault, report.board_size = board_law.fault_in(game, game.board, state, report.board_size)
+        report.demand("board", fault is None, f"{where}: {fault}")
     report.demand("read-only", np.array_equal(state, before), f"{where}: the texts")
 
 
