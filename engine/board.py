@@ -67,6 +67,7 @@ class Board:
     signs_beside_names: bool = False  # players are named by a color, which some cannot see: say their piece too
     marks_moves: bool = False  # mark the squares where the player to move may place a piece
     turns: bool = False  # the player at the board sees their own side below
+    below: int = 1  # whose side that is in `cells`: the other player sees the board turned round
     winning: Callable[[Grid], set[Cell]] = lambda _: set()  # the squares of a line that has won
     counts: Callable[[NDArray[Any]], tuple[int, int]] | None = None  # what each player has, where it decides the game
     ending: Callable[[NDArray[Any], int | None, bool], str] | None = None
@@ -90,12 +91,14 @@ def line_of(length: int) -> Callable[[Grid], set[Cell]]:
 
 
 def placed(before: Grid | None, after: Grid | None) -> set[Cell]:
-    """Squares that were empty and are not any more: where the last move ended."""
+    """Where the last move ended: squares that were empty and are not any more; where there are none, those on which
+    another piece stands (a piece was taken by the one that took its place)."""
     if before is None or after is None:
         return set()
-    return {
-        (row, column)
+    stands = {
+        (row, column): before[row][column]
         for row, signs in enumerate(after)
         for column, sign in enumerate(signs)
-        if sign not in (EMPTY, NO_SQUARE) and before[row][column] == EMPTY
+        if sign not in (EMPTY, NO_SQUARE) and sign != before[row][column]
     }
+    return {cell for cell, sign in stands.items() if sign == EMPTY} or set(stands)

@@ -119,6 +119,7 @@ DRAWN = [  # the description of its board would fail in `az play`
         "winning=lambda grid: {(3, 3)} if grid[0][0] == 'X' else set()",
         "winning answered {(3, 3)}",
     ),
+    ("lines=True,", "lines=True, below=2,", "below is 2: write 0 or 1"),
     ("lines=True,", 'lines=True, row_labels="ab",', "row_labels has 2 texts for 3 rows"),
     ("ending=_ending", "ending=lambda *_: None", "ending answered None: a sentence"),
 ]

@@ -44,6 +44,8 @@ def _facts(board: Board) -> Iterator[str]:
         return
     for sign, piece in board.pieces.items():
         yield from _piece(sign, piece)
+    if board.below not in (0, 1):
+        yield f"below is {_shown(board.below)}: write 0 or 1, the player whose side lies below in cells"
     if not _texts(board.players, 2):
         yield f"players is {_shown(board.players)}: write two names"
     yield from _colors(board.colors)

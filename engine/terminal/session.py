@@ -139,7 +139,8 @@ class Session:
     def show(self) -> None:
         """The board, and what stands beside it."""
         previous = self.history[-1].before if self.history else None
-        flipped = self.human == 0  # one's own men stand below, where the board is turned round
+        board = self.game.board  # one's own men stand below, where the board is turned round
+        flipped = board is not None and self.human == 1 - board.below
         self.console.print()
         self.console.print(draw(self.game, self.state, self.look(), previous, flipped), no_wrap=True, crop=False)
         self.console.print()
