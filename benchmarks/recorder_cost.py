@@ -5,9 +5,9 @@
 Preset `seed` of a game, two threads. Three ways to take the same step: `off` is `Learner.step` alone, `recorder` is
 `FlightRecorder.run` around it, `run` is `GuardedLearner.step`, all that a run does around a step (the check of the
 batch, the recorder, the bound on the update). They alternate in blocks of a few steps, there and back again, so that a
-noisy machine is as noisy to each; a ratio is taken within a round, its interval by bootstrap over the rounds. `own time`
-is a step's time less that of `Learner.step` inside it: what the recorder itself spends, without the step's noise, but also
-without what its traffic through the caches costs the step; that is in the ratio.
+noisy machine is as noisy to each; a ratio is taken within a round, its interval by bootstrap over the rounds. `own
+time` is a step's time less that of `Learner.step` inside it: what the recorder itself spends, without the step's
+noise, but also without what its traffic through the caches costs the step; that is in the ratio.
 
 Verdicts: from detection to the end of the diagnosis, of a row of NaN and of a careless logarithm of 0.
 """

@@ -60,7 +60,7 @@ def check_value(name: str, value: Any, item: Field[Any]) -> None:
 
 
 def checked(record: Any, values: Mapping[str, Any]) -> Any:
-    """The record of fields made by `key` with these values. Raises WrongRequest for a name, type or range of none."""
+    """The record of fields made by `key` with these values. Raises WrongRequest."""
     known = {item.name: item for item in fields(record)}
     for name in values:
         if name not in known:

@@ -1,4 +1,4 @@
-"""The finite gate: which tensor holds a number that is none."""
+"""The finite gate: which tensor is not finite."""
 
 from __future__ import annotations
 

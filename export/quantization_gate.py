@@ -72,7 +72,7 @@ def twin_bytes_of(
     difference.check()
     metadata |= {key: str(value) for key, value in difference.facts().items()}
     data = sealed(small, carrying(metadata, judged.planes, own))
-    OnnxEvaluator(name, game, provider="cpu", data=data)  # every check of the engine, once more on what is written
+    OnnxEvaluator(name, game, provider="cpu", data=data)  # every check of the engine, again on what is written
     return data, difference
 
 

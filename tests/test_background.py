@@ -242,7 +242,7 @@ def two_threads():
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_large_state_is_flown_with_a_second_thread():
+def test_a_large_state_is_run_of_with_a_second_thread():
     before, session = threads(), large()
     assert [seen_bad(*session, bad) for bad in (False, True, False)] == [False, True, False]
     assert len(threads() - before) == 1

@@ -19,7 +19,7 @@ from az.train.replay import Batch
 
 
 def fixed_batch(game: Game, rows: int) -> Batch:
-    """Rows that cost as much as real ones: nobody looks at what they say."""
+    """Rows that cost as much as real ones; their contents are never read."""
     rng = np.random.default_rng(0)
     mask = rng.random((rows, game.num_actions)) < 8 / game.num_actions
     mask[:, 0] = True

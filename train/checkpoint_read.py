@@ -157,7 +157,7 @@ class Checkpoint:
         except KeyError:
             raise Refused(f"checkpoint '{self.path}' holds no random state '{name}'.") from None
         except (RuntimeError, TypeError):
-            raise Refused(f"checkpoint '{self.path}': the random state '{name}' is none of torch's.") from None
+            raise Refused(f"checkpoint '{self.path}': the random state '{name}' is not one of torch's.") from None
 
     def _load_optimizer(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """The options but for the learning rate are those of the optimizer, which the configuration decides."""
@@ -214,7 +214,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def folders(run: Path) -> list[Path]:
-    """The run's checkpoint folders, oldest step first. Names that are not az's, and links, are none of them."""
+    """The run's checkpoint folders, oldest step first. Names that are not az's, and links, are left out."""
     found = [p for p in (run / "checkpoints").glob("step-*") if FOLDER_NAME.fullmatch(p.name)]
     found = [p for p in found if p.is_dir() and not p.is_symlink()]
     return sorted(found, key=lambda path: (step_of(path), path.name.endswith(NEW)))
@@ -254,7 +254,7 @@ def numpy_from_state(state: Mapping[str, Any]) -> np.random.Generator:
             raise ValueError
         rng.bit_generator.state = dict(state)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        raise Refused("the state of the random generator is none of numpy's PCG64.") from None
+        raise Refused("the state of the random generator is not one of numpy's PCG64.") from None
     return rng
 
 

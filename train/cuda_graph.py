@@ -1,7 +1,7 @@
 """The forward and backward pass of a step as one CUDA graph: a few hundred small launches become one.
 
-A graph repeats the very kernels that it saw, on the very memory. So it is taken anew when a weight or an average lies
-elsewhere, and not used when somebody wants to see the operations themselves: the diagnosis of an incident, or a hook.
+A graph repeats the very kernels that it saw, on the very memory. So it is captured again when a weight or an average
+lies elsewhere, and not used when something watches the operations themselves: the diagnosis of an incident, or a hook.
 Source: PyTorch's notes on CUDA semantics, "Whole-network capture".
 """
 
@@ -19,7 +19,7 @@ Work = Callable[..., Tensor]
 
 
 def wants_operations(model: nn.Module) -> bool:
-    """Whether somebody watches the operations or the modules: a graph would show them nothing."""
+    """Whether something watches the operations or the modules: a graph would hide them."""
     return is_in_torch_dispatch_mode() or any(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in model.modules()
     )

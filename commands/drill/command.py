@@ -75,12 +75,12 @@ def quiet(work: Callable[[], Any]) -> Any:
 def one(drill: Drill, name: str, seed: int) -> Row:
     """One fault with one seed; a run that breaks is a row that says so."""
     try:
-        return _flown(drill, name, seed)
+        return _run_of(drill, name, seed)
     except Exception as error:
         return Row(name, seed, False, False, False, None, None, verdict=f"{type(error).__name__}: {error}")
 
 
-def _flown(drill: Drill, name: str, seed: int) -> Row:
+def _run_of(drill: Drill, name: str, seed: int) -> Row:
     return drill.row(IN_RUNS[name], seed) if name in IN_RUNS else ELSEWHERE[name][1](drill, seed)
 
 

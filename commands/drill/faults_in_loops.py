@@ -57,7 +57,7 @@ class Loop:
         return torch.randn(rows, 6, generator=self.made), torch.randint(0, 3, (rows,), generator=self.made)
 
     def step(self, batch: tuple[Tensor, Tensor]) -> Tensor | None:
-        """Forward, loss, backward, optimizer; with `skip`, a loss that is none is passed over."""
+        """Forward, loss, backward, optimizer; with `skip`, a non-finite loss is skipped."""
         self.optimizer.zero_grad()
         loss = functional.cross_entropy(self.model(batch[0]), batch[1])
         if self.skip and not torch.isfinite(loss):
@@ -80,7 +80,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 def in_loop(
     id_: str, seed: int, loop: Loop, twin: Loop, spoil: Callable[[Any], Any], judge: Callable[[Incident], bool]
 ) -> Row:
-    """A loop that meets one spoilt batch among twenty, beside its twin that never met it."""
+    """A loop that meets one spoilt batch among twenty, and its control run without it."""
     strike = random.Random(f"{id_} {seed}").randrange(3, 17)
     incident, unharmed = None, False
     for number in range(20):
@@ -117,7 +117,7 @@ def one_value(seed: int) -> Row:
 
 
 def skipped(seed: int) -> Row:
-    """D16: a loop that skips a loss that is none, and keeps the averages that its forward polluted."""
+    """D16: a loop that skips a non-finite loss, and keeps the averages that its forward polluted."""
     row = random.Random(f"D16 row {seed}").randrange(ROWS)
 
     def spoil(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -160,7 +160,7 @@ def records_of(folder: Path) -> str:
 
 
 class Drill:
-    """Flies faults and their twins; twins are shared where they are the same run."""
+    """Runs faults and their control runs; a control run is shared where it is the same."""
 
     def __init__(self, root: Path) -> None:
         self.root, self._count = root, 0

@@ -18,7 +18,8 @@ from az.engine.jit import helper, state_kernel
 from az.engine.rng import below, seed_words
 
 # A node is one row. Children form a list (FIRST, then NEXT), so a tree of N simulations takes N + 1 rows however many
-# actions the game has. TOTAL is counted for player 0 always: nothing changes sign on the way up, whoever moved twice.
+# actions the game has. TOTAL is always counted for player 0: no sign changes on the way up, even where a player moves
+# twice in a row.
 ACTION, PARENT, FIRST, NEXT, VISITS, TOTAL, UNTRIED, RESULT = range(8)
 FIELDS = 8
 
@@ -146,7 +147,7 @@ def _simulate(nodes, used, state, mask, words, apply, legal, outcome):
     )
 )
 def uct_moves(states, keys, simulations, nodes, state, mask, words, chosen, apply, legal, outcome):
-    """Fill chosen[i] for states[i] and keys[i]. nodes, state, mask and words are scratch, used anew for each tree."""
+    """Fill chosen[i] for states[i] and keys[i]. nodes, state, mask and words are scratch, reused for each tree."""
     for i in range(len(states)):
         root = states[i]
         seed_words(keys[i], words)

@@ -59,7 +59,7 @@ class BatchSearch:
         self.scratch = make_trees(1, nodes, edges)
         self.roots = make_roots(game, num_trees)
         self.leaves = make_leaves(game, num_trees * params.leaves)
-        self.cache = make_cache(game, enabled=False)  # whoever uses one network for long puts a real one here
+        self.cache = make_cache(game, enabled=False)  # a caller that uses one network for long puts a real one here
         self.policy = np.zeros(game.num_actions, np.float64)
         self._state = game.new_state()
         self._full = np.zeros(1, np.int64)
@@ -96,7 +96,7 @@ class BatchSearch:
     def gather(self, active: NDArray[np.int64]) -> int:
         """Walk the active trees; returns the rows that now wait in `leaves`. 0 = all their searches are done.
 
-        What `self.cache` knows is expanded on the way and waits for nobody.
+        What `self.cache` knows is expanded on the way and needs no evaluation.
         """
         while True:
             self._full[0] = 0

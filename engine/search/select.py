@@ -10,7 +10,7 @@ from az.engine.jit import helper
 from az.engine.search.params import UNKNOWN
 
 WIN, LOSS = 1, -1
-ROOT = np.int64(0)  # not a plain number: numba compiles a helper anew for each literal that it is handed
+ROOT = np.int64(0)  # not a plain number: numba compiles a helper again for each literal that it is handed
 
 
 @helper

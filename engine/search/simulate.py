@@ -16,8 +16,8 @@ from az.engine.search.select import select_gumbel_inner, select_gumbel_root, sel
 from az.engine.search.tree import LEAVES, SCHEDULES, SETTINGS, TREES, UNVISITED, roots_type
 
 ONGOING, WIN, LOSS = 2, 1, -1
-# Not plain numbers: numba compiles a helper anew for each literal that it is handed.
-ROOT, NOBODY = np.int64(0), np.int64(-1)
+# Not plain numbers: numba compiles a helper again for each literal that it is handed.
+ROOT, NO_PARENT = np.int64(0), np.int64(-1)
 LEAF, ENDED, COLLISION = 0, 1, 2
 
 
@@ -243,7 +243,7 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
     for b in active:
         waiting = 0
         if trees.nodes_used[b] == 0:
-            new_node(trees, b, NOBODY, NOBODY, roots.state[b, 0])
+            new_node(trees, b, NO_PARENT, NO_PARENT, roots.state[b, 0])
         if trees.node[b, 0].num_edges == 0:
             if trees.edges_used[b] + actions > edge_room:
                 full[0] = 1

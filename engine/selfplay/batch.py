@@ -1,4 +1,4 @@
-"""Self-play: game k is a pure function of (model, search parameters, seed, k), whoever plays beside it."""
+"""Self-play: game k is a pure function of (model, search parameters, seed, k), independent of other games."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class SelfplayBatch:
         self.search = BatchSearch(game, config.search_params(), slots, budgets)
         self.jobs: list[tuple[int, Evaluator] | None] = [None] * slots  # the number and the model of each game
         self.simulations = 0  # made so far, for the bench and the display
-        self.faults: list[SearchFault] = []  # games stopped before a row was written; each is played once more
+        self.faults: list[SearchFault] = []  # games stopped before a row was written; each is played again
         self._again: list[tuple[int, Evaluator]] = []
         self._stopped: set[int] = set()
         self._freed = False
@@ -186,7 +186,7 @@ class SelfplayBatch:
         return [game for game, evaluator in games if self._is_sound(game, evaluator)]
 
     def _evaluate(self, evaluator: Evaluator, rows: int) -> None:
-        """One evaluation; a game whose answer holds a number that is none is stopped, the others never notice."""
+        """One evaluation; a game whose answer is non-finite is stopped, and the others go on unchanged."""
         leaves = self.search.leaves
         logits, values = leaves.logits[:rows], leaves.values[:rows]
         evaluator.evaluate(leaves.planes[:rows], logits, values)
@@ -203,7 +203,7 @@ class SelfplayBatch:
                     SearchFault(cause, job[0], int(self._slots.ply[b]), job[1].model_id, state.tolist(), text), job
                 )
                 self._free(b)
-            logits[row], values[row] = 0.0, 0.0  # the tree is given up; what it takes in does not matter
+            logits[row], values[row] = 0.0, 0.0  # the tree is given up; what is backed up does not matter
         self.search.expand(rows)
         if bad:
             self.caches = {}  # what was taken in for them must not answer anyone else
@@ -234,7 +234,7 @@ class SelfplayBatch:
         return False
 
     def _stop(self, fault: SearchFault, job: tuple[int, Evaluator]) -> None:
-        """Remember the fault; the game, a pure function of its number, is played once more."""
+        """Remember the fault; the game, a pure function of its number, is played again."""
         self.faults.append(fault)
         if job[0] not in self._stopped:
             self._stopped.add(job[0])

@@ -31,7 +31,7 @@ class SearchFault:
 
 
 def bad_answers(logits: NDArray[np.float32], values: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[int]:
-    """Rows of an evaluation that hold a number that is none, among the legal logits or the value."""
+    """Rows of an evaluation with a non-finite number among the legal logits or the value."""
     if np.isfinite(logits).all() and np.isfinite(values).all():
         return []
     fine = np.isfinite(np.where(mask, logits, 0.0)).all(1) & np.isfinite(values)

@@ -24,7 +24,7 @@ SHOWN = 40  # characters of a mistyped line that are repeated
 
 
 class Thinker(Protocol):
-    """Whoever moves for the engine."""
+    """The engine's side of the board: a search, or a player without a network."""
 
     name: str
     effort: str  # how hard it thinks about a move, for people
@@ -95,7 +95,7 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Nobody has anything to move any more."""
+        """Whether the game has ended, or a player has resigned."""
         return self.resigned is not None or self.game.outcome(self.state) != ONGOING
 
     @property

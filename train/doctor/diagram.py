@@ -1,4 +1,4 @@
-"""A drawing of a training step, and the way of a bad number through it: from its birth to where it spread.
+"""A drawing of a training step, and how the NaN spread through it, from where it first appeared.
 
 Forward runs left to right in the upper lane, backward right to left in the lower one; the optimizer stands below.
 """
@@ -36,7 +36,7 @@ class Node:
 
 
 def stops(facts: dict[str, Any]) -> list[Stop]:
-    """The way of the bad number. One stop where the recorder has no more than the place."""
+    """How the NaN spread. One stop where the recorder knows the place only."""
     spread = [part for part in facts["evidence"].get("spread", []) if isinstance(part, dict)]
     if not spread:
         spread = [{"phase": facts["phase"], "module": facts["module"] or "", "op": facts["op"] or ""}]

@@ -72,7 +72,7 @@ def document(title: str, body: Iterable[str], script: str = "") -> str:
 
 def _answer(facts: Facts) -> str:
     rows = [("cause", f"{facts['plane']}: {facts['cause']}"), *answer(facts)]
-    rows.append(("the step once more", facts["replay_now"]["text"]))
+    rows.append(("the step, run again", facts["replay_now"]["text"]))
     return f'<section class="card answer"><h1>{text(one_sentence(facts))}</h1>{_list(rows)}</section>'
 
 
@@ -102,7 +102,7 @@ def _way(facts: Facts, way: list[Stop]) -> str:
     )
     words = f'<ol id="way">{"".join(items)}</ol><small>Arrow keys step through it; Home and End jump.</small>'
     drawn = f'<div class="card"><div class="wide">{picture(facts, way)}</div>{controls}{words}</div>'
-    return section("The way of the bad number", drawn)
+    return section("How the NaN spread", drawn)
 
 
 def _name(node: str) -> str:

@@ -1,4 +1,4 @@
-"""The failing step once more, from its bundle: does the fault come back, and is it the same one?"""
+"""Replays the failing step from its bundle: does the fault come back, and is it the same one?"""
 
 from __future__ import annotations
 

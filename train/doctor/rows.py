@@ -1,7 +1,7 @@
 """The guilty rows of an incident: the positions, what the batch held, and what the search says when it runs again.
 
 Game k is a pure function of (model, precision, game, search parameters, seed, k), so a row that went bad after it was
-made can be made again: from its record file, or by playing its game once more.
+made can be made again: from its record file, or by playing its game again.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class RowReader:
             return records, faults, f"{folder}/{name}"
         return f"its record file {name} is gone"
 
-    # -- the game once more -------------------------------------------------------------------------------------
+    # -- the game again -------------------------------------------------------------------------------------
 
     def _again(self, origin: dict[str, Any], records: Records | None) -> Played:
         if not self.replay:
@@ -219,7 +219,7 @@ def expected(
 
 
 def drawn(game: Game, state: NDArray[Any]) -> str | None:
-    """The board; None for a state that is none."""
+    """The board; None for an invalid state."""
     try:
         return game.render(np.asarray(state, game.dtype))
     except Exception:  # a state that a fault has touched can be anything

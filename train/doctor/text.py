@@ -30,7 +30,7 @@ def incident_lines(facts: Facts, plain: bool) -> list[str]:
     lines += _rows(facts)
     lines += _timeline(facts, plain)
     again = facts["replay_now"]
-    lines += ["The step once more", f"  {again['text']}", ""]
+    lines += ["The step, run again", f"  {again['text']}", ""]
     lines.append(f"The whole story as a page: {facts['page']}" if facts["page"] else "The page could not be written.")
     return lines
 
@@ -178,4 +178,4 @@ def incident_line(one: Facts) -> str:
 
 def file_line(file: Facts) -> str:
     """A quarantined file in a line."""
-    return f"{file['file']}: {file['reason'] or 'nobody wrote down why'}"
+    return f"{file['file']}: {file['reason'] or 'no reason was recorded'}"

@@ -18,7 +18,7 @@ WORTH = 1 << 20  # bytes: below it waking a thread takes longer than what it wou
 class BackgroundTask:
     """Lends itself to one caller at a time. The thread is made at the first need and sleeps between two."""
 
-    __slots__ = ("_at",)  # and no `__dict__`: nobody who walks through objects gets at the locks
+    __slots__ = ("_at",)  # and no `__dict__`: code that walks through objects cannot reach the locks
 
     def __init__(self) -> None:
         self._at: Mailbox | None = None

@@ -101,7 +101,7 @@ CAUSES = {
         "Keep the argument away from the singular point before the function, not after it.",
     ),
     "uninitialised-memory": Cause("", "memory that was never written", "Write the tensor before it is read."),
-    "not-a-number": Cause("", "a result that is none, for a reason az has no name for", "Look at the operands."),
+    "not-a-number": Cause("", "a NaN whose cause az could not classify", "Look at the operands."),
     # optimizer, schedule, buffers
     "second-moment-overflow": Cause(
         "optimizer", "the optimizer's second moment overflowed", "Clip the gradient before the step."
@@ -125,7 +125,7 @@ CAUSES = {
         "Drop a last batch of one row.",
     ),
     "running-average-not-finite": Cause(
-        "buffers", "a running average took in a number that is none", "Put the averages back with the weights."
+        "buffers", "a running average absorbed a non-finite value", "Put the averages back with the weights."
     ),
     # the state from outside
     "changed-outside-the-step": Cause(

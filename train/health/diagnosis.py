@@ -73,7 +73,7 @@ class Diagnosis:
         self.session.snapshotter.put_back(self.end)
 
     def again(self, batch: Any = None, context: Any = None) -> Exception | None:
-        """The step once more from the same state; returns what it raised."""
+        """The step, run again from the same state; returns what it raised."""
         self.session.snapshotter.put_back(self.before)
         with context or contextlib.nullcontext(), torch.autograd.set_multithreading_enabled(False):
             try:
@@ -83,7 +83,7 @@ class Diagnosis:
         return None
 
     def watched(self) -> tuple[OpTrace, Exception | None]:
-        """The step once more with every operation watched."""
+        """The step, run again with every operation watched."""
         session = self.session
         session.snapshotter.put_back(self.before)
         tensors = [t for _, leaf in leaves(self.batch) if (t := as_tensor(leaf)) is not None]
@@ -133,7 +133,7 @@ def diagnose(found: Diagnosis) -> Incident | None:
     exact = found.replay_is_exact()
     changed = any(not same_bits(leaf, kept) for leaf, kept in zip_ends(found))
     again = found.harmed_now()
-    # Fresh memory may hold anything until it is written: it is nobody's end.
+    # Fresh memory may hold anything until it is written: empty() output is not a result.
     bad_ops = [i for i, op in watch.ops.items() if op.bad_output and "empty" not in op.name]
     recurred = bool(again) or (error is not None and found.error is not None)
     if error is not None and found.error is None:
@@ -252,7 +252,7 @@ def _transient(found: Diagnosis) -> Incident:
     return incident_of(
         "not-reproducible", phase, found.number, exact=False,
         evidence={"harm": sorted(found.harm), "tensors": bad, "text": text},
-        counterfactual={"repair": "the same step once more", "finite": True},
+        counterfactual={"repair": "the same step again", "finite": True},
     )  # fmt: skip
 
 
@@ -360,7 +360,7 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
             incident.cause, incident.plane, incident.fix = cause, CAUSES[cause].plane, CAUSES[cause].fix
             incident.rows, incident.replay = [], "not reproducible"
             finite = _redo_from(found, burst, [])
-            incident.counterfactual = {"repair": f"the steps from {burst} on once more", "finite": finite}
+            incident.counterfactual = {"repair": f"the steps from {burst} on again", "finite": finite}
             incident.notes.append(f"step {burst} run again ended in other numbers; the fault as it shows is exact")
 
 

@@ -76,7 +76,7 @@ class _History:
 
 
 class EarlyWarnings:
-    """Takes a look's numbers, gives the warnings that are due. A number that is none is not taken in."""
+    """Takes the measured numbers, returns the warnings that are due. A non-finite number is ignored."""
 
     def __init__(self) -> None:
         self.watches = {sign.name: _History() for sign in METRICS}

@@ -182,7 +182,7 @@ class Layout:
         return same and list(map(Tensor.is_contiguous, tensors)) == self._contiguous
 
     def refresh(self, in_place: bool = False) -> bool:
-        """Looks anew at storage that was swapped, or that has holes; False where a tensor holds other numbers than it
+        """Looks again at storage that was swapped, or that has holes; False where a tensor holds other numbers than it
         did: of another kind, more of them or in another order. Then nothing of this layout may be read.
 
         in_place: `is_in_place` was asked just now and is so.

@@ -47,7 +47,7 @@ class HealthMetrics:
 
     def _grad_ratio(self, norm: float) -> float | None:
         past = sorted(self.grad_norms)
-        if math.isfinite(norm):  # the history takes in nothing that is none, or it would be blind from then on
+        if math.isfinite(norm):  # a non-finite value in the history would blind it from then on
             self.grad_norms.append(norm)
         return norm / past[len(past) // 2] if len(past) >= 20 and past[len(past) // 2] > 0 else None
 

@@ -1,4 +1,4 @@
-"""One step run with every operation watched: which wrote a number that is none, from what, and from where.
+"""Re-runs a step and records each operation that produced a non-finite value, with its inputs and source line.
 
 Works below autograd (forward, backward, optimizer and buffers alike). Nothing is changed: the same kernels run on the
 same numbers, so the watched step ends in the same bits as the step that failed.
@@ -119,7 +119,7 @@ class OpTrace(TorchDispatchMode):
     """`with OpTrace(model, optimizers, rows, state): step(batch)`, then look at `ops` (those that met bad numbers).
 
     state: (kind, name) of the model's and optimizer's tensors by the address of their memory. meant: tensors whose
-    infinities are meant, such as a mask. renew: `state` anew, for what an optimizer makes in its first step.
+    infinities are meant, such as a mask. renew: `state` again, for what an optimizer makes in its first step.
     """
 
     def __init__(

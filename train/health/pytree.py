@@ -128,7 +128,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def bad_rows(tensor: Tensor, count: int, time_first: bool = False) -> list[int]:
-    """Which of `count` rows hold a number that is none; [] where the tensor is not made of rows."""
+    """Which of `count` rows hold a non-finite number; [] where the tensor is not made of rows."""
     if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.ndim or not count:
         return []
     return rows_where(~torch.isfinite(tensor), count, time_first)
@@ -200,7 +200,7 @@ class Rows:
             self._marks.append((index, part))
 
     def bad(self, tensor: Tensor, index: int) -> list[int]:
-        """Rows in which a tensor of this operation holds a number that is none."""
+        """Rows in which a tensor of this operation is non-finite."""
         part = self._part(tensor) or self._at(index)
         return [part[i] for i in bad_rows(tensor, len(part), self.time_first)]
 

@@ -103,7 +103,7 @@ def _factors(args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Autocast switched off, whoever asks for it."""
+    """Autocast switched off, wherever it is asked for."""
 
     def stay(self: Any) -> Any:
         self._az_asked, self._enabled = self._enabled, False
@@ -116,7 +116,7 @@ def _full_precision() -> Iterator[None]:
 
 @contextmanager
 def lowered(scalers: list[Any]) -> Iterator[None]:
-    """Gradient scalers begin at so small a scale that no honest gradient overflows. Whoever uses it puts them back."""
+    """Gradient scalers begin at so small a scale that no finite gradient overflows. The caller restores them."""
     for scaler in scalers:
         if scaler._scale is None:  # made in the first step
             scaler._init_scale = SMALL_SCALE

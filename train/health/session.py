@@ -20,7 +20,7 @@ from az.train.health.snapshot import Inventory, Snapshot, Snapshotter
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look found. harm: loss, gradients, weights, buffers, optimizer, also, batch, error; {} = all is well."""
+    """What the post-step check found. harm: loss, gradients, weights, buffers, optimizer, also, batch, error (or {})."""
 
     harm: set[str]
     loss: float | None

@@ -175,7 +175,7 @@ def _checked(file: Path) -> dict[str, Any]:
 
 
 def _timeline(folder: Path, data: bytes) -> list[dict[str, Any]]:
-    """The log before the incident. Raises Refused for a line that is none."""
+    """The log before the incident. Raises Refused for a line that is not JSON."""
     lines = data.splitlines()
     try:
         found = [parse_json(line, nan=True) for line in lines]

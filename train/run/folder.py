@@ -128,7 +128,7 @@ class RunFolder:
     def remove_records(self, names: list[str]) -> None:
         """Delete record files that left the window (a name that is gone already is fine)."""
         for name in names:
-            if RECORD_NAME.fullmatch(name):  # a checkpoint of somebody else's may list anything
+            if RECORD_NAME.fullmatch(name):  # a checkpoint from another source may list anything
                 (self.records / name).unlink(missing_ok=True)
 
     def sweep(self) -> None:

@@ -65,7 +65,7 @@ class GuardedLearner:
         self.incidents: list[Path] = []
         self.seconds: list[float] = []  # from detection to diagnosis, of each
         self.last_incident = max((number for number, _ in incident_folders(self.folder / "health")), default=0)
-        self.went_back: int | None = None  # to this step; whoever takes it in sets it to None
+        self.went_back: int | None = None  # to this step; the caller that has read it sets it to None
         self._checked = config.health.preflight == "off"
 
     # -- one step ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The names that az gives to files in a run. Whatever else lies there is somebody's own: left alone, mentioned once."""
+"""The names that az gives to files in a run. Other files there belong to the user: left alone, mentioned once."""
 
 from __future__ import annotations
 
