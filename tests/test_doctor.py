@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import run_az
-from flown_run import GAME, RECORDS, FinishedRun, flushes_denormals
+from finished_run import GAME, RECORDS, FinishedRun, flushes_denormals
 
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.train import learner as learner_module

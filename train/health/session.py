@@ -20,7 +20,7 @@ from az.train.health.snapshot import Inventory, Snapshot, Snapshotter
 
 @dataclass(frozen=True)
 class Seen:
-    """What the post-step check found. harm: loss, gradients, weights, buffers, optimizer, also, batch, error (or {})."""
+    """What the post-step check found. harm: of loss, gradients, weights, buffers, optimizer, also, batch, error."""
 
     harm: set[str]
     loss: float | None

@@ -18,7 +18,7 @@ from az.train.learner import Learner
 from az.train.model import Network
 from az.train.run.folder import RunFolder
 from az.train.run.guarded_step import GuardedLearner
-from az.train.run.ingest import Feed
+from az.train.run.ingest import Ingest
 from az.train.run.log import RunLog
 
 GAME = load_game("tictactoe")
@@ -68,16 +68,16 @@ class FinishedRun:
     def _incident(self, monkeypatch, poison, loss) -> Path:
         torch.manual_seed(0)
         learner = Learner(Network(GAME.planes_shape, GAME.num_actions, self.config.net), self.config.learner)
-        feed = Feed(RunFolder(self.path), GAME, 1000, lambda _: None)
-        feed.load_all(0, [])
+        ingest = Ingest(RunFolder(self.path), GAME, 1000, lambda _: None)
+        ingest.load_all(0, [])
         rng = np.random.default_rng(1)
-        guarded = GuardedLearner(learner, GAME, self.config, self.path, feed, rng, lambda _: None)
+        guarded = GuardedLearner(learner, GAME, self.config, self.path, ingest, rng, lambda _: None)
         guarded._checked = True
-        learner.step(feed.replay.sample(16, rng, 1000))
-        drawn = feed.replay.sample(16, rng, 1000, symmetries=True)
+        learner.step(ingest.replay.sample(16, rng, 1000))
+        drawn = ingest.replay.sample(16, rng, 1000, symmetries=True)
         if poison is not None:
-            poison(feed.replay, drawn)
-        batch = feed.replay.gather(drawn.rows, drawn.turns, self.config.learner.q_mix)
+            poison(ingest.replay, drawn)
+        batch = ingest.replay.gather(drawn.rows, drawn.turns, self.config.learner.q_mix)
         if loss is not None:
             monkeypatch.setattr(learner_module, "data_losses", loss)
         guarded.step(batch, 0.5)
