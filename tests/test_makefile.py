@@ -54,7 +54,7 @@ def test_any_other_failure_ends_there(tmp_path, code):
 def test_the_last_lines_say_what_is_normal_in_figures_of_the_log(tmp_path):
     _, shown, _ = make_train(tmp_path, 0)
     low, high = zip(*re.findall(r"(\d+) to (\d+) %", shown), strict=True)
-    log = (ROOT / "docs" / "log.md").read_text()
+    log = " ".join((ROOT / "docs" / "log.md").read_text("utf-8").split())
     # The four trainings of five minutes: network alone against random, then 50 simulations against the other two.
     for measured in ("random 96.5 %", "93.0 % against random", "94.5 % against its untrained", "88.0 % against its"):
         assert measured in log
