@@ -278,7 +278,7 @@ def test_a_run_without_incidents_and_with_a_half_written_log(finished, tmp_path)
     assert "no incident, 1 warnings, 1 record files put aside." in answer.out.splitlines()[0]
     assert "put aside: x.npz: no reason was recorded" in answer.out
     (run / "log.jsonl").unlink()
-    assert "no early signs yet" in run_az("doctor", run).out
+    assert "no health metrics yet" in run_az("doctor", run).out
 
 
 def test_a_broken_incident_does_not_hide_the_others(finished, tmp_path):

@@ -1,4 +1,4 @@
-"""Early signs warn once, in time, and only when a number stays beyond its threshold."""
+"""Early warnings warn once, in time, and only when a number stays beyond its threshold."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ class RunResult:
         return self.run.learner.steps if self.run is not None else 0
 
     def warnings(self) -> list[str]:
-        """The early signs that warned."""
-        return [text for text in self.said if text.startswith("early sign")]
+        """The early warnings that were given."""
+        return [text for text in self.said if text.startswith("early warning")]
 
     def clean(self) -> bool:
         """Nothing was found so far: what was broken for one step is mended once it has been named."""
@@ -80,7 +80,7 @@ class Fault:
     steps: int = STEPS
     twin: Callable[[RunResult], AbstractContextManager[Any]] | None = None  # of the faulty result; None = plain
     around: Callable[[], AbstractContextManager[Any]] = nullcontext  # of both, such as another Adam
-    must_warn: bool = False  # an early sign must have come before the incident
+    must_warn: bool = False  # an early warning must have come before the incident
 
 
 @dataclass

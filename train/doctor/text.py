@@ -156,10 +156,10 @@ def run_lines(facts: Facts, plain: bool) -> list[str]:
     if count:
         lines += [f"Look at one: az doctor {facts['incidents'][-1]['folder']}", ""]
     if facts["signs"]:
-        lines.append(f"  {'early sign':<17}{'last':>10}  least to greatest")
+        lines.append(f"  {'health metric':<17}{'last':>10}  least to greatest")
         lines += trend_lines(facts["signs"], plain)
     else:
-        lines.append("The log has no early signs yet: they are written every 20 steps.")
+        lines.append("The log has no health metrics yet: they are written every 20 steps.")
     lines += ["", *(f"{line.get('text')}" for line in facts["warnings"])] if facts["warnings"] else []
     lines += ["", *(f"put aside: {file_line(file)}" for file in facts["quarantined"])] if facts["quarantined"] else []
     if facts["unreadable_lines"]:

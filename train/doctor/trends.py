@@ -1,4 +1,4 @@
-"""What the log says of a run: the early signs over its steps, as numbers, as text and as a drawing."""
+"""What the log says of a run: the health metrics over its steps, as numbers, as text and as a drawing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def warnings(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def trends(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every early sign over the steps, in the order of signs.METRICS; those never measured are left out."""
+    """Every health metric over the steps, in the order of METRICS; those never measured are left out."""
     found = []
     told = steps(lines)
     for sign in METRICS:

@@ -1,4 +1,4 @@
-"""Early signs: numbers that leave their usual range long before anything stops being finite.
+"""Early warnings: numbers that leave their usual range long before anything stops being finite.
 
 Each sign has a threshold that clean runs never reached (docs/health.md has the runs and their largest values) and,
 where there is one, the limit at which arithmetic gives out. A sign warns once, when it has stood above its threshold
@@ -59,7 +59,7 @@ class EarlyWarning:
 
     def __str__(self) -> str:
         sign = BY_NAME[self.sign]
-        text = f"early sign {self.sign}: {sign.words}: {self.value:.4g}, above {sign.warn:g} since step {self.since}"
+        text = f"early warning {self.sign}: {sign.words}: {self.value:.4g}, above {sign.warn:g} since step {self.since}"
         return text + (f"; on this trend {sign.limit:g} is reached at step {self.expected}" if self.expected else "")
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The numbers behind the early signs, read off a network and its optimizer between two steps."""
+"""The health metrics: numbers, read off a network and its optimizer between two steps."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ class GuardedLearner:
             learner.steps = steps
 
     def look(self, metrics: StepMetrics, batch: Batch) -> tuple[dict[str, float], list[EarlyWarning]]:
-        """The early signs of now, and the warnings that are due."""
+        """The health metrics of now, and the warnings that are due."""
         rows = min(SMALL_BATCH, len(batch.value))
         values = self.vitals.look(metrics.step, metrics.grad_norm, lambda: self._loss(batch, rows))
         values |= {"max_logit": metrics.max_logit, "max_pre_tanh": metrics.max_pre_tanh}

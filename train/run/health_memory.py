@@ -24,7 +24,7 @@ FORM = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 @dataclass(config=FORM)
 class WatchMemory:
-    """Of one early sign."""
+    """Of one early warning."""
 
     above: Count
     since: Count
@@ -34,7 +34,7 @@ class WatchMemory:
 
 @dataclass(config=FORM)
 class HealthMemory:
-    """Of all early signs, and how often each cause was met."""
+    """Of all early warnings, and how often each cause was met."""
 
     watches: dict[str, WatchMemory]
     grad_norms: Annotated[list[Number], Field(max_length=1000)]
