@@ -43,3 +43,26 @@ def test_the_architecture_page_has_a_line_for_every_file_and_none_for_a_file_tha
     assert sorted(needed - set(listed)) == [], "docs/architecture.md has no line for these"
     assert sorted(path for path in listed if not (ROOT / path).is_file()) == []
     assert all(": " in line and len(line) <= 120 for line in lines)
+
+
+def test_where_to_change_what_names_what_stands_there():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## Where to change what")[2]
+    rows = [line for line in text.partition("## The map")[0].splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 14
+    for row in rows:
+        answer = row.split("|")[2]
+        code = re.findall(r"`([^`]+)`", answer)
+        sources = "".join((ROOT / name).read_text("utf-8") for name in code if "/" in name or name == "cli.py")
+        words = [name for name in code if name.isidentifier()]
+        assert sources, row
+        assert [word for word in words if word not in sources] == [], row
+
+
+def test_the_log_is_readable():
+    lines = (ROOT / "docs" / "log.md").read_text("utf-8").splitlines()
+    assert [line for line in lines if len(line) >= 120] == []
+    days = [line for line in lines if line.startswith("## ")]
+    assert all(re.match(r"## 20\d\d-\d\d-\d\d.*: .", line) for line in days)
+    dates = [line[3:13] for line in days]
+    assert dates == sorted(dates)
+    assert [line for line in lines if re.search(r"\bissues? \d", line)] == []
