@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import Field, field, fields, replace
 from typing import Any
@@ -15,7 +15,7 @@ BIG = 10**12  # no count in a run comes near it; beyond it a number is a slip of
 KIND_TEXT = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
 
 
-def key(default: Any, meaning: str, low: float = 0, high: float = BIG, one_of: tuple[str, ...] = ()) -> Any:
+def key(default: Any, meaning: str, low: float = 0, high: float = BIG, one_of: Collection[str] = ()) -> Any:
     """A field with its meaning and the values it may take: [low, high] for numbers, `one_of` for words."""
     return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "one_of": one_of})
 
@@ -52,7 +52,8 @@ def check_value(name: str, value: Any, item: Field[Any]) -> None:
         raise WrongRequest(f"{name} is {_shown(value)}: it wants {KIND_TEXT[kind]}.")
     words, low, high = (item.metadata[which] for which in ("one_of", "low", "high"))
     if words and value not in words:
-        raise WrongRequest(f"{name} is {_shown(value)}: it can be {' or '.join(words)}.")
+        choices = " or ".join(word or "''" for word in words)
+        raise WrongRequest(f"{name} is {_shown(value)}: it can be {choices}.")
     if kind in (int, float) and not (low <= value <= high and math.isfinite(value)):
         raise WrongRequest(
             f"{name} is {_shown(value)}: it must lie between {number_text(low)} and {number_text(high)}."

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from torch import nn
 
 from az.engine.inference.evaluator import Float32
+from az.export.recorded import recorded
 from az.train.model import Network
 
 LEAST = 0.02  # of the largest channel: a channel that was never awake is not blown up without end
+FIXED = ""  # stands for the leader of what must keep its channels as they are
 SHARES = np.arange(1.0, 0.2, -0.05)  # of a side's reach, tried for the best range
 
 
@@ -54,48 +55,27 @@ def watch(network: Network, planes: Float32) -> dict[str, Seen]:
 
     network: in evaluation mode on the CPU; planes: [n, C, H, W].
     """
+    values, nodes, _ = recorded(network, planes)
+    merged = merged_relus(nodes)
+    seen = {name: _seen(array) for name, array in values.items() if array.ndim == 4 and name not in merged}
     allowed = np.ones(planes.shape[1])  # by the game contract
-    seen = {"planes": replace(_seen(torch.from_numpy(planes)), lows=-allowed, tops=allowed)}
-
-    last: dict[str, torch.Tensor] = {}
-
-    def see(name: str, relu: bool) -> Any:
-        def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
-            seen[name] = _seen(output.relu() if relu else output)
-            if not relu:  # what is added to something else
-                last[name] = output
-
-        return keep
-
-    def see_sum(name: str, added: str) -> Any:
-        def keep(_: nn.Module, given: tuple[torch.Tensor], output: torch.Tensor) -> None:
-            seen[name] = _seen(output)
-            one, other = last[added].numpy(), given[0].numpy()
-            seen[added] = replace(seen[added], addends=(one, other))
-
-        return keep
-
-    hooks = []
-    for path, module in network.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            added = path.endswith("norm2")  # to the block's input, and only then comes the ReLU
-            hooks.append(module.register_forward_hook(see(path if added else f"{path}.relu", relu=not added)))
-    for index, block in enumerate(network.blocks):
-        hooks.append(block.register_forward_hook(see_sum(f"blocks.{index}.sum.relu", f"blocks.{index}.norm2")))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same bytes on any number of cores
-    try:
-        with torch.no_grad():
-            network(torch.from_numpy(planes))
-    finally:
-        torch.set_num_threads(threads)
-        for hook in hooks:
-            hook.remove()
+    seen["planes"] = replace(seen["planes"], lows=-allowed, tops=allowed)
+    for node in nodes:
+        if node.op_type == "Add" and node.output[0] in merged and node.input[0] in seen:
+            one, other = (values[name] for name in node.input)
+            seen[node.input[0]] = replace(seen[node.input[0]], addends=(one, other))
     return seen
 
 
-def _seen(values: torch.Tensor) -> Seen:
-    array = values.numpy()
+def merged_relus(nodes: Iterable[onnx.NodeProto]) -> dict[str, str]:
+    """value -> what its ReLU gives, where nothing else reads the value: in 8 bits the two are one."""
+    nodes = list(nodes)
+    readers = Counter(name for node in nodes for name in node.input)
+    relus = (node for node in nodes if node.op_type == "Relu" and readers[node.input[0]] == 1)
+    return {node.input[0]: node.output[0] for node in relus}
+
+
+def _seen(array: Float32) -> Seen:
     lows, tops = array.min(axis=(0, 2, 3)), array.max(axis=(0, 2, 3))
     return Seen(lows.astype(np.float64), tops.astype(np.float64), array.mean(axis=0, dtype=np.float64))
 
@@ -126,21 +106,22 @@ def balanced(model: onnx.ModelProto, seen: dict[str, Seen]) -> tuple[onnx.ModelP
 
 def _leaders(model: onnx.ModelProto) -> dict[str, str]:
     """tensor -> the tensor whose channels' factors it must share; what others than convolutions read is in none."""
-    leader: dict[str, str] = {}
+    leader: dict[str, str] = {}  # FIXED: no factors
     for node in model.graph.node:
         if node.op_type == "Conv":
             leader[node.output[0]] = node.output[0]
         elif node.op_type == "Relu" and node.input[0] in leader:
             leader[node.output[0]] = leader[node.input[0]]
         elif node.op_type == "Add":
-            one, two = (leader[name] for name in node.input)
+            one, two = (leader.get(name, FIXED) for name in node.input)
+            one, two = (two, one) if two == FIXED else (one, two)
             leader = {name: one if of == two else of for name, of in leader.items()}
             leader[node.output[0]] = one
     fixed = {
         leader[name] for node in model.graph.node if node.op_type not in ("Conv", "Relu", "Add") for name in node.input
         if name in leader
     }  # fmt: skip
-    return {name: of for name, of in leader.items() if of not in fixed}
+    return {name: of for name, of in leader.items() if of not in fixed | {FIXED}}
 
 
 def _factors(group: list[Seen]) -> NDArray[np.float64]:

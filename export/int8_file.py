@@ -1,4 +1,4 @@
-"""The 8-bit twin of an exported network: every convolution in int8, the dense layers of the heads in fp32.
+"""The int8 variant of an exported network: convolutions and sums of them in int8, all else in fp32.
 
 Static quantization: activations are unsigned with one scale a tensor, measured on real positions; weights are signed
 with one scale an output channel. A ReLU costs nothing: its outputs begin at the zero point and the rest saturates.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from az.engine.inference.precision import cpu_flags
-from az.export.calibration import Seen, balanced
+from az.export.calibration import Seen, balanced, merged_relus
 from az.export.onnx_file import IR_VERSION, OPSET
 
 
@@ -38,14 +38,14 @@ class _Quantizer:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
         self.here: dict[str, list[str]] = {}  # fp32 name -> [quantized tensor, scale, zero point]
-        self.relu_of = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Relu"}
+        self.relu_of = merged_relus(model.graph.node)
         self.floats: set[str] = {"planes"}
 
     def run(self) -> onnx.ModelProto:
         for node in self.model.graph.node:
             if node.op_type == "Conv":
                 self.conv(node)
-            elif node.op_type == "Add":
+            elif node.op_type == "Add" and self.relu_of.get(node.output[0], node.output[0]) in self.seen:
                 self.add(node)
             elif not (node.op_type == "Relu" and node.output[0] in self.here):
                 self.keep(node)
@@ -123,6 +123,7 @@ class _Quantizer:
                 self.floats.add(name)
                 self.nodes.append(helper.make_node("DequantizeLinear", self.here[name], [name]))
         self.nodes.append(node)
+        self.floats.update(node.output)
 
 
 def _mean_output(mean: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import helper
-from torch import Tensor, nn
 
 from az.engine.inference.evaluator import Float32
 from az.engine.inference.onnx_evaluator import all_answers
-from az.export.parity import torch_answers
-from az.train.model import Block, Network
+from az.export.recorded import recorded
+from az.train.model import Network
 from az.train.run.incidents import BadModel
 
 SHARE = 1e-4  # of the largest number in torch's answer (or of 1): more than rounding in another order of summation
@@ -32,6 +27,7 @@ class Parting:
     error: float  # largest difference; NaN where an answer is not finite
     position: int  # row of the planes where it is
     scale: float  # largest number of torch's answer
+    module: str | None = None  # that the node belongs to
 
     def __str__(self) -> str:
         if math.isnan(self.error):
@@ -41,9 +37,7 @@ class Parting:
 
     def refused(self, text: str) -> BadModel:
         """The refusal of a model for that reason, with this node named."""
-        named = {"logits": "policy_out", "value": "value_out", "value.flat": "value_out"}
-        module = named.get(self.node) or self.node.removesuffix(".relu").removesuffix(".sum").removesuffix(".flat")
-        return BadModel(f"{text.rstrip('.')}: {self}", node=self.node, op=f"onnx::{self.op}", module=module)
+        return BadModel(f"{text.rstrip('.')}: {self}", node=self.node, op=f"onnx::{self.op}", module=self.module)
 
 
 def parting(network: Network, graph: onnx.ModelProto, planes: Float32) -> Parting | None:
@@ -52,7 +46,7 @@ def parting(network: Network, graph: onnx.ModelProto, planes: Float32) -> Partin
     The nodes are run as they are written, without onnxruntime's own rewriting: where none differs here and the whole
     still does, the rewriting is at fault.
     """
-    expected = _torch_by_node(network, planes)
+    expected, _, modules = recorded(network, planes)
     try:
         found = all_answers(_telling(graph).SerializeToString(), planes)
     except Exception:  # onnxruntime's own errors share no base class; the caller has a refusal already
@@ -68,7 +62,7 @@ def parting(network: Network, graph: onnx.ModelProto, planes: Float32) -> Partin
             errors = np.where(np.isfinite(got), np.abs(got - wanted), np.nan).max(axis=1)
         if not (errors <= SHARE * max(1.0, scale)).all():  # so written, a NaN parts
             worst = int(np.argmax(errors))  # argmax takes the first NaN for the largest
-            return Parting(name, node.op_type, float(errors[worst]), worst, scale)
+            return Parting(name, node.op_type, float(errors[worst]), worst, scale, modules[name])
     return None
 
 
@@ -80,36 +74,3 @@ def _telling(graph: onnx.ModelProto) -> onnx.ModelProto:
     names = [name for node in telling.graph.node for name in node.output if name not in known]
     telling.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
     return telling
-
-
-def _torch_by_node(network: Network, planes: Float32) -> dict[str, Float32]:
-    """What each node of `onnx_file` should answer, by the node's name."""
-    answers: dict[str, Tensor] = {}
-    with _listening(network, answers):
-        logits, values = torch_answers(network, planes)
-    return {name: tensor.numpy() for name, tensor in answers.items()} | {"logits": logits, "value": values}
-
-
-@contextmanager
-def _listening(network: Network, answers: dict[str, Tensor]) -> Iterator[None]:
-    names = {module: path for path, module in network.named_modules()}
-
-    def heard(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        path = names[module]
-        if isinstance(module, Block):
-            answers[f"{path}.sum"] = answers[f"{path}.norm2"] + inputs[0]
-            answers[f"{path}.sum.relu"] = output
-            return
-        answers[path], answers[f"{path}.relu"] = output, torch.relu(output)
-        if path.endswith("_stem.norm"):
-            answers[f"{path.removesuffix('.norm')}.flat"] = torch.relu(output)
-        if path == "value_out":
-            answers["value.flat"] = output
-
-    told = (nn.BatchNorm2d, nn.Linear, Block)
-    handles = [module.register_forward_hook(heard) for module in names if isinstance(module, told)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

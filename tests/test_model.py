@@ -55,9 +55,10 @@ def test_build_answers_with_the_shapes_of_the_game(preset):
     assert logits.shape == (5, 9)
     assert values.shape == (5,)
     assert bool((values.abs() < 1).all())
-    raw_logits, before_tanh = model.heads(torch.rand(5, 2, 3, 3))
+    raw_logits, before_tanh, extra = model.heads(torch.rand(5, 2, 3, 3))
     assert raw_logits.shape == (5, 9)
     assert before_tanh.shape == (5,)
+    assert extra is None
 
 
 def test_value_is_the_tanh_of_the_head():

@@ -17,6 +17,7 @@ FAULTS = {  # cause (az.train.health.causes) and field
     4: ("empty-mask", "mask"),
     5: ("value-out-of-range", "value"),
     6: ("plane-out-of-range", "planes"),
+    7: ("value-out-of-range", "root_value"),
 }
 
 
@@ -28,6 +29,7 @@ def check_batch(batch: Batch) -> list[tuple[int, str, str]]:
         batch.policy,
         batch.mask,
         batch.value,
+        batch.value if batch.root_value is None else batch.root_value,
         found,
     )
     return [(int(row), *FAULTS[int(found[row])]) for row in np.flatnonzero(found)]
@@ -39,11 +41,12 @@ def check_batch(batch: Batch) -> list[tuple[int, str, str]]:
         types.float32[:, ::1],
         types.boolean[:, ::1],
         types.float32[::1],
+        types.float32[::1],
         types.int8[::1],
     ),
     fastmath={"reassoc"},  # sums eight at a time; NaN and infinities stay what they are
 )
-def judge_batch(planes, policy, mask, value, found):
+def judge_batch(planes, policy, mask, value, root_value, found):
     for row in range(len(value)):
         total, illegal, negative, options, outside = 0.0, 0, 0, 0, 0
         for action in range(policy.shape[1]):
@@ -57,6 +60,8 @@ def judge_batch(planes, policy, mask, value, found):
         fault = 0
         if outside:
             fault = 6
+        if not (abs(root_value[row]) <= 1.0):
+            fault = 7
         if not (abs(value[row]) <= 1.0):
             fault = 5
         if not (abs(total - 1.0) < 2e-3) or negative:  # checked in float32 to 1e-3 on entry

@@ -17,19 +17,23 @@ from typing import Any
 from az.engine.errors import WrongRequest
 from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.settings import check_value, key, parse_value, typed_value
+from az.train.architecture import AUXILIARY, BLOCKS, VALUE_HEADS
 
 
 @dataclass(frozen=True)
 class NetConfig:
-    """The residual network. Defaults: the founding description (preset `seed`)."""
+    """The network (train/architecture.py). Defaults: the founding description (preset `seed`)."""
 
     channels: int = key(64, "channels of the trunk", 1, 1024)
-    blocks: int = key(5, "residual blocks of two 3x3 convolutions", 0, 100)
+    blocks: int = key(5, "blocks of the trunk", 0, 100)
     policy_channels: int = key(2, "channels of the policy head's 1x1 convolution; Silver et al. 2017: 2", 1, 1024)
     value_channels: int = key(1, "channels of the value head's 1x1 convolution; Silver et al. 2017: 1", 1, 1024)
     value_hidden: int = key(0, "hidden units of the value head; 0 = flatten straight to one unit", 0, 8192)
     bn_momentum: float = key(0.001, "share of a batch in the batch norm's running averages (1 - decay)", 1e-6, 1.0)
     init: str = key("xavier", "initial weights; the founding description: Xavier (Glorot) uniform", one_of=("xavier",))
+    block: str = key("residual", "kind of the blocks; squeeze_excite: Hu et al. 2018", one_of=BLOCKS)
+    value_head: str = key("scalar", "scalar: one unit and tanh; wdl: win, draw and loss by softmax", one_of=VALUE_HEADS)
+    auxiliary: str = key("", "a further output for the loss alone; root_value: the search's value", one_of=AUXILIARY)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class LearnerConfig:
     symmetries: bool = key(False, "turn every row by a random symmetry of the game (none for checkers)")
     q_mix: float = key(0.0, "share of the root's value in the value target; Willemsen 2021; 0 = result only", 0.0, 1.0)
     value_weight: float = key(1.0, "weight of the value's squared error beside the policy's cross-entropy", 0.0, 100.0)
+    auxiliary_weight: float = key(0.25, "weight of the squared error of net.auxiliary in the loss", 0.0, 100.0)
     grad_clip: float = key(0.0, "largest norm of the gradient; 0 = off", 0.0, 1e6)
     precision: str = key(
         "fp32",

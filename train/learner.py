@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from az.engine.errors import Refused
 from az.engine.inference.precision import cpu_flags
+from az.train.architecture import wdl_target
 from az.train.config import LearnerConfig
 from az.train.cuda_graph import Capture, wants_operations
 from az.train.model import Network, l2_parameters
@@ -50,7 +51,7 @@ class StepMetrics:
     entropy: float  # of the network's policy
     target_entropy: float  # policy_loss less this is the divergence from the search
     max_logit: float  # largest |logit|
-    max_pre_tanh: float  # largest |value before tanh|; beyond about 9 the float32 tanh is 1
+    max_pre_tanh: float  # largest |value before tanh|; beyond about 9 the float32 tanh is 1. wdl: |win - loss| / 2
     lr: float
 
 
@@ -70,19 +71,26 @@ def learning_rate(config: LearnerConfig, step: int, progress: float) -> float:
 def data_losses(
     logits: Tensor, value: Tensor, policy: Tensor, mask: Tensor, target: Tensor, masked: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy with the search's policy, squared error of the value (means over rows), log-probabilities [n, A].
+    """Cross-entropy with the search's policy, loss of the value (means over rows), log-probabilities [n, A].
 
-    Unmasked, the softmax runs over all outputs, as the founding description has it.
+    Unmasked, the softmax runs over all outputs, as the founding description has it. value: [n], whose loss is the
+    squared error; or [n, 3], logits of win, draw and loss, whose loss is the cross-entropy with what `target` means.
     """
     log_probs = functional.log_softmax(torch.where(mask, logits, MASKED) if masked else logits, dim=1)
-    return -(policy * log_probs).sum(1).mean(), (value - target).square().mean(), log_probs
+    if value.ndim == 1:
+        value_loss = (value - target).square().mean()
+    else:
+        classes = torch.stack(wdl_target(target), dim=1)
+        value_loss = -(classes * functional.log_softmax(value, dim=1)).sum(1).mean()
+    return -(policy * log_probs).sum(1).mean(), value_loss, log_probs
 
 
-def to_tensors(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """planes, policy, mask, value of a batch on a device (on the CPU: the same memory)."""
-    arrays = (batch.planes, batch.policy, batch.mask, batch.value)
-    planes, policy, mask, value = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays)
-    return planes, policy, mask, value
+def to_tensors(batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
+    """planes, policy, mask, value of a batch on a device (on the CPU: the same memory), and root values where it has
+    some.
+    """
+    arrays = (batch.planes, batch.policy, batch.mask, batch.value, batch.root_value)
+    return tuple(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays if a is not None)
 
 
 class Learner:
@@ -151,21 +159,29 @@ class Learner:
             self._capture = Capture(self._passes, self.model, inputs, self.device)
         return self._capture.run(inputs)
 
-    def _passes(self, planes: Tensor, policy: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+    def _passes(
+        self, planes: Tensor, policy: Tensor, mask: Tensor, target: Tensor, root_value: Tensor | None = None
+    ) -> Tensor:
         config = self.config
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            logits, before_tanh = self.model.heads(planes)
-        logits, before_tanh = logits.float(), before_tanh.float()
+            logits, raw, auxiliary = self.model.heads(planes)
+        logits, raw = logits.float(), raw.float()
+        scalar = raw.ndim == 1
         policy_loss, value_loss, log_probs = data_losses(
-            logits, torch.tanh(before_tanh), policy, mask, target, config.masked_loss
+            logits, self.model.value(raw) if scalar else raw, policy, mask, target, config.masked_loss
         )
         l2 = 0.5 * config.l2 * torch.stack([kernel.square().sum() for kernel in self.kernels]).sum()
         total = policy_loss + config.value_weight * value_loss + l2
+        if auxiliary is not None:
+            if root_value is None:
+                raise ValueError("net.auxiliary learns the root's value, and the batch has none")
+            total = total + config.auxiliary_weight * (torch.tanh(auxiliary.float()) - root_value).square().mean()
         total.backward()
         with torch.no_grad():
             seen = [policy_loss, value_loss, l2, total, _norm(self._grads()), _norm(self._float_buffers)]
             seen += [-(log_probs.exp() * log_probs).sum(1).mean(), torch.special.entr(policy).sum(1).mean()]
+            before_tanh = raw if scalar else 0.5 * (raw[:, 0] - raw[:, 2])  # of win - loss, when no draw is likely
             seen += [logits.abs().max(), before_tanh.abs().max()]
             return torch.stack([number.detach() for number in seen])
 

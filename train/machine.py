@@ -10,6 +10,7 @@ from az.engine.game import Game
 from az.engine.search.batch import tree_size
 from az.engine.search.tree import tree_bytes
 from az.engine.system.cores import WORKERS_A_CORE, most_workers, usable_cores, usable_memory
+from az.train.architecture import block_size
 from az.train.config import NetConfig, RunConfig
 
 ROW_BYTES = 200  # of a row in the replay beside its planes: result, ply, number, and the policy over a dozen moves
@@ -50,14 +51,15 @@ def _size(count: int) -> str:
 
 
 def _block_bytes(net: NetConfig) -> int:
-    """Of a residual block while it is trained: two convolutions of 3×3."""
-    return 2 * 9 * net.channels**2 * 4 * NUMBERS_A_WEIGHT
+    """Of a block while it is trained."""
+    return block_size(net, 1, 1)[0] * 4 * NUMBERS_A_WEIGHT
 
 
 def _batch_row_bytes(net: NetConfig, game: Game) -> int:
     """Of a row while a step trains on it."""
     _, height, width = game.planes_shape
-    return (2 * net.blocks + 1) * net.channels * height * width * 4 * KEPT
+    stem, block = net.channels * height * width, block_size(net, height, width)[1]
+    return (net.blocks * block + stem) * 4 * KEPT
 
 
 def _row_bytes(game: Game) -> int:

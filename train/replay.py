@@ -34,6 +34,7 @@ class Batch:
     value: Floats  # [n], in [-1, 1], for the player to move
     rows: Longs  # [n], row numbers since the beginning of the run: Replay.origin
     turns: Longs  # [n], 0 = as played, k = turned by game.symmetries[k - 1]
+    root_value: Floats | None = None  # [n], the search's value in [-1, 1]; only for a network that learns it
 
 
 def window_rows(config: ReplayConfig, total_rows: int) -> int:
@@ -73,10 +74,13 @@ class Column:
 
 
 class Replay:
-    """The last `capacity` rows in memory. `first_row`: the number of the first row added (after a resume)."""
+    """The last `capacity` rows in memory. `first_row`: the number of the first row added (after a resume).
 
-    def __init__(self, game: Game, capacity: int, first_row: int = 0) -> None:
-        self.game, self.capacity = game, capacity
+    root_values: batches carry the value of the search's root too.
+    """
+
+    def __init__(self, game: Game, capacity: int, first_row: int = 0, root_values: bool = False) -> None:
+        self.game, self.capacity, self.root_values = game, capacity, root_values
         self.first_row = self.total_rows = first_row  # live rows are [first_row, total_rows)
         self._planes = Column(np.float32, game.planes_shape)
         self._rows = {
@@ -150,6 +154,7 @@ class Replay:
         if ((turns < 0) | (turns >= len(self._turn_actions))).any():
             raise WrongRequest(f"a row can be turned 0 to {len(self._turn_actions) - 1} ways.")
         n, columns = len(rows), self._rows
+        places = rows - self.first_row + columns["start"].head
         made = Batch(
             planes=np.empty((n, *self.game.planes_shape), np.float32),
             policy=np.zeros((n, self.game.num_actions), np.float32),
@@ -157,9 +162,10 @@ class Replay:
             value=np.empty(n, np.float32),
             rows=rows,
             turns=turns,
+            root_value=columns["root_value"].data[places] if self.root_values else None,
         )
         gather_rows(
-            rows - self.first_row + columns["start"].head,
+            places,
             turns,
             float(q_mix),
             self._first_entry - self._actions.head,

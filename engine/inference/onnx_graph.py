@@ -150,6 +150,33 @@ class _Checker:
             self.no("it flattens along another axis")
         return Value(found.dtype, (prod(found.shape),))
 
+    def mean(self) -> Value:
+        found = self.need(self.value(), F32, F16)
+        if len(found.shape) != 3 or self.node.attributes != {"axes": [2, 3], "keepdims": 0}:
+            self.no("it takes the mean of something else than a board")
+        return Value(found.dtype, found.shape[:1])
+
+    def unsqueeze(self) -> Value:
+        found = self.need(self.value(), F32, F16)
+        if len(found.shape) != 1 or self.weight(1, I64, (2,)).tolist() != [2, 3]:
+            self.no("it adds other dimensions")
+        return Value(found.dtype, (*found.shape, 1, 1))
+
+    def mul(self) -> Value:
+        """A board by a factor for each channel, or a value by a constant."""
+        found = self.need(self.value(), F32, F16)
+        if self.node.inputs[1] in self.weights:
+            self.weight(1, found.dtype, ())
+        elif len(found.shape) != 3 or self.value(1) != Value(found.dtype, (found.shape[0], 1, 1)):
+            self.no("its factors do not fit what it is applied to")
+        return found
+
+    def softmax(self) -> Value:
+        found = self.need(self.value(), F32, F16)
+        if len(found.shape) != 1 or self.node.attributes != {"axis": 1}:
+            self.no("it runs along another axis")
+        return found
+
     def squeeze(self) -> Value:
         found = self.need(self.value(), F32, F16)
         if found.shape != (1,) or self.weight(1, I64, (1,))[0] != 1:
@@ -182,6 +209,11 @@ _KINDS: dict[tuple[str, str], tuple[int, set[str], Callable[[_Checker], Value]]]
     ("", "Gemm"): (3, {"transB"}, _Checker.gemm),
     ("", "Squeeze"): (2, set(), _Checker.squeeze),
     ("", "Tanh"): (1, set(), _Checker.same),
+    ("", "Sigmoid"): (1, set(), _Checker.same),
+    ("", "Softmax"): (1, {"axis"}, _Checker.softmax),
+    ("", "ReduceMean"): (1, {"axes", "keepdims"}, _Checker.mean),
+    ("", "Unsqueeze"): (2, set(), _Checker.unsqueeze),
+    ("", "Mul"): (2, set(), _Checker.mul),
     ("", "Cast"): (1, {"to"}, _Checker.cast),
     ("", "QuantizeLinear"): (3, set(), _Checker.quantize),
     ("", "DequantizeLinear"): (3, set(), _Checker.dequantize),

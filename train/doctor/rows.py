@@ -160,6 +160,8 @@ class RowReader:
         held = np.float32(batch.value[row])
         if held.tobytes() != value.tobytes():
             words.append(f"value is {held:.7g} in the batch, should be {value:.7g}")
+        if batch.root_value is not None and batch.root_value[row] != (root := np.float32(truth.root_value)):
+            words.append(f"the search's value is {batch.root_value[row]:.7g} in the batch, should be {root:.7g}")
         words += self._policy_differs(truth, batch.policy[row], policy, symmetry)
         if not np.array_equal(batch.mask[row], mask):
             words.append(f"the mask has {int(batch.mask[row].sum())} legal actions, should have {int(mask.sum())}")

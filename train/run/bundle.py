@@ -103,7 +103,8 @@ def write(
     """Write verdict, batch and timeline; incident.json comes last: without it the bundle is not there."""
     data: dict[str, str] = {}
     if batch is not None:
-        arrays = {name: np.ascontiguousarray(getattr(batch, name)) for name in Batch.__dataclass_fields__}
+        fields = {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
+        arrays = {name: np.ascontiguousarray(array) for name, array in fields.items() if array is not None}
         content = arrays_to(arrays)
         write_atomic(folder / "batch.safetensors", content)
         data["batch.safetensors"] = hashlib.sha256(content).hexdigest()

@@ -124,7 +124,9 @@ BATCH: dict[str, tuple[Any, int]] = {  # dtype, number of dimensions
     "value": (np.float32, 1),
     "rows": (np.int64, 1),
     "turns": (np.int64, 1),
+    "root_value": (np.float32, 1),  # only for a network that learns it
 }
+OPTIONAL = {"root_value"}
 
 
 def without_surrogates(value: Any) -> Any:
@@ -140,11 +142,11 @@ def without_surrogates(value: Any) -> Any:
 
 def batch_fault(arrays: dict[str, NDArray[Any]]) -> str | None:
     """Why these arrays are no batch of az.train.replay; None where they are."""
-    if arrays.keys() != BATCH.keys():
+    if not BATCH.keys() - OPTIONAL <= arrays.keys() <= BATCH.keys():
         return f"its arrays are not {', '.join(BATCH)}"
     count = len(arrays["rows"]) if arrays["rows"].ndim else 0
-    for name, (dtype, dims) in BATCH.items():
-        array = arrays[name]
+    for name, array in arrays.items():
+        dtype, dims = BATCH[name]
         if array.dtype != dtype or array.ndim != dims or len(array) != count or not 0 < count <= MOST_ROWS:
             return f"'{name}' has another type or shape"
     return "'mask' and 'policy' differ in shape" if arrays["mask"].shape != arrays["policy"].shape else None

@@ -27,9 +27,12 @@ LEFT = 10**9  # game numbers that a run must still have before it
 class Ingest:
     """The replay and the files behind it."""
 
-    def __init__(self, folder: RunFolder, game: Game, capacity: int, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: RunFolder, game: Game, capacity: int, report: Callable[[str], None], root_values: bool = False
+    ) -> None:
         self.folder, self.game, self.capacity, self.report = folder, game, capacity, report
-        self.replay = Replay(game, capacity)
+        self.root_values = root_values  # that batches carry the search's values
+        self.replay = Replay(game, capacity, root_values=root_values)
         self.files: deque[tuple[str, int]] = deque()  # names and rows of the files on the disk, oldest first
         self.forgotten_rows = 0  # rows of files that have been deleted
         self.quarantined = 0
@@ -46,7 +49,7 @@ class Ingest:
         """After a resume: delete what was to be deleted, read the rest."""
         self.folder.remove_records(gone)
         self.forgotten_rows = forgotten_rows
-        self.replay = Replay(self.game, self.capacity, first_row=forgotten_rows)
+        self.replay = Replay(self.game, self.capacity, forgotten_rows, self.root_values)
         for path in self.folder.record_files():
             self.take(path)
         if self.last_game > MOST_GAME - LEFT:
@@ -105,7 +108,7 @@ class Ingest:
                 self._put_aside(path, refusal)
                 self.files = deque((n, count) for n, count in self.files if n != path.name)
                 again, self.files = list(self.files), deque()
-                self.replay = Replay(self.game, self.capacity, first_row=self.forgotten_rows)
+                self.replay = Replay(self.game, self.capacity, self.forgotten_rows, self.root_values)
                 for file, _ in again:
                     self.take(self.folder.records / file)
                 return False

@@ -73,7 +73,8 @@ class Run:
         self.learner = Learner(network, config.learner, self.device)
         self.rng = np.random.default_rng(config.seed)
         folder.stamps = not config.deterministic
-        self.ingest = Ingest(folder, self.game, config.replay.window, self.message)
+        learns_root = bool(config.net.auxiliary)
+        self.ingest = Ingest(folder, self.game, config.replay.window, self.message, learns_root)
         resumed = self._resume()
         self.begun = time.monotonic() - self.count.elapsed
         if self.count.finished and self._over():
