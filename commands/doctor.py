@@ -14,6 +14,7 @@ from az.engine.game import load_game
 from az.engine.printable import one_line, printable
 from az.engine.system.files import write_atomic
 from az.engine.system.safe_read import MB, read_json
+from az.train.architecture import drawing
 from az.train.doctor.html import incident_page, run_page
 from az.train.doctor.replay import replay_step
 from az.train.doctor.rows import RowReader
@@ -23,7 +24,6 @@ from az.train.run import names as run_names
 from az.train.run.bundle import Bundle
 from az.train.run.folder import RUNS
 
-MOST_BLOCKS = 100  # that are drawn
 MOST_TEXT = 2000  # characters of a text from a file
 LAST_STEPS = 8  # of the log that are shown before an incident
 TOLD = ("step", "total", "policy_loss", "value_loss", "grad_norm", "max_logit", "max_pre_tanh", "lr")
@@ -108,11 +108,10 @@ def incident_facts(path: Path, replay: bool, say: Callable[[str], None]) -> Fact
 
 def _network(found: Bundle) -> Facts:
     """What the picture draws: az's own network by its parts, or whatever modules the fault went through."""
-    names = found.state.weights if found.state is not None else {}
-    if "stem.conv.weight" in names and "policy_out.weight" in names:
-        blocks = {name.split(".")[1] for name in names if name.startswith("blocks.")}
-        return {"kind": "az", "blocks": min(MOST_BLOCKS, len(blocks))}
-    return {"kind": "other", "blocks": 0}
+    if found.state is not None and "stem.conv.weight" in found.state.weights:
+        net = found.state.config.net
+        return {"kind": "az", "blocks": net.blocks, "columns": drawing(net)}
+    return {"kind": "other", "blocks": 0, "columns": []}
 
 
 def _rows(found: Bundle, run: Path | None, replay: bool, say: Callable[[str], None]) -> list[Facts]:

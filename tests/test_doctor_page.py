@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from az.train.architecture import drawing
+from az.train.config import NetConfig
 from az.train.doctor.diagram import columns, picture, stops
 from az.train.doctor.style import text
 from az.train.doctor.trends import text_curve, thinned, trends
+
+
+def az(blocks):
+    return {"kind": "az", "columns": drawing(NetConfig(blocks=blocks))}
 
 
 def test_a_curve_keeps_its_spikes():
@@ -50,7 +56,12 @@ def test_the_gradient_s_way_back_through_the_own_network():
         "stem.conv",
     ]
     spread = [{"phase": "backward", "module": module, "op": "MulBackward0"} for module in places]
-    facts = {"phase": "backward", "module": None, "op": "LogBackward0", "network": {"kind": "az", "blocks": 2}}
+    facts = {
+        "phase": "backward",
+        "module": None,
+        "op": "LogBackward0",
+        "network": az(2),
+    }
     facts["evidence"] = {"spread": [*spread, {"phase": "optimizer", "module": "", "op": "aten::_foreach_norm"}]}
     way = stops(facts)
     assert [stop.node for stop in way] == ["b.loss", "b.policy", "b.blocks.1", "b.stem", "optimizer"]
@@ -60,7 +71,7 @@ def test_the_gradient_s_way_back_through_the_own_network():
 
 
 def test_a_fault_before_the_step_and_one_of_the_averages_have_their_places():
-    facts = {"phase": "data", "module": None, "op": None, "network": {"kind": "az", "blocks": 1}, "evidence": {}}
+    facts = {"phase": "data", "module": None, "op": None, "network": az(1), "evidence": {}}  # fmt: skip
     assert [stop.node for stop in stops(facts)] == ["batch"]
     facts |= {"phase": "buffers", "module": "stem.norm", "op": "aten::native_batch_norm"}
     facts["evidence"] = {"spread": [{"phase": "forward", "module": "stem.norm", "op": "aten::native_batch_norm"}]}

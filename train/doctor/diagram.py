@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from az.train.architecture import box_of
 from az.train.doctor.style import text
 
 COLUMN, BOX, TALL = 104, 84, 40  # width of a column, of a box, its height
@@ -68,20 +69,14 @@ def node_of(phase: str, module: str, is_az: bool) -> str:
     lane = "b." if phase == "backward" else "f."
     if not module:
         return "b.loss" if lane == "b." else "loss"
-    if not is_az:
-        return lane + module
-    parts = module.split(".")
-    if parts[0] == "blocks":
-        return lane + ".".join(parts[:2])
-    return lane + (parts[0].partition("_")[0] if parts[0].startswith(("policy", "value")) else parts[0])
+    return lane + (box_of(module) if is_az else module)
 
 
 def columns(facts: dict[str, Any], way: list[Stop]) -> list[list[tuple[str, str]]]:
     """The boxes between batch and loss, column by column: (name without its lane, words)."""
     network = facts["network"]
     if network["kind"] == "az":
-        blocks = [[(f"blocks.{i}", f"block {i}")] for i in range(network["blocks"])]
-        return [[("stem", "stem")], *blocks, [("policy", "policy head"), ("value", "value head")]]
+        return [[(name, words) for name, words in column] for column in network["columns"]]
     names = [stop.node[2:] for stop in way if stop.node[:2] in ("f.", "b.") and stop.node != "b.loss"]
     backward = bool(way) and way[0].node.startswith("b.")
     unique = list(dict.fromkeys(reversed(names) if backward else names))
