@@ -21,7 +21,8 @@ from az.engine.system.safe_read import is_regular
 from az.export.onnx_file import sealed
 
 OPS = ["Loop", "If", "Scan", "Constant", "Identity", "Expand", "Tile", "ConstantOfShape", "Range", "Conv", "Gemm",
-       "Relu", "Resize", "MatMul", "Pad", "RandomNormal", "Cast", "Tanh", "\x1b[2J"]  # fmt: skip
+       "Relu", "Resize", "MatMul", "Pad", "RandomNormal", "Cast", "Tanh", "Mul", "ReduceMean", "Sigmoid",
+       "Softmax", "Unsqueeze", "\x1b[2J"]  # fmt: skip
 
 
 def dumped(value: Any) -> bytes:
@@ -155,8 +156,21 @@ def change_onnx(data: bytes, steps: list[dict[str, Any]]) -> bytes:
         elif how == "domain":
             node.domain = ["com.microsoft", "ai.onnx.ml", text][number % 3]
         elif how == "attribute":
-            values = [number, [number] * 4, float(number % 10**30), "text", [2**40] * 2, 0, 1, [1, 1, 1, 1]]
-            names = ["pads", "axis", "transB", "kernel_shape", "dilations", "group", text or "x"]
+            values = [
+                number,
+                [number] * 4,
+                float(number % 10**30),
+                "text",
+                [2**40] * 2,
+                0,
+                1,
+                [1, 1, 1, 1],
+                [2, 3],
+                [0],
+                [2, 2],
+                [1, 2, 3],
+            ]
+            names = ["pads", "axis", "transB", "kernel_shape", "dilations", "group", "axes", "keepdims", text or "x"]
             name = names[number % len(names)]
             kept = [one for one in node.attribute if one.name != name]
             del node.attribute[:]

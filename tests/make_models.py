@@ -19,15 +19,16 @@ from az.train.run.counters import Counters
 from az.train.run.folder import RunFolder
 
 NET = NetConfig(8, 1, policy_channels=2, value_channels=1, value_hidden=4)
+OTHER_NET = replace(NET, block="squeeze_excite", value_head="wdl")  # with every operator that NET has not
 
 
-def small_network(game_name: str, seed: int = 7) -> Network:
+def small_network(game_name: str, seed: int = 7, net: NetConfig = NET) -> Network:
     """A network that knows nothing, with averages that are not 0 and 1, as after training."""
     game = load_game(game_name)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     torch.set_num_threads(1)  # threads that wait for each other take longer than such a small network
     torch.manual_seed(seed)
-    network = Network(game.planes_shape, game.num_actions, NET).train()
+    network = Network(game.planes_shape, game.num_actions, net).train()
     for _ in range(3):
         network(torch.rand(64, *game.planes_shape))
     torch.set_rng_state(before)
@@ -35,20 +36,20 @@ def small_network(game_name: str, seed: int = 7) -> Network:
     return network.eval()
 
 
-def candidate(game_name: str, seed: int = 7, step: int = 12) -> Candidate:
+def candidate(game_name: str, seed: int = 7, step: int = 12, net: NetConfig = NET) -> Candidate:
     """What is offered to the gates of publishing."""
-    return Candidate(small_network(game_name, seed).state_dict(), load_game(game_name), NET, step, "quick")
+    return Candidate(small_network(game_name, seed, net).state_dict(), load_game(game_name), net, step, "quick")
 
 
-def model_bytes(game_name: str, seed: int = 7) -> bytes:
+def model_bytes(game_name: str, seed: int = 7, net: NetConfig = NET) -> bytes:
     """The bytes of an ONNX file that the engine believes."""
-    return onnx_bytes_of(candidate(game_name, seed), "model.onnx")[0]
+    return onnx_bytes_of(candidate(game_name, seed, net=net), "model.onnx")[0]
 
 
-def write_model(path: Path, game_name: str, seed: int = 7) -> Path:
+def write_model(path: Path, game_name: str, seed: int = 7, net: NetConfig = NET) -> Path:
     """An ONNX file at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(model_bytes(game_name, seed))
+    path.write_bytes(model_bytes(game_name, seed, net))
     return path
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from command_line import run_az
-from make_models import candidate, model_bytes, small_network
+from make_models import NET, OTHER_NET, candidate, model_bytes, small_network
 from onnx import TensorProto, helper, numpy_helper
 
 from az.engine.errors import AzError, Refused, WrongRequest
@@ -71,18 +71,20 @@ def test_every_shipped_model_is_of_the_operators_that_az_writes():
 
 
 def test_freshly_exported_models_pass_in_every_precision_and_use_every_operator(tmp_path):
-    for number, twin in enumerate((None, *TWINS)):
-        publish(replace(candidate("tictactoe"), twin=twin), tmp_path, number)
-    for path in sorted(tmp_path.glob("*.onnx")):
-        OnnxEvaluator(path)
-    network, planes = small_network("tictactoe"), random_positions(GAME, 32).planes
-    graph = model_of(network)
-    assert isinstance(graph, onnx.ModelProto)
     used: set[tuple[str, str]] = set()
-    for made in (graph, quantized(graph, watch(network, planes)), halved(graph)):
-        content = onnx_bytes.read(made.SerializeToString())
-        check_graph(content, GAME.planes_shape, GAME.num_actions)
-        used |= {(node.domain, node.op) for node in content.nodes}
+    for net in (NET, OTHER_NET):
+        for number, twin in enumerate((None, *TWINS)):
+            publish(replace(candidate("tictactoe", net=net), twin=twin), tmp_path / net.block, number)
+        assert len(list((tmp_path / net.block).glob("*.onnx"))) == 3 + len(TWINS)
+        for path in sorted((tmp_path / net.block).glob("*.onnx")):
+            OnnxEvaluator(path)
+        network, planes = small_network("tictactoe", net=net), random_positions(GAME, 32).planes
+        graph = model_of(network)
+        assert isinstance(graph, onnx.ModelProto)
+        for made in (graph, quantized(graph, watch(network, planes)), halved(graph)):
+            content = onnx_bytes.read(made.SerializeToString())
+            check_graph(content, GAME.planes_shape, GAME.num_actions)
+            used |= {(node.domain, node.op) for node in content.nodes}
     assert used == OPERATORS, "an operator that az does not write is not allowed"
 
 
@@ -236,6 +238,69 @@ CHANGES: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
 def test_a_resealed_model_of_anything_else_is_refused_before_the_runtime_sees_it(good, name):
     change, reason = CHANGES[name]
     model = onnx.load_model_from_string(good)
+    change(model)
+    assert reason in refusal(resealed(model))
+
+
+def first_of(op: str, *inputs: str) -> Callable[[onnx.ModelProto], None]:
+    """The first operator of that kind reads these values."""
+
+    def change(model: onnx.ModelProto) -> None:
+        found = node(model, op)
+        del found.input[:]
+        found.input.extend(inputs)
+
+    return change
+
+
+def added(name: str, array: np.ndarray, then: Callable[[onnx.ModelProto], None]) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+        then(model)
+
+    return change
+
+
+BLOCK, GATE = "blocks.0.norm2", "blocks.0.scaled.factors"
+OTHER_CHANGES: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
+    "mean_axes": (attribute("ReduceMean", "axes", [1, 2]), "mean of something else"),
+    "mean_all": (attribute("ReduceMean", "axes", [1, 2, 3]), "mean of something else"),
+    "mean_rows": (attribute("ReduceMean", "axes", [0, 2]), "mean of something else"),
+    "mean_negative": (attribute("ReduceMean", "axes", [-2, -1]), "mean of something else"),
+    "mean_keeps": (attribute("ReduceMean", "keepdims", 1), "mean of something else"),
+    "mean_flat": (first_of("ReduceMean", "policy_stem.flat"), "from nowhere"),
+    "mean_weight": (first_of("ReduceMean", "blocks.0.conv1.weight"), "from nowhere"),
+    "softmax_axis": (attribute("Softmax", "axis", 0), "another axis"),
+    "softmax_last": (attribute("Softmax", "axis", -1), "another axis"),
+    "softmax_board": (first_of("Softmax", BLOCK), "another axis"),
+    "unsqueeze_axes": (replaced("board", np.array([0, 1])), "other dimensions"),
+    "unsqueeze_long": (replaced("board", np.array([2, 3, 4])), "no weight of int64"),
+    "unsqueeze_many": (replaced("board", np.array([2, 2**40])), "other dimensions"),
+    "unsqueeze_kind": (replaced("board", np.array([2, 3], np.int32)), "no weight of int64"),
+    "unsqueeze_board": (first_of("Unsqueeze", BLOCK, "board"), "other dimensions"),
+    "mul_boards": (first_of("Mul", BLOCK, BLOCK), "do not fit"),
+    "mul_planes": (first_of("Mul", "planes", GATE), "do not fit"),
+    "mul_grows": (first_of("Mul", GATE, BLOCK), "do not fit"),
+    "mul_flat": (first_of("Mul", BLOCK, "blocks.0.gate"), "do not fit"),
+    "mul_tensor": (first_of("Mul", BLOCK, "blocks.0.squeeze.bias"), "no weight of float32, 1"),
+    "mul_row": (added("f", np.ones((1, 1), np.float32), first_of("Mul", BLOCK, "f")), "no weight of float32, 1"),
+    "mul_half": (added("f", np.array(1, np.float16), first_of("Mul", BLOCK, "f")), "no weight of float32, 1"),
+    "mul_inf": (added("f", np.array(np.inf, np.float32), first_of("Mul", BLOCK, "f")), "not finite"),
+    "sigmoid_gate": (lambda m: setattr(node(m, "Sigmoid"), "op_type", "HardSigmoid"), "no such operator"),
+    "sigmoid_alpha": (attribute("Sigmoid", "alpha", 1), "attributes than az writes"),
+    "weights_twice": (first_of("Gemm", "blocks.0.mean", "blocks.0.excite.weight", "blocks.0.excite.bias"), "not fit"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def other() -> bytes:
+    return model_bytes("tictactoe", net=OTHER_NET)
+
+
+@pytest.mark.parametrize("name", OTHER_CHANGES)
+def test_the_operators_of_the_second_architecture_are_checked_as_strictly(other, name):
+    change, reason = OTHER_CHANGES[name]
+    model = onnx.load_model_from_string(other)
     change(model)
     assert reason in refusal(resealed(model))
 

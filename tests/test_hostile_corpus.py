@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile_corpus import RECORD, Bench, cases
-from make_models import make_run, small_config, write_model
+from make_models import OTHER_NET, make_run, small_config, write_model
 from test_records import SEARCH, TICTACTOE, play_games
 
 from az.engine.records.format import read_records, write_records
@@ -35,6 +35,7 @@ def stock(tmp_path_factory):
     (run / "quarantine" / "0000-000000-000.npz").write_bytes(b"")
     (run / "quarantine" / "0000-000000-000.npz.json").write_text('{"file": "x", "reason": "because", "time": "t"}')
     write_model(place / "model.onnx", "tictactoe")
+    write_model(place / "other.onnx", "tictactoe", net=OTHER_NET)
     (place / "notes.txt").write_text("mine\n")
     (root / "sibling").mkdir()
     (root / "sibling" / "file.txt").write_text("mine too\n")
