@@ -138,6 +138,15 @@ def test_names_of_tensors_and_nodes_are_those_of_checkpoints_and_files_that_exis
     ]  # fmt: skip
 
 
+def test_a_name_that_is_described_twice_is_an_error(monkeypatch):
+    def twice(ops, x, net):
+        return ops.conv("conv", "norm2", ops.conv("conv", "norm1", x, net.channels, 3), net.channels, 3)
+
+    monkeypatch.setitem(BLOCKS, "residual", twice)
+    with pytest.raises(ValueError, match=r"'blocks\.0\.conv'"):
+        Network(GAME.planes_shape, GAME.num_actions, NetConfig(8, 1))
+
+
 def test_hooks_of_every_stage_fire():
     network = Network(GAME.planes_shape, GAME.num_actions, NetConfig(8, 2))
     seen = []

@@ -39,7 +39,7 @@ class Declare(Shapes):
         group, dot, leaf = name.rpartition(".")
         if dot and group not in outer._modules:
             outer.add_module(group, nn.ModuleList())
-        (outer.get_submodule(group) if dot else outer).add_module(leaf, made)
+        self._add(outer.get_submodule(group) if dot else outer, leaf, made)
         self.module = made
         try:
             return super().stage(name, body, x, net)
@@ -47,13 +47,18 @@ class Declare(Shapes):
             self.module = outer
 
     def conv(self, conv: str, norm: str, x: Shape, channels: int, size: int) -> Shape:
-        self.module.add_module(conv, nn.Conv2d(x[0], channels, size, padding=size // 2, bias=False))
-        self.module.add_module(norm, nn.BatchNorm2d(channels, momentum=self.momentum))
+        self._add(self.module, conv, nn.Conv2d(x[0], channels, size, padding=size // 2, bias=False))
+        self._add(self.module, norm, nn.BatchNorm2d(channels, momentum=self.momentum))
         return super().conv(conv, norm, x, channels, size)
 
     def linear(self, name: str, x: Shape, units: int, output: str = "") -> Shape:
-        self.module.add_module(name, nn.Linear(x[0], units))
+        self._add(self.module, name, nn.Linear(x[0], units))
         return super().linear(name, x, units, output)
+
+    def _add(self, parent: nn.Module, name: str, made: nn.Module) -> None:
+        if name in parent._modules:  # torch would replace it, and the two would share their weights
+            raise ValueError(f"two layers or stages are called '{self.path(name)}': each needs a name of its own")
+        parent.add_module(name, made)
 
 
 class Run:
