@@ -44,7 +44,7 @@ from az.train.presets import preset
 
 
 def half_file(path: Path, folder: Path) -> Path:
-    """The fp16 twin of a published file, with its own answers to the positions that it carries."""
+    """The fp16 variant of a published file, with its own answers to the positions that it carries."""
     plain = OnnxEvaluator(path, provider="cpu")
     metadata = {**plain.metadata, "precision": "fp16"}
     model = halved(onnx.load(path))

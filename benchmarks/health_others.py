@@ -14,7 +14,7 @@ Every fault hits one step of a loop that is not ours (tests/foreign_loops.py); f
     line       it leads to the line of the loop (faults that lie in a line)
     replayed   it ran the step again and says rightly whether the fault comes back to the bit
     finite     four steps later all weights, buffers and optimizer states are finite, and it was silent
-    recovered  four steps later all is as in a twin that never saw the faulty step, to the bit
+    recovered  four steps later all is as in a control that never saw the faulty step, to the bit
 
 `alarms` are steps of honest loops (four loops, 60 steps each) at which it spoke. Not every one is a false alarm: while
 a gradient scaler looks for its scale, steps are skipped, and rightly. A guard that raises there keeps the scaler from
@@ -72,9 +72,9 @@ def measured(name: str, fault: Fault, guard_of: type[Guard]) -> dict[str, Any]:
     if undo:
         undo()
     late = [number for number in range(at + 1, at + 1 + AFTER) if guard.step(loop.batch(number)) is not None]
-    ended, twin = loop.everything(), bare(fault)
+    ended, control = loop.everything(), bare(fault)
     for number in (*range(at), *range(at + 1, at + 1 + AFTER)):
-        twin.step(twin.batch(number))
+        control.step(control.batch(number))
     return {
         "step": at,
         "detected": told is not None and not early,
@@ -84,7 +84,7 @@ def measured(name: str, fault: Fault, guard_of: type[Guard]) -> dict[str, Any]:
         **named(fault, told),
         "replayed": told is not None and told.replay == fault.replay,
         "finite": not late and finite(ended[:2]),
-        "recovered": alike(ended, twin.everything()),
+        "recovered": alike(ended, control.everything()),
         "said": told.text.partition("\n")[0] if told else None,
     }
 

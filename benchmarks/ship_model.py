@@ -17,7 +17,7 @@ from typing import Any
 from az.engine.arena.match import play_match
 from az.engine.game import load_game
 from az.engine.inference.model_resolver import newest_model
-from az.engine.inference.precision import twin_of
+from az.engine.inference.precision import variant_of
 from az.engine.players import make_player
 from az.train import checkpoint
 from az.train.run.folder import run_path
@@ -63,10 +63,10 @@ def main() -> None:
     card = json.loads(newest.with_suffix(".json").read_text())
     target = MODELS / f"{card['game']}.onnx"
     shutil.copyfile(newest, target)
-    twin = twin_of(target, "int8")
-    twin.unlink(missing_ok=True)
-    if twin_of(newest, "int8").is_file():
-        shutil.copyfile(twin_of(newest, "int8"), twin)
+    variant = variant_of(target, "int8")
+    variant.unlink(missing_ok=True)
+    if variant_of(newest, "int8").is_file():
+        shutil.copyfile(variant_of(newest, "int8"), variant)
     card |= {
         "file": target.name,
         "trained_by": f"az train {card['game']} --preset {card['preset']}",

@@ -3,8 +3,8 @@
     python benchmarks/strength.py int8 models/checkers.onnx --games 400 --sims 200
     python benchmarks/strength.py leaves models/connect4.onnx --games 600 --sims 1600
 
-int8: the quantized twin against the float32 model. leaves: as many leaves in flight as az takes for so many
-simulations, against one at a time; both in int8 where there is a twin.
+int8: the quantized variant against the float32 model. leaves: as many leaves in flight as az takes for so many
+simulations, against one at a time; both in int8 where there is a variant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from az.engine.arena.match import play_match
 from az.engine.inference.model_resolver import load_evaluator
-from az.engine.inference.precision import twin_of
+from az.engine.inference.precision import variant_of
 from az.engine.players import ModelPlayer
 from az.engine.search.params import SearchParams, leaves_for
 
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     plain = load_evaluator(str(asked.model))
-    game, twin = plain.game, twin_of(asked.model, "int8")
-    small = load_evaluator(str(twin), game) if twin.is_file() else plain
+    game, variant = plain.game, variant_of(asked.model, "int8")
+    small = load_evaluator(str(variant), game) if variant.is_file() else plain
     one = SearchParams(simulations=asked.sims)
     if asked.what == "int8":
         a, b = ModelPlayer(small, one, "int8"), ModelPlayer(plain, one, "fp32")

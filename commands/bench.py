@@ -17,7 +17,7 @@ from az.engine.bench.signature import signature
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.inference.model_resolver import SHIPPED, load_evaluator, resolve_model
-from az.engine.inference.precision import load_precision, twin_of
+from az.engine.inference.precision import load_precision, variant_of
 from az.engine.selfplay.warmup import warm_up
 from az.engine.system.child import Child
 from az.engine.system.cores import usable_cores
@@ -40,7 +40,7 @@ def bench_models(game: Game, model: str | None, say: Callable[[str], None]) -> t
         )
     load_evaluator(str(path), game)  # one that is refused is refused here and not in every process
     models = {"fp32": path}
-    quantized = twin_of(path, "int8")
+    quantized = variant_of(path, "int8")
     if quantized != path and quantized.is_file():
         try:
             load_evaluator(str(quantized), game)

@@ -23,13 +23,13 @@ from az.engine.errors import Refused, WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.inference.model_resolver import newest_model
 from az.engine.inference.onnx_evaluator import FORMAT, OnnxEvaluator, encode_floats
-from az.engine.inference.precision import files_of, is_twin, twin_of
+from az.engine.inference.precision import files_of, is_variant, variant_of
 from az.engine.system.files import write_atomic
 from az.export.finite import Violation, first_non_finite
 from az.export.node_parity import parting
 from az.export.onnx_file import model_of, sealed
 from az.export.parity import LIMIT, Parity, Positions, compare, random_positions, torch_answers
-from az.export.quantization_gate import twin_bytes_of
+from az.export.quantization_gate import variant_bytes_of
 from az.train import checkpoint as checkpoint_files
 from az.train.config import NetConfig
 from az.train.model import Network
@@ -38,7 +38,7 @@ from az.train.run.incidents import BadModel
 
 CHECKED_IN_FILE = 8  # positions whose answers the file carries
 PARITY_POSITIONS = 33  # odd, so that the full batch is no multiple of a vector's width
-TWIN_POSITIONS = 256  # half of them calibrate, the others judge
+VARIANT_POSITIONS = 256  # half of them calibrate, the others judge
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Candidate:
     preset: str
     also: Mapping[str, Tensor] = field(default_factory=dict)  # other tensors that must be finite: `optimizer/…`
     stamp: bool = True  # the card carries the time of day; False where a seed must give the same bytes
-    twin: str | None = None  # publish an int8 or fp16 twin too, if it is good enough
+    variant: str | None = None  # publish an int8 or fp16 variant too, if it is good enough
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def export_checkpoint(checkpoint: Path, out: Path) -> Published:
         raise WrongRequest(f"'{out}' is a folder: name the file to write, such as model.onnx.")
     if out.suffix != ".onnx":
         raise WrongRequest(f"'{out}' does not end in .onnx: name the file to write, such as model.onnx.")
-    if is_twin(out):
-        raise WrongRequest(f"'{out}' is the name of another model's twin: name the file to write, such as model.onnx.")
+    if is_variant(out):
+        raise WrongRequest(f"'{out}' is the name of a variant of another model: name the file, such as model.onnx.")
     found = _load_checkpoint(checkpoint)
     game = load_game(found.game)
     found.check_game(game)
@@ -123,7 +123,7 @@ def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint
             return BadModel(text, refusal.tensor, refusal.node, refusal.op, refusal.module)
         return Refused(text)
     data, facts = made.data, made.facts
-    small, small_facts = _small(candidate.twin, candidate.game, made, path) if candidate.twin else (None, {})
+    small, small_facts = _small(candidate.variant, candidate.game, made, path) if candidate.variant else (None, {})
     card = {
         **facts,
         "file": path.name,
@@ -140,20 +140,20 @@ def _publish(candidate: Candidate, path: Path, positions: Positions | None, hint
     write_atomic(path, data)
     for file in files_of(path)[1:]:
         file.unlink(missing_ok=True)
-    if small is not None and candidate.twin:
-        write_atomic(twin_of(path, candidate.twin), small)
+    if small is not None and candidate.variant:
+        write_atomic(variant_of(path, candidate.variant), small)
     write_atomic(card_path, (json.dumps(card, indent=1) + "\n").encode())
     return Published(path, card["model_id"], card)
 
 
-def _small(twin: str, game: Game, made: _Made, path: Path) -> tuple[bytes | None, dict[str, Any]]:
-    """(the twin's bytes or None, what the card says of it). A twin that is refused does not stop the model."""
-    name = twin_of(path, twin).name
+def _small(variant: str, game: Game, made: _Made, path: Path) -> tuple[bytes | None, dict[str, Any]]:
+    """(the variant's bytes or None, what the card says of it). A variant that is refused does not stop the model."""
+    name = variant_of(path, variant).name
     try:
-        data, difference = twin_bytes_of(twin, made.network, made.graph, game, made.positions, made.facts, name)
+        data, difference = variant_bytes_of(variant, made.network, made.graph, game, made.positions, made.facts, name)
     except Refused as refusal:
-        return None, {f"{twin}_refused": str(refusal)}
-    return data, {f"{twin}_model_id": hashlib.sha256(data).hexdigest()[:16], **difference.facts()}
+        return None, {f"{variant}_refused": str(refusal)}
+    return data, {f"{variant}_model_id": hashlib.sha256(data).hexdigest()[:16], **difference.facts()}
 
 
 def onnx_bytes_of(candidate: Candidate, name: str, positions: Positions | None = None) -> tuple[bytes, dict[str, Any]]:
@@ -182,7 +182,7 @@ def _made(candidate: Candidate, name: str, positions: Positions | None) -> _Made
     if isinstance(model, Violation):
         _gate(model)
         raise AssertionError  # _gate raises for every Violation
-    positions = positions or random_positions(game, TWIN_POSITIONS if candidate.twin else PARITY_POSITIONS)
+    positions = positions or random_positions(game, VARIANT_POSITIONS if candidate.variant else PARITY_POSITIONS)
     compared = Positions(positions.planes[:PARITY_POSITIONS], positions.legal[:PARITY_POSITIONS])
     logits, values = torch_answers(network, compared.planes)
     facts = {

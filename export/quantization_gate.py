@@ -28,10 +28,10 @@ CHECKED_IN_FILE = 8
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a twin is from fp32 on positions that it was not calibrated on."""
+    """How far a variant is from fp32 on positions that it was not calibrated on."""
 
-    twin: str  # int8 or fp16
-    divergence: float  # mean KL(fp32 || twin) of the policies over the legal moves, nats
+    variant: str  # int8 or fp16
+    divergence: float  # mean KL(fp32 || variant) of the policies over the legal moves, nats
     worst_policy: float  # largest difference of a probability
     value_error: float  # root mean square
     worst_value: float
@@ -39,36 +39,36 @@ class Difference:
 
     def facts(self) -> dict[str, float]:
         """For the card and the file's metadata."""
-        figures = {name: value for name, value in vars(self).items() if name != "twin"}
-        return {f"{self.twin}_{name}": float(f"{value:.4g}") for name, value in figures.items()}
+        figures = {name: value for name, value in vars(self).items() if name != "variant"}
+        return {f"{self.variant}_{name}": float(f"{value:.4g}") for name, value in figures.items()}
 
     def check(self) -> None:
-        """Raises Refused when the twin is measurably weaker. A NaN refuses."""
-        policy, value = MOST[self.twin]
+        """Raises Refused when the variant is measurably weaker. A NaN refuses."""
+        policy, value = MOST[self.variant]
         if not self.divergence <= policy:
-            raise Refused(f"{self.twin} differs from fp32 by {self.divergence:.3g} nats (allowed: {policy:g})")
+            raise Refused(f"{self.variant} differs from fp32 by {self.divergence:.3g} nats (allowed: {policy:g})")
         if not self.value_error <= value:
-            raise Refused(f"{self.twin} values differ from fp32 by {self.value_error:.3g} (allowed: {value:g})")
+            raise Refused(f"{self.variant} values differ from fp32 by {self.value_error:.3g} (allowed: {value:g})")
 
 
-def twin_bytes_of(
-    twin: str, network: Network, model: onnx.ModelProto, game: Game, positions: Positions, facts: Mapping[str, Any],
+def variant_bytes_of(
+    variant: str, network: Network, model: onnx.ModelProto, game: Game, positions: Positions, facts: Mapping[str, Any],
     name: str,
 ) -> tuple[bytes, Difference]:  # fmt: skip
     """(the bytes of the int8 or fp16 file, how far it is from fp32); every other position calibrates, the rest judge.
 
     network: in evaluation mode on the CPU; model: its fp32 graph; facts: the fp32 file's. Raises Refused.
     """
-    if twin == "int8":
+    if variant == "int8":
         small = quantized(model, watch(network, np.ascontiguousarray(positions.planes[::2])))
     else:
         small = halved(model)
     judged = Positions(np.ascontiguousarray(positions.planes[1::2]), positions.legal[1::2])
     metadata = {key: ",".join(map(str, fact)) if isinstance(fact, list) else str(fact) for key, fact in facts.items()}
-    metadata |= {"precision": twin}
+    metadata |= {"precision": variant}
     answers = torch_answers(network, judged.planes)
     own = own_answers(small, carrying(metadata, judged.planes, answers), game, judged.planes, name)
-    difference = measure(twin, answers, own, judged)
+    difference = measure(variant, answers, own, judged)
     difference.check()
     metadata |= {key: str(value) for key, value in difference.facts().items()}
     data = sealed(small, carrying(metadata, judged.planes, own))
@@ -79,13 +79,13 @@ def twin_bytes_of(
 Answers = tuple[Float32, Float32]  # logits [n, A], values [n]
 
 
-def measure(twin: str, wanted: Answers, got: Answers, positions: Positions) -> Difference:
+def measure(variant: str, wanted: Answers, got: Answers, positions: Positions) -> Difference:
     """The figures of two answers to the same positions."""
     p, q = (_log_softmax(logits, positions.legal) for logits, _ in (wanted, got))
     legal, probabilities = positions.legal, np.exp(p)
     apart = wanted[1].astype(np.float64) - got[1]
     return Difference(
-        twin,
+        variant,
         divergence=float(np.where(legal, probabilities * (p - q), 0.0).sum(1).mean()),
         worst_policy=float(np.abs(probabilities - np.exp(q)).max()),
         value_error=float(np.sqrt((apart**2).mean())),
@@ -101,7 +101,7 @@ def carrying(metadata: Mapping[str, str], planes: Float32, answers: Answers) -> 
 
 
 def own_answers(model: onnx.ModelProto, metadata: Mapping[str, str], game: Game, planes: Float32, name: str) -> Answers:
-    """What a twin answers, before it carries that: the engine's check at load would refuse one that is far off."""
+    """What a variant answers, before it carries that: the engine's check at load would refuse one that is far off."""
     evaluator = OnnxEvaluator(name, game, provider="cpu", data=sealed(model, metadata), check=False)
     logits, values = np.empty((len(planes), game.num_actions), np.float32), np.empty(len(planes), np.float32)
     evaluator.evaluate(planes, logits, values)

@@ -11,10 +11,10 @@ import numpy as np
 from az.engine.arena.background_match import ScoreJob, ScoreProcess
 from az.engine.errors import Refused
 from az.engine.game import Game
-from az.engine.inference.precision import wanted_twin
+from az.engine.inference.precision import wanted_variant
 from az.engine.inference.providers import on_gpu
 from az.export.parity import Positions
-from az.export.pipeline import PARITY_POSITIONS, TWIN_POSITIONS, Candidate, publish
+from az.export.pipeline import PARITY_POSITIONS, VARIANT_POSITIONS, Candidate, publish
 from az.train.config import RunConfig
 from az.train.learner import Learner
 from az.train.replay import Replay
@@ -25,7 +25,7 @@ class RunServices:
 
     def __init__(self, game: Game, config: RunConfig, message: Callable[[str], None]) -> None:
         self.game, self.config, self.message = game, config, message
-        self.twin, _ = wanted_twin(config.selfplay.precision, on_gpu(config.provider))
+        self.variant, _ = wanted_variant(config.selfplay.precision, on_gpu(config.provider))
         self._plain = False  # the last model was played in fp32 instead
         self._score = ScoreProcess()
 
@@ -50,17 +50,17 @@ class RunServices:
             preset=self.config.preset,
             also=also,
             stamp=not self.config.deterministic,
-            twin=self.twin,
+            variant=self.variant,
         )
-        rows = TWIN_POSITIONS if self.twin else PARITY_POSITIONS
+        rows = VARIANT_POSITIONS if self.variant else PARITY_POSITIONS
         result = publish(candidate, folder, number, _real_positions(replay, rows))
         if isinstance(result, Refused):
             raise result
-        refused = result.card.get(f"{self.twin}_refused")
+        refused = result.card.get(f"{self.variant}_refused")
         note = f"model {number:06d} is played in fp32: {refused}" if refused else None
         if bool(note) != self._plain:
             self._plain = bool(note)
-            self.message(note or f"model {number:06d} is played in {self.twin} again")
+            self.message(note or f"model {number:06d} is played in {self.variant} again")
         return note
 
     def start_score(self, model: Path, config: RunConfig) -> bool:

@@ -14,7 +14,7 @@ from az.engine.errors import WrongRequest
 from az.engine.game import load_game
 from az.engine.inference.model_resolver import newest_model
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
-from az.engine.inference.precision import TWINS, twin_of
+from az.engine.inference.precision import VARIANTS, variant_of
 from az.engine.selfplay.batch import SelfplayBatch
 from az.export.node_parity import parting
 from az.export.onnx_file import model_of
@@ -90,12 +90,12 @@ def test_every_architecture_trains_exports_in_every_precision_and_plays(net, tmp
     graph = model_of(learner.model)
     assert isinstance(graph, onnx.ModelProto)
     assert parting(learner.model, graph, PLANES) is None
-    for number, twin in enumerate((None, *TWINS)):
-        offered = Candidate(learner.model.state_dict(), GAME, net, 3, "quick", twin=twin)
+    for number, variant in enumerate((None, *VARIANTS)):
+        offered = Candidate(learner.model.state_dict(), GAME, net, 3, "quick", variant=variant)
         result = publish(offered, tmp_path, number)
         assert isinstance(result, Published), result
-        assert f"{twin}_refused" not in result.card, result.card
-        model = OnnxEvaluator(twin_of(result.path, twin) if twin else result.path)
+        assert f"{variant}_refused" not in result.card, result.card
+        model = OnnxEvaluator(variant_of(result.path, variant) if variant else result.path)
         jobs = iter([(0, model)])
         selfplay = replace(preset("tictactoe", "quick").selfplay, simulations=8, fast_simulations=8)
         games = list(SelfplayBatch(GAME, selfplay, 0, 1).play(lambda jobs=jobs: next(jobs, None)))
@@ -231,7 +231,7 @@ def test_az_train_with_the_second_architecture(tmp_path):
     run = tmp_path / "runs" / "t"
     path = newest_model(run / "models")
     assert path is not None
-    assert twin_of(path, "int8").exists()
+    assert variant_of(path, "int8").exists()
     assert "played in fp32" not in made.stdout + made.stderr
     assert {node.op_type for node in onnx.load(path).graph.node} >= {"ReduceMean", "Sigmoid", "Mul", "Softmax"}
     assert not list((run / "health").glob("incident-*"))

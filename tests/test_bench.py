@@ -13,7 +13,7 @@ from az.engine.bench.meters import TreeMeter, answer_of, middle_positions, usual
 from az.engine.errors import Refused
 from az.engine.game import ONGOING, load_game
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
-from az.engine.inference.precision import twin_of
+from az.engine.inference.precision import variant_of
 from az.engine.inference.raw_meter import RawMeter
 
 NEEDED = ("raw_evals_per_s", "search_over_raw_nocache", "search_over_raw", "one_tree_over_raw", "learner_over_torch")
@@ -24,7 +24,7 @@ def test_the_command_gives_its_figures_as_json(tmp_path):
     done = start_az("bench", "tictactoe", "--model", str(model), "--repeats", "2", "--seconds", "0.1", "--json")
     assert done.code == 0, done.err
     values = json.loads(done.out)
-    assert values["precision"] == "fp32"  # it has no twin
+    assert values["precision"] == "fp32"  # it has no variant
     assert values["raw_evals_per_s"]["fp32"] > 0
     assert all(values[name] > 0 for name in NEEDED[1:])
     assert 0 < values["cache_hit_rate"] < 1
@@ -70,7 +70,7 @@ def test_a_tree_meter_counts_whole_searches(tmp_path):
 
 def test_a_quantized_file_that_this_machine_refuses_is_left_out_and_said(tmp_path):
     model = write_model(tmp_path / "small.onnx", "tictactoe")
-    twin_of(model, "int8").write_bytes(model.read_bytes()[:-20])
+    variant_of(model, "int8").write_bytes(model.read_bytes()[:-20])
     done = start_az("bench", "tictactoe", "--model", str(model), "--repeats", "1", "--seconds", "0.05", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["precision"] == "fp32"

@@ -1,4 +1,4 @@
-"""What the int8 twin is made with: channels balanced without changing the function, rounding that moves no average."""
+"""How the int8 variant is made: channels balanced without changing the function, rounding that moves no average."""
 
 from dataclasses import replace
 
@@ -110,7 +110,7 @@ def test_rounded_weights_move_no_channel_on_average():
     assert (np.abs(uncorrected - wanted) > 0.51 * rest).any()
 
 
-def twin_error(network):
+def variant_error(network):
     """Root mean square error of the int8 values, positions of their own."""
     small = quantized(graph_of(network), watch(network, PLANES))
     planes = random_positions(GAME, 120, seed=5).planes
@@ -126,9 +126,9 @@ def test_a_channel_that_sleeps_behind_its_relu_does_not_coarsen_the_rest(monkeyp
     with torch.no_grad():
         for norm in (network.stem.norm, *(block.norm2 for block in network.blocks)):
             norm.bias[3] -= depth
-    found = twin_error(network)
+    found = variant_error(network)
     monkeypatch.setattr(int8_file, "balanced", lambda model, seen: (model, seen))
-    assert found < 1.5 * twin_error(network)
+    assert found < 1.5 * variant_error(network)
 
 
 def test_what_the_relu_behind_a_sum_swallows_takes_no_steps():
@@ -174,16 +174,16 @@ def test_ranges_are_those_of_the_sums_that_flow(monkeypatch):
             total = np.maximum(one.addends[0] + one.addends[1], 0.0)
             after = seen[name.replace("norm2", "sum.relu")].tops
             assert (total.max(axis=(0, 2, 3)) <= after * 1.0001 + 1e-5).all(), name
-    found = twin_error(network)
+    found = variant_error(network)
     monkeypatch.setattr(Seen, "span", lambda one: (min(one.lows.min(), 0.0), max(one.tops.max(), 0.0)))
-    assert found < 0.95 * twin_error(network)
+    assert found < 0.95 * variant_error(network)
 
 
 def test_a_channel_of_next_to_no_weights_keeps_its_bias():
-    usual, network = twin_error(even_network()), even_network()
+    usual, network = variant_error(even_network()), even_network()
     with torch.no_grad():
         network.blocks[1].conv1.weight[4] *= 1e-9
         network.blocks[1].norm1.running_mean[4] *= 1e-9
         network.blocks[1].norm1.running_var[4] = 1.0
         network.blocks[1].norm1.bias[4] = 2.0
-    assert twin_error(network) < 2 * usual
+    assert variant_error(network) < 2 * usual

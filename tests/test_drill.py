@@ -107,26 +107,26 @@ def test_the_same_cause_three_times_stops_the_run(tmp_path: Path) -> None:
     assert {incident.cause for _, incident in result.incidents} == {"division-by-zero"}
 
 
-def test_twins_are_shared_where_they_are_the_same_run(tmp_path: Path) -> None:
+def test_controls_are_shared_where_they_are_the_same_run(tmp_path: Path) -> None:
     drill = Drill(tmp_path)
     for name in ("D09", "D10"):
         assert drill.row(FAULTS[name], 0).recovery_equal
-    assert len(drill._twins) == 1
+    assert len(drill._controls) == 1
 
 
 def test_a_fault_that_shows_later_is_undone_from_the_step_that_caused_it(tmp_path: Path) -> None:
     """Under SGD nothing bounds a step: the spike shows one step later, and both are made again."""
     config = config_of(6, 24, ("learner.optimizer=sgd", "learner.precision=fp32"))
-    original, result, twin = learners.learning_rate, RunResult(6), RunResult(6)
+    original, result, control = learners.learning_rate, RunResult(6), RunResult(6)
 
     def rate(of: LearnerConfig, number: int, progress: float) -> float:
         return original(of, number, progress) * (1e30 if number == 13 and result.clean() else 1.0)
 
     with patch.object(learners, "learning_rate", rate):
         train_with(result, config, tmp_path / "run", nullcontext())
-    train_with(twin, config, tmp_path / "twin", nullcontext())
+    train_with(control, config, tmp_path / "control", nullcontext())
     (_, incident), *more = result.incidents
     assert not more
     assert (incident.cause, incident.causal_step) == ("learning-rate-spike", 13)
     assert incident.first_bad_step > 13
-    assert result.end == twin.end
+    assert result.end == control.end

@@ -42,14 +42,14 @@ def silent(loop: Loop, steps: int = 120, change: Callable[[int, Any], None] = la
     ids=["masks of -inf", "calibration", "calibration and a batch written in place", "truncated through time"],
 )
 def test_honest_loops_stay_silent_and_end_in_the_same_bits(make):
-    loop, twin = make(), make()
+    loop, variant = make(), make()
     silent(loop, 60)
     recorded = loop.everything()
     torch.manual_seed(7), np.random.seed(7), random.seed(7)
-    twin = make()
+    variant = make()
     for number in range(60):
-        twin.step(twin.batch(number))
-    assert same(recorded, twin.everything())
+        variant.step(variant.batch(number))
+    assert same(recorded, variant.everything())
 
 
 def test_missing_values_that_are_chosen_away_stay_silent_and_are_not_blamed():

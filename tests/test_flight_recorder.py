@@ -46,7 +46,7 @@ def agree(incident: Incident, fault: Fault, at: int) -> None:
 @pytest.mark.parametrize(("name", "fault"), FAULTS)
 def test_a_fault_is_named_and_leaves_no_trace(name, fault):
     at = int(np.random.default_rng(list(name.encode())).integers(3, 12)) if fault.at < 0 else fault.at
-    loop, twin = fault.make(), None
+    loop, variant = fault.make(), None
     recorder = recorder_of(loop)
     for number in range(at):
         assert recorder.run(loop.step, loop.batch(number)) is None, (number, name)
@@ -62,10 +62,10 @@ def test_a_fault_is_named_and_leaves_no_trace(name, fault):
     for number in range(at + 1, at + 5):
         assert recorder.run(loop.step, loop.batch(number)) is None
     ended = loop.everything()
-    twin = fault.make()  # never had the bad batch
+    variant = fault.make()  # never had the bad batch
     for number in (*range(at), *range(at + 1, at + 5)):
-        twin.step(twin.batch(number))
-    assert same(ended, twin.everything()), "it does not go on as if nothing had happened"
+        variant.step(variant.batch(number))
+    assert same(ended, variant.everything()), "it does not go on as if nothing had happened"
 
 
 # -- faults that show later, and faults of the first step --------------------------------------------------------------

@@ -25,7 +25,7 @@ from az.engine.inference.model_resolver import SHIPPED
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.onnx_graph import OPERATORS, check_graph
 from az.engine.inference.onnx_reader import OPEN_SEAL, SEAL, ForeignModelError
-from az.engine.inference.precision import TWINS
+from az.engine.inference.precision import VARIANTS
 from az.export.calibration import watch
 from az.export.fp16_file import halved
 from az.export.int8_file import quantized
@@ -73,9 +73,9 @@ def test_every_shipped_model_is_of_the_operators_that_az_writes():
 def test_freshly_exported_models_pass_in_every_precision_and_use_every_operator(tmp_path):
     used: set[tuple[str, str]] = set()
     for net in (NET, OTHER_NET):
-        for number, twin in enumerate((None, *TWINS)):
-            publish(replace(candidate("tictactoe", net=net), twin=twin), tmp_path / net.block, number)
-        assert len(list((tmp_path / net.block).glob("*.onnx"))) == 3 + len(TWINS)
+        for number, variant in enumerate((None, *VARIANTS)):
+            publish(replace(candidate("tictactoe", net=net), variant=variant), tmp_path / net.block, number)
+        assert len(list((tmp_path / net.block).glob("*.onnx"))) == 3 + len(VARIANTS)
         for path in sorted((tmp_path / net.block).glob("*.onnx")):
             OnnxEvaluator(path)
         network, planes = small_network("tictactoe", net=net), random_positions(GAME, 32).planes

@@ -1,4 +1,4 @@
-"""The half-precision twin, and calls of one fixed size: what a GPU is given, as far as a CPU can show it."""
+"""The half-precision variant, and calls of one fixed size: what a GPU is given, as far as a CPU can show it."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,14 @@ from az.engine.game import load_game
 from az.engine.inference import precision
 from az.engine.inference.model_resolver import newest_model
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
-from az.engine.inference.precision import REFUSED_HERE, Fallback, choose_precision, load_precision, twin_of, wanted_twin
+from az.engine.inference.precision import (
+    REFUSED_HERE,
+    Fallback,
+    choose_precision,
+    load_precision,
+    variant_of,
+    wanted_variant,
+)
 from az.engine.selfplay import autotune as plan
 from az.engine.selfplay.autotune import best_batch, plan_for
 from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
@@ -40,7 +47,7 @@ def network(seed=3):
 
 
 def candidate(made):
-    return Candidate(made.state_dict(), GAME, NET, 250, "quick", twin="fp16")
+    return Candidate(made.state_dict(), GAME, NET, 250, "quick", variant="fp16")
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +63,10 @@ def answers(evaluator, planes):
     return logits, values
 
 
-def test_the_twin_is_half_the_size_and_answers_nearly_alike(published):
-    twin = twin_of(published.path, "fp16")
+def test_the_variant_is_half_the_size_and_answers_nearly_alike(published):
+    variant = variant_of(published.path, "fp16")
     planes = random_positions(GAME, 200, seed=99)
-    big, small = OnnxEvaluator(published.path), OnnxEvaluator(twin)
+    big, small = OnnxEvaluator(published.path), OnnxEvaluator(variant)
     found = measure("fp16", answers(big, planes.planes), answers(small, planes.planes), planes)
     assert small.precision == "fp16"
     assert 0 < found.divergence < 1e-4
@@ -67,7 +74,7 @@ def test_the_twin_is_half_the_size_and_answers_nearly_alike(published):
     card = json.loads(published.path.with_suffix(".json").read_text())
     assert card["fp16_model_id"] == small.model_id != card["model_id"]
     assert newest_model(published.path.parent) == published.path
-    weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(twin).graph.initializer}
+    weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(variant).graph.initializer}
     assert {a.dtype for name, a in weights.items() if name != "one"} == {np.dtype(np.float16)}
 
 
@@ -82,16 +89,16 @@ def test_a_weight_beyond_half_precision_is_named_and_the_model_goes_out_without_
     result = publish(candidate(made), tmp_path, 1)
     assert isinstance(result, Published)
     assert "value_out.weight" in result.card["fp16_refused"]
-    assert not twin_of(result.path, "fp16").exists()
+    assert not variant_of(result.path, "fp16").exists()
 
 
 def test_the_choice_goes_by_the_gpu(published, monkeypatch):
-    model, twin = published.path, twin_of(published.path, "fp16")
-    assert choose_precision(model, "auto", on_gpu=True) == (twin, "fp16 (on the GPU)")
-    assert choose_precision(model, "fp16")[0] == twin
+    model, variant = published.path, variant_of(published.path, "fp16")
+    assert choose_precision(model, "auto", on_gpu=True) == (variant, "fp16 (on the GPU)")
+    assert choose_precision(model, "fp16")[0] == variant
     monkeypatch.setattr(precision, "int8_feature", lambda: "amx_int8")
     assert choose_precision(model, "auto") == (model, "fp32 (the model has no int8 file)")
-    assert [wanted_twin(asked, gpu)[0] for asked in ("auto", "fp32", "fp16", "int8") for gpu in (False, True)] == [
+    assert [wanted_variant(asked, gpu)[0] for asked in ("auto", "fp32", "fp16", "int8") for gpu in (False, True)] == [
         "int8", "fp16", None, None, "fp16", "fp16", "int8", "int8",
     ]  # fmt: skip
 
@@ -99,7 +106,7 @@ def test_the_choice_goes_by_the_gpu(published, monkeypatch):
 @pytest.mark.parametrize("rows", [1, 31, 32, 33, 100])
 @pytest.mark.parametrize("kind", ["fp32", "fp16"])
 def test_calls_of_one_size_answer_every_row(published, rows, kind):
-    model = published.path if kind == "fp32" else twin_of(published.path, kind)
+    model = published.path if kind == "fp32" else variant_of(published.path, kind)
     planes = random_positions(GAME, rows, seed=7).planes
     fixed = OnnxEvaluator(model, GAME, provider="cpu", batch=32)
     full = answers(fixed, random_positions(GAME, 32, seed=8).planes)  # what lies in the staging memory from before
@@ -181,7 +188,7 @@ def test_the_plan_of_a_cpu_and_of_a_gpu(published, monkeypatch):
     assert plan_for(published.path, GAME, config, 3, "cpu").workers == 3
     monkeypatch.setattr(OnnxEvaluator, "on_gpu", True)
     monkeypatch.setattr(plan, "best_batch", lambda _: 512)
-    monkeypatch.setattr(precision, "wanted_twin", lambda _, __: ("fp16", "on the GPU"))
+    monkeypatch.setattr(precision, "wanted_variant", lambda _, __: ("fp16", "on the GPU"))
     found = plan_for(published.path, GAME, config, 0)
     assert (found.workers, found.lanes) == (1, 6)
     assert found.config == replace(config, gpu_batch=512, slots=512)
@@ -190,10 +197,10 @@ def test_the_plan_of_a_cpu_and_of_a_gpu(published, monkeypatch):
     assert "gpu_batch" not in config.header()
 
 
-def test_a_twin_that_this_machine_answers_otherwise_gives_way(published, tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "wanted_twin", lambda _, __: ("fp16", "on the GPU"))
+def test_a_variant_that_this_machine_answers_otherwise_gives_way(published, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "wanted_variant", lambda _, __: ("fp16", "on the GPU"))
     model = tmp_path / "000003.onnx"
     model.write_bytes(published.path.read_bytes())
-    twin_of(model, "fp16").write_bytes(twin_of(published.path, "fp16").read_bytes()[:-20])
+    variant_of(model, "fp16").write_bytes(variant_of(published.path, "fp16").read_bytes()[:-20])
     found, why = load_precision(model, GAME, "auto", "cpu")
     assert (found.precision, why) == ("fp32", REFUSED_HERE)

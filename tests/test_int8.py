@@ -1,4 +1,4 @@
-"""The 8-bit twin: made from real positions, judged against the fp32 network, chosen by what the CPU can do."""
+"""The 8-bit variant: made from real positions, judged against the fp32 network, chosen by what the CPU can do."""
 
 import json
 from dataclasses import replace
@@ -14,10 +14,10 @@ from az.engine.game import load_game
 from az.engine.inference import precision
 from az.engine.inference.model_resolver import SHIPPED, newest_model, shipped_models
 from az.engine.inference.onnx_evaluator import OnnxEvaluator, decode_floats, softmax
-from az.engine.inference.precision import TWINS, Fallback, choose_precision, load_precision, twin_of
+from az.engine.inference.precision import VARIANTS, Fallback, choose_precision, load_precision, variant_of
 from az.engine.selfplay.autotune import plan_for
 from az.engine.selfplay.worker import WorkerJob, _NewestModel
-from az.export import quantization_gate as twin_gate
+from az.export import quantization_gate as variant_gate
 from az.export.calibration import watch
 from az.export.parity import Positions, random_positions
 from az.export.pipeline import Candidate, Published, publish
@@ -42,7 +42,7 @@ def network(seed=3):
 
 
 def candidate(**changes):
-    return replace(Candidate(network().state_dict(), GAME, NET, 250, "quick", twin="int8"), **changes)
+    return replace(Candidate(network().state_dict(), GAME, NET, 250, "quick", variant="int8"), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -61,21 +61,21 @@ def answers(evaluator, planes, batch):
     return logits, values
 
 
-def test_a_twin_stands_beside_the_model_and_the_card_says_how_close_it_is(published):
+def test_a_variant_stands_beside_the_model_and_the_card_says_how_close_it_is(published):
     card = json.loads(published.path.with_suffix(".json").read_text())
-    twin = twin_of(published.path, "int8")
-    small = OnnxEvaluator(twin, GAME)
+    variant = variant_of(published.path, "int8")
+    small = OnnxEvaluator(variant, GAME)
     assert (small.precision, OnnxEvaluator(published.path).precision) == ("int8", "fp32")
     assert card["int8_model_id"] == small.model_id != card["model_id"]
-    assert 0 <= card["int8_divergence"] < twin_gate.MOST["int8"][0]
+    assert 0 <= card["int8_divergence"] < variant_gate.MOST["int8"][0]
     assert float(small.metadata["int8_value_error"]) == card["int8_value_error"]
-    assert twin.stat().st_size < 0.5 * published.path.stat().st_size
-    assert newest_model(published.path.parent) == published.path  # the twin is no model of its own
+    assert variant.stat().st_size < 0.5 * published.path.stat().st_size
+    assert newest_model(published.path.parent) == published.path  # the variant is no model of its own
 
 
 def test_int8_answers_nearly_as_fp32_on_positions_that_nobody_calibrated_on(published):
     planes = random_positions(GAME, 200, seed=99)
-    big, small = OnnxEvaluator(published.path), OnnxEvaluator(twin_of(published.path, "int8"))
+    big, small = OnnxEvaluator(published.path), OnnxEvaluator(variant_of(published.path, "int8"))
     found = measure("int8", answers(big, planes.planes, 50), answers(small, planes.planes, 50), planes)
     assert 0 < found.divergence < 0.01
     assert 0 < found.value_error < 0.05
@@ -85,34 +85,34 @@ def test_int8_answers_nearly_as_fp32_on_positions_that_nobody_calibrated_on(publ
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 16, 33, 64, 256])
 def test_a_row_is_answered_alike_to_the_bit_at_every_batch_size(published, batch):
     planes = random_positions(GAME, 256, seed=5).planes
-    small = OnnxEvaluator(twin_of(published.path, "int8"))
+    small = OnnxEvaluator(variant_of(published.path, "int8"))
     for one, two in zip(answers(small, planes, 256), answers(small, planes, batch), strict=True):
         assert one.tobytes() == two.tobytes()
 
 
 def test_threads_change_no_bit(published):
     planes = random_positions(GAME, 64, seed=6).planes
-    one, two = (answers(OnnxEvaluator(twin_of(published.path, "int8"), threads=n), planes, 64) for n in (1, 2))
+    one, two = (answers(OnnxEvaluator(variant_of(published.path, "int8"), threads=n), planes, 64) for n in (1, 2))
     assert one[0].tobytes() == two[0].tobytes()
     assert one[1].tobytes() == two[1].tobytes()
 
 
-def test_the_same_weights_and_positions_give_the_same_twin(published, tmp_path):
+def test_the_same_weights_and_positions_give_the_same_variant(published, tmp_path):
     again = publish(candidate(stamp=False), tmp_path, 3)
     assert isinstance(again, Published)
-    assert twin_of(again.path, "int8").read_bytes() == twin_of(published.path, "int8").read_bytes()
+    assert variant_of(again.path, "int8").read_bytes() == variant_of(published.path, "int8").read_bytes()
 
 
-def test_a_weak_twin_is_refused_and_the_model_goes_out_without_it(monkeypatch, tmp_path):
+def test_a_weak_variant_is_refused_and_the_model_goes_out_without_it(monkeypatch, tmp_path):
     def narrow(made, planes):  # as if calibrated on positions that are nothing like the game's
         return {at: replace(one, lows=0.02 * one.lows, tops=0.02 * one.tops) for at, one in watch(made, planes).items()}
 
-    monkeypatch.setattr(twin_gate, "watch", narrow)
+    monkeypatch.setattr(variant_gate, "watch", narrow)
     result = publish(candidate(), tmp_path, 1)
     assert isinstance(result, Published)
     assert "int8" in result.card["int8_refused"]
     assert "int8_model_id" not in result.card
-    assert not twin_of(result.path, "int8").exists()
+    assert not variant_of(result.path, "int8").exists()
     assert load_precision(result.path, GAME, "auto", "cpu")[0].precision == "fp32"
 
 
@@ -122,7 +122,7 @@ def test_a_run_says_which_models_are_played_in_fp32_and_why(monkeypatch, tmp_pat
     said = []
     services = RunServices(GAME, config, said.append)
     learner, replay = Learner(network(), config.learner, "cpu"), Replay(GAME, 100)
-    monkeypatch.setitem(twin_gate.MOST, "int8", (1e-9, 1e-9))
+    monkeypatch.setitem(variant_gate.MOST, "int8", (1e-9, 1e-9))
     notes = [services.publish(learner, replay, tmp_path, number) for number in (0, 1)]
     monkeypatch.undo()
     notes.append(services.publish(learner, replay, tmp_path, 2))
@@ -138,7 +138,7 @@ def test_a_run_says_which_models_are_played_in_fp32_and_why(monkeypatch, tmp_pat
 
 
 def every_int8_file(published):
-    return [twin_of(published.path, "int8"), *sorted(SHIPPED.rglob("*.int8.onnx"))]
+    return [variant_of(published.path, "int8"), *sorted(SHIPPED.rglob("*.int8.onnx"))]
 
 
 def test_no_pair_of_products_overflows_16_bits(published):
@@ -166,11 +166,11 @@ def test_every_int8_file_gives_the_answers_that_it_carries(published):
         assert np.abs(values - decode_floats(model.metadata["check_values"])).max() < 1e-4, path
 
 
-def test_publishing_again_takes_the_old_twin_away(tmp_path):
-    for twin in ("int8", "fp16", None):
-        result = publish(candidate(twin=twin), tmp_path, 1)
+def test_publishing_again_takes_the_old_variant_away(tmp_path):
+    for variant in ("int8", "fp16", None):
+        result = publish(candidate(variant=variant), tmp_path, 1)
         assert isinstance(result, Published)
-        assert [name for name in TWINS if twin_of(result.path, name).exists()] == ([twin] if twin else [])
+        assert [name for name in VARIANTS if variant_of(result.path, name).exists()] == ([variant] if variant else [])
 
 
 @pytest.mark.parametrize("field", ["divergence", "value_error"])
@@ -194,15 +194,15 @@ def test_the_figures_of_a_difference_by_hand():
 
 
 def test_the_choice_goes_by_the_cpu_and_can_be_overruled(published, monkeypatch):
-    model, twin = published.path, twin_of(published.path, "int8")
+    model, variant = published.path, variant_of(published.path, "int8")
     monkeypatch.setattr(precision, "int8_feature", lambda: "avx512_vnni")
-    assert choose_precision(model, "auto") == (twin, "int8 (this CPU has avx512_vnni)")
+    assert choose_precision(model, "auto") == (variant, "int8 (this CPU has avx512_vnni)")
     assert choose_precision(model, "auto", on_gpu=True)[0] == model
     assert choose_precision(model, "fp32")[0] == model
-    assert choose_precision(twin, "auto")[0] == twin
+    assert choose_precision(variant, "auto")[0] == variant
     monkeypatch.setattr(precision, "int8_feature", lambda: None)
     assert choose_precision(model, "auto") == (model, "fp32 (this CPU has no fast int8)")
-    assert choose_precision(model, "int8")[0] == twin
+    assert choose_precision(model, "int8")[0] == variant
 
 
 def test_wrong_precisions_are_one_sentence(tmp_path):
@@ -212,11 +212,11 @@ def test_wrong_precisions_are_one_sentence(tmp_path):
         choose_precision(tmp_path / "a.onnx", "int8")
 
 
-def test_a_twin_that_this_cpu_answers_otherwise_gives_way(published, monkeypatch, tmp_path):
+def test_a_variant_that_this_cpu_answers_otherwise_gives_way(published, monkeypatch, tmp_path):
     monkeypatch.setattr(precision, "int8_feature", lambda: "avx512_vnni")
     model = tmp_path / "000003.onnx"
     model.write_bytes(published.path.read_bytes())
-    twin_of(model, "int8").write_bytes(twin_of(published.path, "int8").read_bytes()[:-20])
+    variant_of(model, "int8").write_bytes(variant_of(published.path, "int8").read_bytes()[:-20])
     found, why = load_precision(model, GAME, "auto", "cpu")
     assert (found.precision, "refused on this machine" in why) == ("fp32", True)
     with pytest.raises(Refused):
@@ -247,5 +247,5 @@ def test_a_worker_says_once_that_it_plays_in_fp32(published, monkeypatch, tmp_pa
     ]
 
 
-def test_no_twin_is_listed_as_a_shipped_model():
+def test_no_variant_is_listed_as_a_shipped_model():
     assert not [name for name in shipped_models() if "int8" in name]

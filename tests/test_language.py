@@ -14,7 +14,8 @@ from command_line import ROOT
 
 WORDS = (
     "that is none", "that are none", "whoever", "nobody", "somebody", "anew", "once more", "twins?", "the way of",
-    "flies", "flown", "seals itself", "takes in", "took in", "lays down", "optimisers?", "initialisers?", "quantis[a-z]+",
+    "flies", "flown", "seals itself", "takes in", "took in", "lays down", "optimisers?", "initialisers?",
+    "quantis[a-z]+",
 )  # fmt: skip
 CODE = [*(path for folder in ("engine", "train", "export", "commands") for path in (ROOT / folder).rglob("*.py"))]
 CODE += [ROOT / "cli.py", *(ROOT / "train" / "doctor" / "templates").iterdir()]

@@ -49,15 +49,15 @@ def same(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_losses_are_those_of_the_textbook(masked):
     learner, data = Learner(network(), dataclasses.replace(CONFIG, masked_loss=masked, l2=0.01)), batch()
-    twin = network().train()
-    logits, values = (t.detach().double().numpy() for t in twin(torch.from_numpy(data.planes)))
+    variant = network().train()
+    logits, values = (t.detach().double().numpy() for t in variant(torch.from_numpy(data.planes)))
     allowed = data.mask if masked else np.ones_like(data.mask)
     weight = np.exp(logits) * allowed
     probability = weight / weight.sum(1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         cross = -np.where(data.policy > 0, data.policy * np.log(probability), 0).sum(1).mean()
         entropy = -np.where(allowed, probability * np.log(probability), 0).sum(1).mean()
-    squares = sum(float(w.detach().double().square().sum()) for w in l2_parameters(twin))
+    squares = sum(float(w.detach().double().square().sum()) for w in l2_parameters(variant))
     found = learner.step(data)
     assert found.policy_loss == pytest.approx(cross, rel=1e-5)
     assert found.entropy == pytest.approx(entropy, rel=1e-5)
@@ -107,8 +107,8 @@ def test_a_step_moves_every_running_average_by_the_momentum_formula():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
 def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_is_clean(field, bad):
     config = dataclasses.replace(CONFIG, grad_clip=1.0, masked_loss=True, average=0.9)
-    learner, twin = Learner(network(), config), Learner(network(), config)
-    for one in (learner, twin):
+    learner, variant = Learner(network(), config), Learner(network(), config)
+    for one in (learner, variant):
         one.step(batch(1))
     before, poisoned = everything(learner), batch(2)
     getattr(poisoned, field).flat[4] = bad
@@ -118,9 +118,9 @@ def test_a_step_that_is_not_finite_changes_nothing_and_the_next_one_is_clean(fie
     assert (caught.value.step, learner.steps) == (2, 1)
     assert {"grad_norm", "buffer_norm"} & set(caught.value.what)
     assert same(everything(learner), before)
-    for one in (learner, twin):
+    for one in (learner, variant):
         one.step(batch(3))
-    assert same(everything(learner), everything(twin))
+    assert same(everything(learner), everything(variant))
 
 
 def test_averages_that_went_bad_are_refused_though_the_weights_are_fine():

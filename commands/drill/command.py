@@ -108,7 +108,7 @@ def summary(values: dict[str, Any]) -> str:
     return (
         f"{sum(r['detected'] for r in rows)} of {count} detected,"
         f" {sum(r['before_damage'] for r in rows)} before damage, {sum(r['cause_exact'] for r in rows)} exact;"
-        f" {sum(r['recovery_equal'] for r in judged)} of {len(judged)} recovered to the clean twin's bits;"
+        f" {sum(r['recovery_equal'] for r in judged)} of {len(judged)} recovered to the control run's bits;"
         f" {len(silent)} of {len(values['controls'])} controls silent; {values['seconds']:.0f} s"
     )
 

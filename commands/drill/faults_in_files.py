@@ -97,7 +97,7 @@ def bad_file(result: RunResult, places: random.Random, damage: Callable[[Path, G
             return None
         name, stats = played
         if number == turn:
-            result.truth |= {"file": name, "twin": turn}
+            result.truth |= {"file": name, "control": turn}
             damage(folder.records / name, game)
         return name, stats
 
@@ -107,7 +107,7 @@ def bad_file(result: RunResult, places: random.Random, damage: Callable[[Path, G
 
 @contextmanager
 def without_the_file(result: RunResult) -> Iterator[None]:
-    """The twin: that file never was."""
+    """The control: that file never was."""
     original, name = runs.Run._take, result.truth["file"]
 
     def take(self: Any, given: str, stats: Any) -> None:
@@ -222,7 +222,7 @@ def plane_without_scale(result: RunResult, places: random.Random) -> Iterator[No
             channel = places.choice(np.flatnonzero(np.abs(plane).reshape(len(plane), -1).max(1) > 0).tolist())
             plane[channel] *= factor
             row = replay.first_row + at
-            result.truth |= {"row": row, "step": step, "twin": (row, step)}
+            result.truth |= {"row": row, "step": step, "control": (row, step)}
             rng_draw(self, row)
         original(self)
 
@@ -245,7 +245,7 @@ def rng_draw(run: Any, row: int) -> None:
 
 @contextmanager
 def same_draw(result: RunResult) -> Iterator[None]:
-    """The twin draws the same row at the same step, unharmed."""
+    """The control draws the same row at the same step, unharmed."""
     original, row, step = runs.Run._step, result.truth["row"], result.truth["step"]
 
     def take_step(self: Any) -> None:
@@ -349,22 +349,22 @@ def names_memory(result: RunResult, incident: Incident) -> bool:
 
 FAULTS = [
     Fault("D01", "a policy target NaN in a stored row", "data", ("batch-not-finite",), bad_row(nan_target),
-          names_row("policy"), twin=without_the_file),
+          names_row("policy"), control=without_the_file),
     Fault("D02", "temperature 0.05, 800 visits, float32", "search", ("temperature-overflow",), hot_power, names_game,
           settings=("selfplay.algorithm=puct", "selfplay.simulations=800", "selfplay.fast_simulations=800",
                     "selfplay.temperature=0.05")),
     Fault("D03", "all prior mass on illegal moves", "search", ("no-legal-mass",), no_legal_mass,
           lambda result, incident: bool(result.truth.get("struck")) and "legal" in incident.evidence["text"][0]),
     Fault("D04", "1e-3 of the target on an illegal move", "data", ("target-on-illegal",), bad_row(illegal_mass, True),
-          names_row("policy"), twin=without_the_file),
+          names_row("policy"), control=without_the_file),
     Fault("D05", "a stored position without a legal move", "data", ("empty-mask",), bad_row(no_legal_move),
-          names_row("state"), twin=without_the_file),
+          names_row("state"), control=without_the_file),
     Fault("D06", "a value target of 1e30", "data", ("value-out-of-range",), bad_row(value_of(1e30)),
-          names_row("outcome"), twin=without_the_file),
+          names_row("outcome"), control=without_the_file),
     Fault("D06b", "a value target of 1.7", "data", ("value-out-of-range",), bad_row(value_of(1.7)),
-          names_row("outcome"), twin=without_the_file),
+          names_row("outcome"), control=without_the_file),
     Fault("D07", "an input plane without its scale", "data", ("plane-out-of-range",), plane_without_scale, names_memory,
-          twin=same_draw),
+          control=same_draw),
     Fault("D08", "a bit flipped in a stored file", "storage", ("checksum", "unreadable"), flipped_bit,
-          names_damage, twin=without_the_file),
+          names_damage, control=without_the_file),
 ]  # fmt: skip

@@ -79,25 +79,25 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 
 def in_loop(
-    id_: str, seed: int, loop: Loop, twin: Loop, spoil: Callable[[Any], Any], judge: Callable[[Incident], bool]
+    id_: str, seed: int, loop: Loop, control: Loop, spoil: Callable[[Any], Any], judge: Callable[[Incident], bool]
 ) -> Row:
     """A loop that meets one spoilt batch among twenty, and its control run without it."""
     strike = random.Random(f"{id_} {seed}").randrange(3, 17)
     incident, unharmed = None, False
     for number in range(20):
-        batch, same_batch = loop.batch(), twin.batch()
+        batch, same_batch = loop.batch(), control.batch()
         if number == strike:
             before = loop.bits()
             incident = loop.recorder.run(loop.step, spoil(batch))
             unharmed = same(before, loop.bits())
             continue
         loop.recorder.run(loop.step, batch)
-        twin.recorder.run(twin.step, same_batch)
+        control.recorder.run(control.step, same_batch)
     if incident is None:
-        return Row(id_, seed, False, False, False, same(loop.bits(), twin.bits()), None)
+        return Row(id_, seed, False, False, False, same(loop.bits(), control.bits()), None)
     right = incident.first_bad_step == strike and incident.replay == "bit-exact" and judge(incident)
     return Row(
-        id_, seed, True, unharmed, right, same(loop.bits(), twin.bits()), incident.seconds,
+        id_, seed, True, unharmed, right, same(loop.bits(), control.bits()), incident.seconds,
         f"{incident.plane}: {incident.cause}", f"{incident.op} {incident.module}", ",".join(map(str, incident.rows)),
     )  # fmt: skip
 

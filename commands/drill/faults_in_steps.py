@@ -72,7 +72,7 @@ def burst(result: RunResult, places: random.Random) -> Any:
     """Gradients fade for a while (Adam's second moment decays), then one step's are large."""
     original = learners.data_losses
     strike = places.randrange(105, 118)
-    result.truth |= {"step": strike, "twin": "fade"}
+    result.truth |= {"step": strike, "control": "fade"}
 
     def losses(*arguments: Any) -> Losses:
         policy, value, logs = original(*arguments)
@@ -85,7 +85,7 @@ def burst(result: RunResult, places: random.Random) -> Any:
 
 
 def faded(_: RunResult) -> Any:
-    """The twin of `burst`: the gradients fade, and that is all."""
+    """The control of `burst`: the gradients fade, and that is all."""
     original = learners.data_losses
     mine: list[Any] = []
 
@@ -244,7 +244,7 @@ FAULTS = [
           at("SqrtBackward0", "backward")),
     Fault("D20", "Adam's v decays, then a burst", "optimizer", ("second-moment-overflow",), burst,
           at("norm", "optimizer"),
-          settings=(NO_L2, "learner.grad_clip=0"), steps=120, twin=faded, around=quick_moments, must_warn=True),
+          settings=(NO_L2, "learner.grad_clip=0"), steps=120, control=faded, around=quick_moments, must_warn=True),
     Fault("D21", "a learning rate x 1e4 for one step", "schedule", ("learning-rate-spike",), rate_spike,
           lambda result, incident: incident.causal_step == result.truth["step"] and incident.replay == "bit-exact"),
     Fault("D24", "a float16 activation above 65504", "forward", ("half-overflow",), half_overflow, names_layer),

@@ -1,7 +1,7 @@
-"""`az drill`: known faults put into short runs of the real code, beside their clean twins, and what az made of them.
+"""`az drill`: known faults put into short runs of the real code, each with a control run, and what az made of them.
 
-A fault strikes at a place drawn from a seed that the diagnosing code never sees. The twin is a run with the same seed
-that never had the fault (for a bad file: that never had the file).
+A fault strikes at a place drawn from a seed that the diagnosing code never sees. The control is a run with the same
+seed that never had the fault (for a bad file: that never had the file).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Fault:
     exact: Callable[[RunResult, Incident], bool]
     settings: tuple[str, ...] = ()
     steps: int = STEPS
-    twin: Callable[[RunResult], AbstractContextManager[Any]] | None = None  # of the faulty result; None = plain
+    control: Callable[[RunResult], AbstractContextManager[Any]] | None = None  # of the faulty result; None = plain
     around: Callable[[], AbstractContextManager[Any]] = nullcontext  # of both, such as another Adam
     must_warn: bool = False  # an early warning must have come before the incident
 
@@ -130,7 +130,7 @@ def train_with(result: RunResult, config: RunConfig, folder: Path, around: Abstr
                 result.stopped = str(refusal)
             result.end = f"{digest_of(run.learner)} {run.rng.bit_generator.state} {records_of(folder)}"
             told = zip(run.guarded.incidents, run.guarded.seconds, strict=True)
-            result.incidents = [(path, replace(bundle.read(path).incident, seconds=took)) for path, took in told]
+            result.incidents = [(path, replace(bundle.read(path).incident, seconds=spent)) for path, spent in told]
     finally:
         opened.unlock()
         torch.set_num_threads(threads)
@@ -164,7 +164,7 @@ class Drill:
 
     def __init__(self, root: Path) -> None:
         self.root, self._count = root, 0
-        self._twins: dict[Any, RunResult] = {}
+        self._controls: dict[Any, RunResult] = {}
 
     def folder(self) -> Path:
         """A new place for a run."""
@@ -179,14 +179,14 @@ class Drill:
         with ExitStack() as stack:
             stack.enter_context(fault.around())
             train_with(result, config, self.folder(), fault.inject(result, places))
-        twin = self._twin(fault, result, config)
+        control = self._control_run(fault, result, config)
         if not result.incidents:
-            return Row(fault.id, seed, False, False, False, result.end == twin.end, None, verdict=result.stopped)
+            return Row(fault.id, seed, False, False, False, result.end == control.end, None, verdict=result.stopped)
         path, incident = result.incidents[0]
         named = incident.plane == fault.plane and incident.cause in fault.causes
         warned = not fault.must_warn or bool(result.warnings())
-        before = self._undamaged(path, incident, twin)
-        equal = result.end == twin.end
+        before = self._undamaged(path, incident, control)
+        equal = result.end == control.end
         exact = named and warned and fault.exact(result, incident)
         fields = incident.evidence.get("fields", [""])
         return Row(
@@ -196,17 +196,17 @@ class Drill:
             ",".join(map(str, incident.rows[:4])),
         )  # fmt: skip
 
-    def _twin(self, fault: Fault, result: RunResult, config: RunConfig) -> RunResult:
-        key = (result.seed, fault.settings, fault.steps, fault.around, result.truth.get("twin"))
-        if key not in self._twins:
-            twin = RunResult(result.seed)
+    def _control_run(self, fault: Fault, result: RunResult, config: RunConfig) -> RunResult:
+        key = (result.seed, fault.settings, fault.steps, fault.around, result.truth.get("control"))
+        if key not in self._controls:
+            control = RunResult(result.seed)
             with fault.around():
-                train_with(twin, config, self.folder(), fault.twin(result) if fault.twin else nullcontext())
-            self._twins[key] = twin
-        return self._twins[key]
+                train_with(control, config, self.folder(), fault.control(result) if fault.control else nullcontext())
+            self._controls[key] = control
+        return self._controls[key]
 
-    def _undamaged(self, path: Path, incident: Incident, twin: RunResult) -> bool | None:
-        """Whether the state in the bundle is the twin's before the same step; None where a bundle holds no state."""
+    def _undamaged(self, path: Path, incident: Incident, control: RunResult) -> bool | None:
+        """Whether the state in the bundle is the control's before the same step; None where a bundle holds no state."""
         state = bundle.read(path).state
         if state is None:
             return None
@@ -214,7 +214,7 @@ class Drill:
         with torch.random.fork_rng(devices=[]):
             learner = Learner(Network(game.planes_shape, game.num_actions, config.net), config.learner)
             state.restore(learner.model, learner.optimizer)
-        return digest_of(learner) == twin.states.get(incident.causal_step, "none")
+        return digest_of(learner) == control.states.get(incident.causal_step, "none")
 
 
 @contextmanager

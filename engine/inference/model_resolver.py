@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from az.engine.errors import WrongRequest
 from az.engine.inference.model_file import ModelFile
-from az.engine.inference.precision import is_twin
+from az.engine.inference.precision import is_variant
 
 if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for those who evaluate
     from az.engine.game import Game
@@ -113,7 +113,7 @@ def _newest_of(run: Path, text: str) -> Path:
 
 
 def _shipped() -> dict[str, Path]:
-    return {path.stem: path for path in SHIPPED.glob("*.onnx") if not is_twin(path)}
+    return {path.stem: path for path in SHIPPED.glob("*.onnx") if not is_variant(path)}
 
 
 def _runs() -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for
 
 REFUSED_HERE = "fp32 (the file in fewer bits was refused on this machine)"
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
-TWINS = ("int8", "fp16")
+VARIANTS = ("int8", "fp16")
 # With any of these onnxruntime is faster in int8 than in fp32, fastest first; by the names that Linux gives. The first
 # five add 8-bit products in 32 bits; the last two in 16, which the weights of `export/int8_file.py` cannot overflow.
 INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp", "avx512bw", "avx2")
@@ -28,22 +28,22 @@ INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp", "avx512b
 NUMPY_NAMES = {"AVX512VNNI": "avx512_vnni", "AVX512BW": "avx512bw", "AVX2": "avx2", "ASIMDDP": "asimddp"}
 
 
-def twin_of(model: Path, precision: str) -> Path:
+def variant_of(model: Path, precision: str) -> Path:
     """The file in another precision that belongs to a model's fp32 file: NAME.int8.onnx beside NAME.onnx."""
     name = model.name.removesuffix(".onnx")
-    for twin in TWINS:
-        name = name.removesuffix(f".{twin}")
+    for variant in VARIANTS:
+        name = name.removesuffix(f".{variant}")
     return model.with_name(f"{name}.{precision}.onnx")
 
 
 def files_of(model: Path) -> list[Path]:
-    """A model's fp32 file and its twins, there or not."""
-    return [model, *(twin_of(model, twin) for twin in TWINS)]
+    """A model's fp32 file and its variants, there or not."""
+    return [model, *(variant_of(model, variant) for variant in VARIANTS)]
 
 
-def is_twin(model: Path) -> bool:
-    """Whether a file is the twin of another."""
-    return model.name.endswith(tuple(f".{twin}.onnx" for twin in TWINS))
+def is_variant(model: Path) -> bool:
+    """Whether a file is the variant of another."""
+    return model.name.endswith(tuple(f".{variant}.onnx" for variant in VARIANTS))
 
 
 @cache
@@ -73,31 +73,31 @@ def choose_precision(model: Path, asked: str, on_gpu: bool = False) -> tuple[Pat
     """
     if asked not in PRECISIONS:
         raise WrongRequest(f"there is no precision '{asked}': the precisions are {', '.join(PRECISIONS)}.")
-    own = next((twin for twin in TWINS if model == twin_of(model, twin)), None)
+    own = next((variant for variant in VARIANTS if model == variant_of(model, variant)), None)
     if own:
         return model, f"{own} (the model's own)"
     if asked == "fp32":
         return model, "fp32 (asked for)"
-    if asked in TWINS:
-        twin = twin_of(model, asked)
-        if not twin.is_file():
-            raise WrongRequest(f"{model.name} has no {asked} file beside it ({twin.name}): use --precision fp32.")
-        return twin, f"{asked} (asked for)"
-    wanted, why = wanted_twin(asked, on_gpu)
+    if asked in VARIANTS:
+        variant = variant_of(model, asked)
+        if not variant.is_file():
+            raise WrongRequest(f"{model.name} has no {asked} file beside it ({variant.name}): use --precision fp32.")
+        return variant, f"{asked} (asked for)"
+    wanted, why = wanted_variant(asked, on_gpu)
     if wanted is None:
         return model, f"fp32 ({why})"
-    twin = twin_of(model, wanted)
-    return (twin, f"{wanted} ({why})") if twin.is_file() else (model, f"fp32 (the model has no {wanted} file)")
+    variant = variant_of(model, wanted)
+    return (variant, f"{wanted} ({why})") if variant.is_file() else (model, f"fp32 (the model has no {wanted} file)")
 
 
 def usable(model: Path, asked: str) -> str:
-    """What a run plays this model in: a version whose twin its gate refused is played in fp32."""
-    return "fp32" if asked in TWINS and not twin_of(model, asked).is_file() else asked
+    """What a run plays this model in: a version whose variant its gate refused is played in fp32."""
+    return "fp32" if asked in VARIANTS and not variant_of(model, asked).is_file() else asked
 
 
-def wanted_twin(asked: str, on_gpu: bool) -> tuple[str | None, str]:
-    """(the twin that a run should publish because its own self-play would use it, or None; why)."""
-    if asked in TWINS:
+def wanted_variant(asked: str, on_gpu: bool) -> tuple[str | None, str]:
+    """(the variant that a run should publish because its own self-play would use it, or None; why)."""
+    if asked in VARIANTS:
         return asked, "asked for"
     if asked == "fp32":
         return None, "asked for"
@@ -112,7 +112,7 @@ def load_precision(
 ) -> tuple[OnnxEvaluator, str]:
     """(the evaluator in the precision that `choose_precision` names, that line). One thread.
 
-    batch: rows of a call where it runs on CUDA. With `auto`, a twin that this machine answers otherwise than the one
+    batch: rows of a call where it runs on CUDA. With `auto`, a variant that this machine answers otherwise than the one
     that wrote it gives way to fp32. Raises WrongRequest, or Refused when the model fails a check.
     """
     from az.engine.inference.onnx_evaluator import OnnxEvaluator
@@ -124,7 +124,7 @@ def load_precision(
     if path == model:
         return OnnxEvaluator(path, game, provider=provider, batch=rows), why
     try:
-        where, rows = ("cpu", 0) if path == twin_of(model, "int8") else (provider, rows)
+        where, rows = ("cpu", 0) if path == variant_of(model, "int8") else (provider, rows)
         return OnnxEvaluator(path, game, provider=where, batch=rows), why
     except Refused:
         if asked != "auto":

@@ -25,8 +25,8 @@ def search_is_cold(game: Game) -> bool:
 def compile_search(game: Game) -> None:
     """Compile (or load) what a first search runs.
 
-    In this process alone: a second one for the walk, which takes longest, loads numba and compiles what both need once
-    more, and two threads of one core gained nothing from it (measured: 20 – 25 s in place of 14 – 17).
+    In this process alone: a second one for the walk, which takes longest, loads numba and compiles again what both
+    need, and two threads of one core gained nothing from it (measured: 20 – 25 s in place of 14 – 17).
     """
     if JIT_OFF:
         return

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from az.engine.errors import AzError, Refused
 from az.engine.game import Game, Symmetry
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
-from az.engine.inference.precision import TWINS, twin_of
+from az.engine.inference.precision import VARIANTS, variant_of
 from az.engine.inference.providers import on_gpu
 from az.engine.records.format import FinishedGame, Records, read_records
 from az.engine.records.row_checks import check_records
@@ -132,7 +132,7 @@ class RowReader:
             if config.simulations * config.leaves > MOST_SIMULATIONS:
                 return f"not played again: {config.simulations:,} simulations a move take too long"
             # As it was played: int8 on the CPU, and calls of the size that the record tells.
-            cpu = (state is not None and state.config.deterministic) or path == twin_of(path, "int8")
+            cpu = (state is not None and state.config.deterministic) or path == variant_of(path, "int8")
             size = config.gpu_batch if not cpu and on_gpu() else 0
             evaluator = OnnxEvaluator(path, self.game, provider="cpu" if cpu else "auto", batch=size)
             if evaluator.model_id != model:
@@ -197,8 +197,8 @@ def find_model(run: Path | None, model_id: str) -> Path | None:
         except (ValueError, OSError):
             continue
         path = card.with_suffix(".onnx")
-        twins = [(f"{twin}_model_id", twin_of(path, twin)) for twin in TWINS]
-        for name, file in (("model_id", path), *twins):
+        variants = [(f"{variant}_model_id", variant_of(path, variant)) for variant in VARIANTS]
+        for name, file in (("model_id", path), *variants):
             if isinstance(value, dict) and value.get(name) == model_id and file.is_file():
                 return file
     return None

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from az.engine.errors import Refused
-from az.engine.inference.precision import TWINS
+from az.engine.inference.precision import VARIANTS
 from az.engine.printable import one_line
 from az.engine.selfplay.worker import RECORD_NAME
 
-MODEL = re.compile(rf"([0-9]{{6,12}})\.(json|onnx|(?:{'|'.join(TWINS)})\.onnx)")
+MODEL = re.compile(rf"([0-9]{{6,12}})\.(json|onnx|(?:{'|'.join(VARIANTS)})\.onnx)")
 INCIDENT = re.compile(r"incident-([0-9]{4,9})")
 CHECKPOINT = re.compile(r"step-([0-9]{9,13})(\.new)?")
 FOLDERS = ("records", "models", "checkpoints", "health", "quarantine")

@@ -1,4 +1,4 @@
-"""Make the int8 twin of a published model again, as publishing does today: `python benchmarks/remake_twin.py MODEL`.
+"""Make the int8 variant of a published model again, as publishing does today: `remake_variant.py MODEL`.
 
 For models whose run is gone. The network is read back from the fp32 file, the positions come from games that it plays
 against itself (512 of them, every other one calibrates, the rest judge). The card beside it gets the new figures.
@@ -18,10 +18,10 @@ from onnx import numpy_helper
 
 from az.engine.game import Game
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
-from az.engine.inference.precision import twin_of
+from az.engine.inference.precision import variant_of
 from az.engine.selfplay.batch import SelfplayBatch, SelfplayConfig
 from az.export.parity import Positions
-from az.export.quantization_gate import twin_bytes_of
+from az.export.quantization_gate import variant_bytes_of
 from az.train.config import NetConfig
 from az.train.model import Network
 
@@ -66,7 +66,7 @@ def played_positions(game: Game, evaluator: OnnxEvaluator) -> Positions:
 
 
 def main() -> None:
-    """Write the twin; print how far it is from fp32."""
+    """Write the variant; print how far it is from fp32."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     path = parser.parse_args().model
@@ -75,9 +75,10 @@ def main() -> None:
     model = onnx.load(path)
     positions = played_positions(plain.game, plain)
     network = network_of(model, plain.game)
-    data, difference = twin_bytes_of("int8", network, model, plain.game, positions, facts, twin_of(path, "int8").name)
-    twin_of(path, "int8").write_bytes(data)
-    told = {"int8_model_id": OnnxEvaluator(twin_of(path, "int8")).model_id, **difference.facts()}
+    small = variant_of(path, "int8")
+    data, difference = variant_bytes_of("int8", network, model, plain.game, positions, facts, small.name)
+    small.write_bytes(data)
+    told = {"int8_model_id": OnnxEvaluator(variant_of(path, "int8")).model_id, **difference.facts()}
     card = path.with_suffix(".json")
     if card.is_file():
         card.write_text(json.dumps(json.loads(card.read_text()) | told, indent=1) + "\n")
