@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from engine.waiting import Waiting  # noqa: E402  # of the standard library only; az itself is not installed yet
+from engine.system.waiting import Waiting  # noqa: E402  # of the standard library only; az itself is not installed yet
 
 SHOWN_ON_FAILURE = 30  # lines
 SHOWN = ("Collecting ", "Downloading ", "Processing ", "Obtaining ", "Building ", "Installing ", "Successfully ")
@@ -125,6 +125,8 @@ def split(words: list[str]) -> list[list[str]]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("write: install.py FOLDER WHAT … [-- WHAT …], what as pip takes it")
     try:
         sys.exit(main(Path(sys.argv[1]), split(sys.argv[2:])))
     except KeyboardInterrupt:

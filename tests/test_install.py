@@ -75,6 +75,13 @@ def wheel(folder: Path, name: str, code: str) -> None:
             file.writestr(path, text)
 
 
+def test_the_installer_needs_nothing_installed(tmp_path):
+    """It is what a bare Python runs first: it imports nothing but the standard library and one file of ours."""
+    bare = [sys.executable, "-I", "-S", str(ROOT / ".ci" / "install.py")]
+    done = subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("write: install.py FOLDER")
+
+
 @pytest.mark.slow
 def test_the_installer_installs_and_cleans_up(tmp_path):
     wheel(tmp_path, "azfirst", "A = 1\n")
