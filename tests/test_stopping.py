@@ -13,6 +13,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from processes import Marked
 from run_tools import command, digests, run_az, settings
 
 from az.engine.game import load_game
+from az.engine.system.stopping import Stopped, on_stop_signal, raise_stopped
 from az.train import checkpoint
 from az.train.run.deterministic import play_turn
 from az.train.run.folder import RunFolder
@@ -94,6 +96,18 @@ def test_a_dropped_turn_is_played_again_to_the_byte(tmp_path: Path) -> None:
     assert play(lambda: False) == after_a_stop
     assert digests(folder.records) == bytes_after
     assert next(asked) > 20
+
+
+def test_a_stop_that_a_library_swallows_is_not_lost() -> None:
+    """`except:` around an import, a weak reference's callback: what is raised there goes no further."""
+    with on_stop_signal(raise_stopped):
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped) as stopped, on_stop_signal(lambda _: None):
+            pytest.fail("the run begins")
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    with on_stop_signal(lambda _: None):  # the next command of this process is not stopped
+        pass
 
 
 @pytest.mark.slow

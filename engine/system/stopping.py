@@ -19,12 +19,19 @@ class Stopped(BaseException):
         self.exit_code = 128 + number
 
 
+_asked: list[int] = []  # by `raise_stopped`, in the outermost block
+
+
 @contextmanager
 def on_stop_signal(handler: Callable[[int], None]) -> Iterator[None]:
     """Inside this block the signals call `handler` with their number.
 
-    SIGHUP is left alone where it is ignored: that is how nohup asks to be kept running.
+    Raises Stopped at once where `raise_stopped` was called before and what it raised came to nothing: libraries catch
+    everything here and there while they are imported. SIGHUP is left alone where it is ignored: that is how nohup asks
+    to be kept running.
     """
+    if _asked:
+        raise Stopped(_asked[-1])
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not on Windows
         numbers.append(signal.SIGHUP)
@@ -38,8 +45,10 @@ def on_stop_signal(handler: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+        _asked.clear()
 
 
 def raise_stopped(number: int) -> None:
     """A handler for what can end at any moment: raises Stopped wherever the main thread is."""
+    _asked.append(number)
     raise Stopped(number)
