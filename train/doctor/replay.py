@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -68,7 +68,7 @@ def run_step(found: Bundle, state: Checkpoint, batch: Batch) -> Incident | None:
 
 
 @contextmanager
-def _as_recorded(then: dict[str, Any], deterministic: bool) -> Iterator[None]:
+def _as_recorded(then: dict[str, Any], deterministic: bool) -> Generator[None]:
     """Threads and the treatment of denormals as they were; afterwards as before."""
     threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     random, flushed = torch.get_rng_state(), float(torch.tensor(1e-40) * 1.0) == 0.0

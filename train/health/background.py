@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -28,7 +28,7 @@ class BackgroundTask:
         return torch.get_num_threads() > 1 and layout.plain_bytes >= WORTH
 
     @contextmanager
-    def beside(self, work: Callable[[], None] | None, worth: bool) -> Iterator[None]:
+    def beside(self, work: Callable[[], None] | None, worth: bool) -> Generator[None]:
         """`work` runs while the body does; both are done at the end, whatever the body or a signal raises.
 
         work: one compiled call that lets go of Python's lock, or the two would only take turns. None: nothing.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from az.train.health.causes import CAUSES
 from az.train.health.extra_state import same_bits
 from az.train.health.incident import Incident, incident_of
-from az.train.health.op_trace import OpTrace, is_bad, measure
+from az.train.health.op_trace import Operand, OpTrace, is_bad, measure
 from az.train.health.pytree import (
     Rows,
     as_tensor,
@@ -167,7 +167,8 @@ def _ends(found: Diagnosis, watch: OpTrace, harm: set[str], bad_ops: list[int]) 
     snapshotter = found.session.snapshotter
     tensors: list[Tensor] = []
     loss = found.replayed_value
-    tensors += [t for t in (loss if isinstance(loss, tuple | list) else [loss]) if isinstance(t, Tensor)]
+    values = cast("Iterable[Any]", loss if isinstance(loss, tuple | list) else [loss])
+    tensors += [t for t in values if isinstance(t, Tensor)]
     tensors += [one.tensor for one in snapshotter.layout().held if one.tensor.is_floating_point()]
     tensors += snapshotter.gradients().tensors
     tensors += [tensor for _, tensor in snapshotter.loose()]
@@ -222,7 +223,7 @@ def _owner(wrote: list[str]) -> str:
 
 
 def _loader(found: Diagnosis) -> Incident:
-    names = []
+    names: list[str] = []
     rows: set[int] = set()
     count = rows_of(found.batch)
     kinds = list(leaves(found.batch))
@@ -277,13 +278,14 @@ def _from_data(found: Diagnosis, incident: Incident, birth: Birth) -> None:
     count = rows_of(found.batch)
     if birth.origin == "data":
         found.session.snapshotter.put_back(found.before)
-        fields, rows = [], set()
+        fields: list[Operand] = []
+        bad: set[int] = set()
         for name, leaf in leaves(found.batch):
             tensor = as_tensor(leaf)
             if tensor is not None and not is_finite(tensor):
                 fields.append(measure(name, tensor))
-                rows |= set(bad_rows(tensor, count))
-        incident.rows = sorted(rows) or incident.rows
+                bad |= set(bad_rows(tensor, count))
+        incident.rows = sorted(bad) or incident.rows
         incident.evidence |= {"fields": [f.role for f in fields], "text": [f"field {f}" for f in fields]}
         _try_without(found, incident)
     elif incident.cause in OF_SIZE or incident.cause == "domain-error":

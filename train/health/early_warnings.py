@@ -11,9 +11,10 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 LOOKS = 3  # looks running before a sign warns
 TREND = 24  # looks that the trend is taken over
@@ -83,7 +84,7 @@ class EarlyWarnings:
 
     def look(self, step: int, values: Mapping[str, float]) -> list[EarlyWarning]:
         """values: signs by name (those that were measured)."""
-        warnings = []
+        warnings: list[EarlyWarning] = []
         for sign in METRICS:
             value = values.get(sign.name)
             if value is None or not math.isfinite(value):
@@ -107,7 +108,8 @@ class EarlyWarnings:
             return None
         steps = np.array([s for s, _ in watch.past], float)
         logs = np.log([v for _, v in watch.past])
-        slope, _ = np.polyfit(steps - steps[-1], logs, 1)
+        line = cast("NDArray[np.float64]", np.polyfit(steps - steps[-1], logs, 1))
+        slope = float(line[0])
         if slope <= 0:
             return None
         return int(steps[-1] + max(0.0, (math.log(sign.limit) - logs[-1]) / slope))

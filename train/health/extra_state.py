@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -120,16 +120,20 @@ def keep(thing: Any, seen: set[int] | None = None, depth: int = 6) -> list[Calla
     if isinstance(thing, Tensor):
         return [_tensor(thing)]
     if isinstance(thing, np.ndarray):
-        kept = thing.copy()
+        kept = cast("np.ndarray[Any, Any]", thing.copy())
         return [lambda: write(thing, kept)]
     if isinstance(thing, tuple):
-        return [back for value in thing for back in keep(value, seen, depth - 1)]
+        parts = cast("tuple[Any, ...]", thing)
+        return [back for value in parts for back in keep(value, seen, depth - 1)]
     if isinstance(thing, dict | list | set | deque):
-        return _container(thing, seen, depth)
-    return _container(vars(thing), seen, depth) if hasattr(thing, "__dict__") else []
+        holder = cast("dict[Any, Any] | list[Any] | set[Any] | deque[Any]", thing)
+        return _container(holder, seen, depth)
+    return _container(cast("dict[str, Any]", vars(thing)), seen, depth) if hasattr(thing, "__dict__") else []
 
 
-def _container(holder: Any, seen: set[int], depth: int) -> list[Callable[[], None]]:
+def _container(
+    holder: dict[Any, Any] | list[Any] | set[Any] | deque[Any], seen: set[int], depth: int
+) -> list[Callable[[], None]]:
     """Puts a dict, list, set or deque back: the same things in it, and each of them as it was."""
     items = dict(holder) if isinstance(holder, dict) else list(holder)
     values = list(items.values()) if isinstance(items, dict) else items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from az.train.health.flat_tensors import BY_ADDRESS, Group, Layout
 
-_torch: Any = torch  # its _foreach functions are documented but missing from the stubs
+# torch has these two, and its stubs have no types for them.
+foreach_norm: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+vector_norm = cast("Callable[..., Tensor]", torch.linalg.vector_norm)  # pyright: ignore[reportUnknownMemberType]
 
 # Numbers of a piece. On a CPU a piece stays in the cache of its core, half a megabyte; elsewhere a piece is a launch,
 # which costs more than memory does.
@@ -90,7 +92,7 @@ def sums_of(gradients: Layout) -> list[Tensor]:
     """Some numbers, all finite where all of these are that have no address."""
     tensors = [gradients.view(i) for key, members in gradients.groups.items() if key != BY_ADDRESS for i in members]
     devices = {t.device for t in tensors}
-    return [torch.stack(_torch._foreach_norm([t for t in tensors if t.device == one])).sum() for one in devices]
+    return [torch.stack(foreach_norm([t for t in tensors if t.device == one])).sum() for one in devices]
 
 
 def _plain(values: Tensor) -> Tensor:
@@ -99,13 +101,16 @@ def _plain(values: Tensor) -> Tensor:
 
 
 def _norm(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values, dtype=None if values.is_complex() else _wide(values.dtype))
+    return vector_norm(values, dtype=None if values.is_complex() else _wide(values.dtype))
 
 
 def gathered(numbers: list[Tensor]) -> list[float]:
     """As Python has them. Those of an accelerator go to the CPU in one journey, not one by one."""
     device = next((one.device for one in numbers if one.device.type != "cpu"), torch.device("cpu"))
-    return torch.stack([one.double().to(device) for one in numbers]).tolist() if numbers else []
+    if not numbers:
+        return []
+    joined = torch.stack([one.double().to(device) for one in numbers])
+    return cast("list[float]", joined.tolist())  # pyright: ignore[reportUnknownMemberType]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

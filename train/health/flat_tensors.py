@@ -233,7 +233,7 @@ class Layout:
 
     def other_copies(self, into: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
         """One flat copy a group of all else."""
-        copies = {}
+        copies: dict[Group, Tensor] = {}
         for key, members in self.groups.items():
             if key == BY_ADDRESS:
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from az.train.health.causes import CAUSES
 
@@ -11,6 +11,23 @@ FIELDS = (
     "plane", "cause", "phase", "op", "module", "source", "rows", "first_bad_step", "causal_step", "replay", "evidence",
     "fix", "counterfactual",
 )  # fmt: skip
+
+
+class Known(TypedDict, total=False):
+    """The fields of an incident that `incident_of` takes; without one, what the registry of causes says."""
+
+    plane: str
+    op: str | None
+    module: str | None
+    source: str | None
+    rows: list[int]
+    first_bad_step: int
+    causal_step: int
+    evidence: dict[str, Any]
+    fix: str
+    counterfactual: dict[str, Any] | None
+    seconds: float
+    notes: list[str]
 
 
 @dataclass(kw_only=True)
@@ -69,11 +86,12 @@ class Incident:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
-def incident_of(cause: str, phase: str, step: int, exact: bool = True, **known: Any) -> Incident:
+def incident_of(cause: str, phase: str, step: int, exact: bool = True, **known: Unpack[Known]) -> Incident:
     """An incident of a cause, in the words and at the place that its registry gives.
 
     step: both where it showed and where it was caused. exact: whether the replay was bit-exact. known: other fields.
     """
     found = CAUSES[cause]
-    fields = {"plane": found.plane, "fix": found.fix, "first_bad_step": step, "causal_step": step} | known
+    fields: dict[str, Any] = {"plane": found.plane, "fix": found.fix, "first_bad_step": step, "causal_step": step}
+    fields |= known
     return Incident(cause=cause, phase=phase, replay="bit-exact" if exact else "not reproducible", **fields)

@@ -6,15 +6,19 @@ second and a half. Without the compiler nothing here is used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
-from numba.np.arrayobj import carray  # pyright: ignore[reportPrivateImportUsage]
+from numba.np import arrayobj
+from numpy.typing import NDArray
 
 from az.engine.jit import kernel
 
+# (pointer, shape) → the memory there as an array
+carray: Callable[[Any, tuple[Any, ...]], NDArray[Any]] = arrayobj.carray  # pyright: ignore[reportPrivateImportUsage]
 INFINITE = 0x7F800000  # the bits of +inf; those of NaN are greater
 
 
@@ -49,7 +53,13 @@ OPTIONS = {"fastmath": {"reassoc"}, "_nrt": True}
     types.void(types.int64[::1], types.int64[::1], types.boolean[::1], types.int64[::1], types.float64[::1]),
     **OPTIONS,
 )
-def look(at, sizes, moved, before, out):
+def look(
+    at: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    moved: NDArray[np.bool_],
+    before: NDArray[np.int64],
+    out: NDArray[np.float64],
+) -> None:
     """One pass, with one call, over tensors and what some of them were before.
 
     at, sizes: [n] int64, addresses and how many float32 lie there; moved: [n] bool, which have earlier numbers;
@@ -75,7 +85,7 @@ def look(at, sizes, moved, before, out):
 
 
 @kernel(types.void(types.int64[::1], types.int64[::1], types.int64[::1]), **OPTIONS)
-def copy(at, sizes, to):
+def copy(at: NDArray[np.int64], sizes: NDArray[np.int64], to: NDArray[np.int64]) -> None:
     """All numbers of these tensors into the memory at `to`. at, sizes, to: [n] int64, as above."""
     for i in range(len(at)):
         source, target = carray(bits_at(at[i]), (sizes[i],)), carray(bits_at(to[i]), (sizes[i],))
@@ -84,7 +94,7 @@ def copy(at, sizes, to):
 
 
 @kernel(types.boolean(types.int64, types.int64, types.int64), **OPTIONS)
-def _differs(one, two, count):
+def _differs(one: int, two: int, count: int) -> bool:
     a, b = carray(words_at(one), (count,)), carray(words_at(two), (count,))
     found = np.uint64(0)
     for i in range(count):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from az.train.health.early_warnings import BY_NAME
+from az.train.health.finite_check import foreach_norm, vector_norm
 
 MOST_HELD = 0.2  # of a running average may be its start: with more, what is left tells nothing yet
-Norm = nn.modules.batchnorm._BatchNorm
+Norm = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]  # no public class has all of them
 
 
 class HealthMetrics:
@@ -22,7 +23,8 @@ class HealthMetrics:
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, costly_every: int = 10) -> None:
         self.model, self.optimizer, self.costly_every = model, optimizer, costly_every
-        self.norms = {name: m for name, m in model.named_modules() if isinstance(m, Norm)}
+        modules = cast("Iterable[tuple[str, nn.Module]]", model.named_modules())
+        self.norms = {name: m for name, m in modules if isinstance(m, Norm)}
         self._kernels = [p for p in model.parameters() if p.ndim > 1]
         self.grad_norms: deque[float] = deque(maxlen=200)
         self.weights: deque[tuple[int, float]] = deque(maxlen=200)
@@ -53,7 +55,7 @@ class HealthMetrics:
 
     def _drift(self, step: int) -> float | None:
         """Growth of log|W| in a thousand steps, over the looks remembered; early on too short to tell."""
-        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._kernels))))  # pyright: ignore
+        norm = float(vector_norm(torch.stack(foreach_norm(self._kernels))))
         if math.isfinite(norm) and norm > 0:
             self.weights.append((step, math.log(norm)))
         first = self.weights[max(0, len(self.weights) - 100)] if self.weights else (step, 0.0)
@@ -72,13 +74,14 @@ class HealthMetrics:
         if not pairs:
             return {}
         count = torch.tensor([math.sqrt(g.numel()) for _, g, _ in pairs])
-        grads = torch.stack(torch._foreach_norm([g for _, g, _ in pairs])).cpu() / count  # pyright: ignore
-        roots = torch.stack(torch._foreach_norm([v for _, _, v in pairs], 1)).cpu().sqrt() / count  # pyright: ignore
+        grads = torch.stack(foreach_norm([g for _, g, _ in pairs])).cpu() / count
+        roots = torch.stack(foreach_norm([v for _, _, v in pairs], 1)).cpu().sqrt() / count
         steps = max(float(s.get("step", 1)) for s in self.optimizer.state.values())
         beta = self.optimizer.param_groups[0].get("betas", (0.9, 0.999))[1]
         roots = roots / math.sqrt(1 - beta**steps) if steps >= 1 else roots
         decays = [0.0]
-        for (i, _, _), root in zip(pairs, roots.tolist(), strict=True):
+        numbers = cast("list[float]", roots.tolist())  # pyright: ignore[reportUnknownMemberType]
+        for (i, _, _), root in zip(pairs, numbers, strict=True):
             largest = self.largest_moment[i] = max(self.largest_moment.get(i, 0.0), root)
             if largest > 0:
                 decays.append(math.log10(largest / max(root, 1e-30)))
@@ -129,7 +132,7 @@ class HealthMetrics:
         (1 - m) ** n: at a momentum of 0.001 a tenth after 2,300 steps, and with activations of small variance that
         tenth is most of the average, though nothing is wrong.
         """
-        shares = []
+        shares: list[float] = []
         for module in self.norms.values():
             mean, variance, count = module.running_mean, module.running_var, module.num_batches_tracked
             if not module.momentum or mean is None or variance is None or count is None:
@@ -143,7 +146,7 @@ class HealthMetrics:
 
 
 @contextmanager
-def standing_averages(norms: Iterable[Norm]) -> Iterator[None]:
+def standing_averages(norms: Iterable[Norm]) -> Generator[None]:
     """Batch norms that use the batch's statistics in training mode, and end with the averages that they began with."""
     kept = [(buffer, buffer.clone()) for module in norms for buffer in module.buffers()]
     try:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_leaves
 
 from az.train.health.pytree import Rows, is_finite
 
+# The autograd node that runs now; None outside of backward, which the stub leaves out.
+current_autograd_node: Callable[[], Any] = torch._C._current_autograd_node  # pyright: ignore[reportPrivateUsage]
 _autograd: Any = torch.autograd  # _get_sequence_nr is used by torch's own profiler, and missing from the stubs
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
@@ -103,7 +105,7 @@ def is_bad(tensor: Tensor) -> bool:
 
 def user_line(skip: int = 1) -> tuple[str, bool]:
     """(file:line of the innermost frame that is neither torch's nor ours, whether backward() lies above it)."""
-    frame = sys._getframe(skip)
+    frame = sys._getframe(skip)  # pyright: ignore[reportPrivateUsage]
     below_backward = False
     while frame is not None:
         file = frame.f_code.co_filename
@@ -132,7 +134,7 @@ class OpTrace(TorchDispatchMode):
         meant: Iterable[Tensor] = (),
         renew: Callable[[], Mapping[int, tuple[str, str]]] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.model, self.optimizers, self.state, self.renew = model, list(optimizers), state, renew
         self.rows = Rows((), rows) if isinstance(rows, int) else rows
         self._batch, self._batch_is_bad = _spans(batch), any(is_bad(t) for t in batch)
@@ -144,7 +146,8 @@ class OpTrace(TorchDispatchMode):
         self.writers: dict[int, int] = {}  # memory → the operation that left something bad there
         self.half_peak = (0.0, "")  # largest share of the range of float16, and the module that reached it
         self._forward: dict[int, tuple[int, str, str, str]] = {}  # sequence number → operation
-        self._names = {id(module): name for name, module in model.named_modules()}
+        modules = cast("Iterable[tuple[str, nn.Module]]", model.named_modules())
+        self._names = {id(module): name for name, module in modules}
         self._stack: list[str] = []
         self._phase = "data"
         self._in_optimizer = False
@@ -160,15 +163,15 @@ class OpTrace(TorchDispatchMode):
             self._handles.append(module.register_forward_pre_hook(self._begin, prepend=True))
             self._handles.append(module.register_forward_hook(self._end, always_call=True))
         for optimizer in self.optimizers:
-            self._handles.append(optimizer.register_step_pre_hook(lambda *_: self._optimizing(True)))
-            self._handles.append(optimizer.register_step_post_hook(lambda *_: self._optimizing(False)))
+            self._handles.append(optimizer.register_step_pre_hook(self._begin_step))
+            self._handles.append(optimizer.register_step_post_hook(self._end_step))
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         for handle in self._handles:
             handle.remove()
-        super().__exit__(*error)
+        super().__exit__(*error)  # pyright: ignore[reportUnknownMemberType]
 
     def _begin(self, module: nn.Module, *_: Any) -> None:
         self._stack.append(self._names.get(id(module), ""))
@@ -182,6 +185,12 @@ class OpTrace(TorchDispatchMode):
         if self._stack:
             self._stack.pop()
         self._phase = "forward" if self._stack else "loss"
+
+    def _begin_step(self, *_: Any) -> None:
+        self._optimizing(True)
+
+    def _end_step(self, *_: Any) -> None:
+        self._optimizing(False)
 
     def _optimizing(self, now: bool) -> None:
         self._in_optimizer, self._backward_ended = now, 0
@@ -203,13 +212,13 @@ class OpTrace(TorchDispatchMode):
     def _run(self, func: Any, args: Any, kwargs: Any, differentiated: bool) -> Any:
         self.count += 1
         index = self.count
-        node = torch._C._current_autograd_node()
+        node = current_autograd_node()
         place = self._place(index, func, node)
         inputs = _named(func, args, kwargs)
         written = _written(func, args, kwargs)
         base = func.name().removeprefix("aten::").partition(".")[0]
         self.rows.see(index, base, inputs)
-        targets = {id(t) for t in written} if base in OVERWRITE or base.endswith("_out") else set()
+        targets: set[int] = {id(t) for t in written} if base in OVERWRITE or base.endswith("_out") else set()
         bad_in = [(name, t) for name, t in inputs if id(t) not in targets and is_bad(t)]
         before = [measure(name, t, self.name_of(t)) for name, t in inputs] if written or bad_in else None
         bad_tensors = [(self.writers.get(_memory(t), -1), not bool(torch.isnan(t).any()), t) for _, t in bad_in]
@@ -299,7 +308,7 @@ class OpTrace(TorchDispatchMode):
             return []
         at = op.forward if op.forward >= 0 else op.index
         found = (self.rows.bad(t, at) for t in (*results, *inputs) if not self.name_of(t))
-        return next((rows for rows in found if rows), [])
+        return next((rows for rows in found if rows), list[int]())
 
     def name_of(self, tensor: Tensor) -> str:
         """`weights: stem.conv.weight` where the tensor is of the state, else nothing."""
@@ -317,7 +326,8 @@ class OpTrace(TorchDispatchMode):
 
     def spread(self, birth: int) -> list[dict[str, str]]:
         """Where the bad number went from its birth, a line a module and phase, in order."""
-        reached, way = {birth}, []
+        reached = {birth}
+        way: list[dict[str, str]] = []
         for index in sorted(self.ops):
             op = self.ops[index]
             if index == birth or any(writer in reached for writer, _, _ in op.bad_inputs):
@@ -350,7 +360,9 @@ def _spans(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
 
 
 def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
+    if tensor.layout != torch.strided:
+        return id(tensor)
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
 
 
 def _named(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:

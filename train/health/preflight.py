@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from az.train.health.finite_check import vector_norm
 from az.train.health.metrics import Norm
 from az.train.health.op_trace import OpTrace
 from az.train.health.snapshot import Snapshotter
@@ -48,7 +49,8 @@ def preflight(
     optimizers = [optimizer] if optimizer is not None else []
     snapshotter = Snapshotter(model, optimizers, list(extra_state))
     before = snapshotter.take(batch)
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, Norm)}
+    modules = cast("Iterable[tuple[str, nn.Module]]", model.named_modules())
+    norms = {name: module for name, module in modules if isinstance(module, Norm)}
     starts = {name: _averages(module) for name, module in norms.items()}
     given: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in norms}
     handles = [m.register_forward_pre_hook(_statistics(given[name])) for name, m in norms.items()]
@@ -96,7 +98,7 @@ def _statistics(into: list[tuple[Tensor, Tensor]]) -> Callable[..., None]:
 
 def _standing_averages(norms: dict[str, Norm], starts: Any, given: Any) -> list[Finding]:
     """Averages that the step did not move to where one step of their momentum should have brought them."""
-    wrong = []
+    wrong: list[str] = []
     for name, module in norms.items():
         start = starts[name]
         if start is None or not given[name] or module.running_mean is None or module.running_var is None:
@@ -109,7 +111,7 @@ def _standing_averages(norms: dict[str, Norm], starts: Any, given: Any) -> list[
             variance = (1 - share) * variance + share * batch_variance
         moved = torch.cat([mean - start[0], variance - start[1]])
         did = torch.cat([module.running_mean - start[0], module.running_var - start[1]])
-        if float((did - moved).norm()) > max(TOLERANCE * float(moved.norm()), 1e-7):
+        if float(vector_norm(did - moved)) > max(TOLERANCE * float(vector_norm(moved)), 1e-7):
             wrong.append(name)
     if not wrong:
         return []
@@ -165,7 +167,7 @@ def _modes_apart(norms: dict[str, Norm], starts: Any, given: Any) -> list[Findin
 
     After n steps of decay d they are d^n · start + (1 - d^n) · what those steps saw.
     """
-    apart = []
+    apart: list[str] = []
     for name, module in norms.items():
         start = starts[name]
         if start is None or not given[name] or module.momentum is None or not start[2]:

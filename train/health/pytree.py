@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -27,27 +27,45 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Leaf]]:
 
 def _children(tree: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(tree, Mapping):
-        yield from ((str(key), value) for key, value in tree.items())
-    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        yield from zip(tree._fields, tree, strict=True)  # pyright: ignore[reportAttributeAccessIssue]
+        items = cast("Mapping[object, Any]", tree)
+        yield from ((str(key), value) for key, value in items.items())
+    elif _is_named_tuple(tree):
+        yield from zip(tree._fields, tree, strict=True)  # pyright: ignore[reportPrivateUsage]
     elif isinstance(tree, list | tuple):
-        yield from ((str(i), value) for i, value in enumerate(tree))
+        parts = cast("Sequence[Any]", tree)
+        yield from ((str(i), value) for i, value in enumerate(parts))
     elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         yield from ((field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree))
     elif hasattr(tree, "__dict__") and not isinstance(tree, type | torch.nn.Module) and not callable(tree):
-        yield from vars(tree).items()
+        attributes = cast("dict[str, Any]", vars(tree))
+        yield from attributes.items()
+
+
+class _NamedTuple(Protocol):
+    """What every class made by `typing.NamedTuple` has."""
+
+    _fields: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+def _is_named_tuple(tree: Any) -> TypeGuard[_NamedTuple]:
+    return isinstance(tree, tuple) and hasattr(tree, "_fields")  # pyright: ignore[reportUnknownArgumentType]
 
 
 def mapped(tree: Any, change: Callable[[Leaf], Leaf]) -> Any:
     """The same tree with every leaf replaced; containers are new, everything else is shared."""
+    kind = cast("Callable[..., Any]", type(tree))
     if isinstance(tree, Tensor | np.ndarray):
-        return change(tree)
+        return change(cast("Leaf", tree))
     if isinstance(tree, dict):
-        return type(tree)({key: mapped(value, change) for key, value in tree.items()})
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(mapped(value, change) for value in tree))
+        items = cast("dict[Any, Any]", tree)
+        return kind({key: mapped(value, change) for key, value in items.items()})
+    if _is_named_tuple(tree):
+        return kind(*(mapped(value, change) for value in tree))
     if isinstance(tree, list | tuple):
-        return type(tree)(mapped(value, change) for value in tree)
+        parts = cast("Sequence[Any]", tree)
+        return kind(mapped(value, change) for value in parts)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         fields = {f.name: mapped(getattr(tree, f.name), change) for f in dataclasses.fields(tree) if f.init}
         return dataclasses.replace(tree, **fields)
@@ -98,7 +116,8 @@ def _taken(tree: Any, rows: np.ndarray[Any, Any], count: int) -> Any:
         if axis is None:
             return leaf
         if isinstance(leaf, Tensor):
-            return leaf.index_select(axis, torch.from_numpy(rows).to(leaf.device))
+            chosen = torch.from_numpy(rows)  # pyright: ignore[reportUnknownMemberType]
+            return leaf.index_select(axis, chosen.to(leaf.device))
         return leaf.take(rows, axis)
 
     return mapped(tree, take)
@@ -109,7 +128,7 @@ def as_tensor(leaf: Leaf) -> Tensor | None:
     if isinstance(leaf, Tensor):
         return leaf.detach()
     try:
-        return torch.from_numpy(leaf)
+        return torch.from_numpy(leaf)  # pyright: ignore[reportUnknownMemberType]
     except (TypeError, ValueError):
         return None
 
@@ -151,7 +170,8 @@ def rows_where(flags: Tensor, count: int, time_first: bool = False) -> list[int]
 
 def far_rows(tree: Any, earlier: list[list[Leaf]]) -> list[tuple[str, list[int], float, float]]:
     """(field, rows, their size, the usual size) of rows far larger than rows of this field are, here and earlier."""
-    count, result = rows_of(tree), []
+    count = rows_of(tree)
+    result: list[tuple[str, list[int], float, float]] = []
     for i, (name, leaf) in enumerate(leaves(tree)):
         tensor = as_tensor(leaf)
         if tensor is None or not tensor.is_floating_point() or row_axis(tensor, count) is None:
@@ -160,9 +180,9 @@ def far_rows(tree: Any, earlier: list[list[Leaf]]) -> list[tuple[str, list[int],
         past = [_row_sizes(t, rows_of([t])) for kept in earlier if i < len(kept)
                 and (t := as_tensor(kept[i])) is not None and t.ndim and t.numel()]  # fmt: skip
         usual = float(torch.cat([size, *past]).median()) or 1.0
-        far = (size > FAR * max(usual, 1e-6)).nonzero().flatten().tolist()
+        far = [int(row) for row in (size > FAR * max(usual, 1e-6)).nonzero().flatten()]
         if far:
-            result.append((name, [int(r) for r in far], float(size.max()), usual))
+            result.append((name, far, float(size.max()), usual))
     return result
 
 

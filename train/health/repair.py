@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -12,12 +12,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from az.train.health.op_trace import current_autograd_node
+
 LOG = {"log", "log2", "log10", "log1p"}
 DIVIDE = {"div", "true_divide", "__truediv__", "divide"}
 ROOT = {"sqrt", "rsqrt"}
 NORM = {"norm", "vector_norm"}
 EXPONENTIAL = {"exp", "expm1", "exp2", "sinh", "cosh"}
 SMALL_SCALE = 2.0**-16
+broadcast = cast("Callable[..., list[Tensor]]", torch.broadcast_tensors)  # pyright: ignore[reportUnknownMemberType]
 MULTIPLY = {"mul", "__mul__", "__rmul__", "multiply"}
 
 
@@ -44,19 +47,19 @@ class _GuardedBackward(TorchDispatchMode):
     """The same for what runs in backward, such as a custom function's own, where no call of a function is seen."""
 
     def __init__(self, names: set[str], guard: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.names, self.guard = names, guard
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.name().partition("::")[2].partition(".")[0].rstrip("_")
-        if name in self.names and torch._C._current_autograd_node() is not None and isinstance(args[0], Tensor):
+        if name in self.names and current_autograd_node() is not None and isinstance(args[0], Tensor):
             args, kwargs = self.guard(args, kwargs)
         return func(*args, **kwargs)
 
 
 @contextmanager
-def _guarded(names: set[str], guard: Callable[[Any, Any], tuple[Any, Any]]) -> Iterator[None]:
+def _guarded(names: set[str], guard: Callable[[Any, Any], tuple[Any, Any]]) -> Generator[None]:
     with _GuardedBackward(names, guard), _Guarded(names, guard):
         yield
 
@@ -96,13 +99,13 @@ def _nonzero(args: Any, kwargs: Any) -> tuple[Any, Any]:
 def _factors(args: Any, kwargs: Any) -> tuple[Any, Any]:
     if len(args) < 2 or not isinstance(args[1], Tensor) or not args[1].is_floating_point():
         return args, kwargs
-    a, b = torch.broadcast_tensors(args[0], args[1])
+    a, b = broadcast(args[0], args[1])
     zero = torch.zeros((), dtype=b.dtype)
     return (torch.where(torch.isinf(a), zero, a), torch.where(torch.isinf(b), zero, b)), kwargs
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def _full_precision() -> Generator[None]:
     """Autocast switched off, wherever it is asked for."""
 
     def stay(self: Any) -> Any:
@@ -115,7 +118,7 @@ def _full_precision() -> Iterator[None]:
 
 
 @contextmanager
-def lowered(scalers: list[Any]) -> Iterator[None]:
+def lowered(scalers: list[Any]) -> Generator[None]:
     """Gradient scalers begin at so small a scale that no finite gradient overflows. The caller restores them."""
     for scaler in scalers:
         if scaler._scale is None:  # made in the first step
@@ -126,7 +129,7 @@ def lowered(scalers: list[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _clipped(optimizers: list[torch.optim.Optimizer]) -> Iterator[None]:
+def _clipped(optimizers: list[torch.optim.Optimizer]) -> Generator[None]:
     """Gradients are clipped to a norm of 1 before every optimizer step, without overflow on the way."""
 
     def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:

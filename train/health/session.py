@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +128,11 @@ class Session:
             return None
         now = [one for snapshot in snapshots for one in copies_of([leaf for leaf, _ in snapshot.batch], [])]
         self.snapshotter.put_back(snapshots[0])
-        handles = [o.register_step_pre_hook(lambda *_: self._hold_rates(rates)) for o in self.optimizers]
+
+        def hold(*_: Any) -> None:
+            self._hold_rates(rates)
+
+        handles = [o.register_step_pre_hook(hold) for o in self.optimizers]
         try:
             for snapshot, (_, batch) in zip(snapshots, steps, strict=True):
                 for leaf, kept in snapshot.batch:
@@ -161,7 +165,8 @@ def find_loss(value: Any) -> Tensor | float | None:
     if isinstance(value, int | float):
         return float(value)
     if isinstance(value, dict):
-        return find_loss(value.get("loss", value.get("total")))
+        parts = cast("dict[str, Any]", value)
+        return find_loss(parts.get("loss", parts.get("total")))
     if isinstance(value, tuple | list):
         return find_loss(value[0]) if value else None
     return find_loss(getattr(value, "loss", getattr(value, "total", None)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import is_
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from az.train.health.flat_tensors import Held, Layout, copying_of
 
 
 @contextmanager
-def few_threads(small: bool) -> Iterator[None]:
+def few_threads(small: bool) -> Generator[None]:
     """One thread for what is small; as many as there are for the rest."""
     threads = torch.get_num_threads()
     if small:
@@ -107,11 +107,11 @@ class Snapshotter:
         and whether each tensor still has the form that it had, which `.to()` changes. in_place: what was found last is
         known to be so.
         """
-        children = _values(part._modules for part in self._parts)
+        children = _values(part._modules for part in self._parts)  # pyright: ignore[reportPrivateUsage]
         if not _same(children, self._children):
             self._parts = [part for _, module in self.modules for part in module.modules()]
-            self._children = _values(part._modules for part in self._parts)
-        key = _values(own for part in self._parts for own in (part._parameters, part._buffers))
+            self._children = _values(part._modules for part in self._parts)  # pyright: ignore[reportPrivateUsage]
+        key = _values(own for part in self._parts for own in (part._parameters, part._buffers))  # pyright: ignore[reportPrivateUsage]
         for optimizer in self.optimizers:
             key += [v for v in _values(optimizer.state.values()) if isinstance(v, Tensor)]
             key += chain.from_iterable(group["params"] for group in optimizer.param_groups)
@@ -128,12 +128,12 @@ class Snapshotter:
             parameters |= {id(p): p for group in optimizer.param_groups for p in group["params"]}
         places: list[tuple[dict[str, Any], str, Any]] = []
         for part in self._parts:
-            places += [(part._parameters, name, p) for name, p in part._parameters.items()]  # pyright: ignore
-            places += [(part._buffers, name, b) for name, b in part._buffers.items()]  # pyright: ignore
+            places += [(part._parameters, name, p) for name, p in part._parameters.items()]  # pyright: ignore[reportPrivateUsage]
+            places += [(part._buffers, name, b) for name, b in part._buffers.items()]  # pyright: ignore[reportPrivateUsage]
         return Inventory(Layout(self._held(names)), list(parameters.values()), places)
 
     def _held(self, names: dict[int, str]) -> list[Held]:
-        held = []
+        held: list[Held] = []
         for prefix, module in self.modules:
             kinds = ("also", "also") if prefix else ("weights", "buffers")
             held += [Held(kinds[0], prefix + name, p) for name, p in module.named_parameters()]
@@ -249,8 +249,13 @@ def _modules_in(thing: Any, depth: int = 2) -> list[nn.Module]:
         return [thing]
     if not depth or isinstance(thing, torch.optim.Optimizer | Tensor):
         return []
-    inner = thing.values() if isinstance(thing, dict) else thing if isinstance(thing, list | tuple) else ()
-    inner = [*inner, *(vars(thing).values() if hasattr(thing, "__dict__") else ())]
+    inner: list[Any] = []
+    if hasattr(thing, "__dict__"):
+        inner += cast("dict[str, Any]", vars(thing)).values()
+    if isinstance(thing, dict):
+        inner = [*cast("dict[Any, Any]", thing).values(), *inner]
+    elif isinstance(thing, list | tuple):
+        inner = [*cast("Sequence[Any]", thing), *inner]
     return [module for value in inner for module in _modules_in(value, depth - 1)]
 
 
@@ -259,8 +264,12 @@ def _tensors_in(thing: Any, path: str, depth: int = 3) -> Iterable[tuple[str, Te
     if isinstance(thing, Tensor):
         yield path, thing
     elif depth and not isinstance(thing, SHARED) and not hasattr(thing, "_check_inf_per_device"):
-        inner = thing if isinstance(thing, dict) else vars(thing) if hasattr(thing, "__dict__") else {}
-        inner = dict(enumerate(thing)) if isinstance(thing, list | tuple) else inner
+        if isinstance(thing, dict):
+            inner = cast("dict[Any, Any]", thing)
+        elif isinstance(thing, list | tuple):
+            inner = dict(enumerate(cast("Sequence[Any]", thing)))
+        else:
+            inner = cast("dict[str, Any]", vars(thing)) if hasattr(thing, "__dict__") else {}
         for name, value in list(inner.items()):
             yield from _tensors_in(value, f"{path}.{name}", depth - 1)
 
