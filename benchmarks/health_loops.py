@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +57,7 @@ class Guard:
         return None
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Generator[None]:
         """Whatever must be in place while the step runs."""
         yield
 
@@ -71,7 +71,7 @@ class FiniteLoss(Guard):
     about = "finite loss or raise"
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Generator[None]:
         backward, scale = torch.Tensor.backward, torch.amp.GradScaler.scale
 
         def look(loss: torch.Tensor) -> None:
@@ -115,7 +115,7 @@ class Anomaly(Guard):
         return told
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Generator[None]:
         with torch.autograd.set_detect_anomaly(True):
             yield
 
@@ -144,7 +144,7 @@ class SkipGradients(Guard):
         return Told("a gradient is not finite: the optimizer's step was skipped") if self.skipped else None
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Generator[None]:
         optimizer, scheduler = self.loop.optimizer, getattr(self.loop, "scheduler", None)
 
         def unless_bad(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn, TextIO
+from typing import Any, BinaryIO, NoReturn, TextIO, cast
 
 from az.engine.errors import AzError, WrongRequest
 from az.engine.game import ONGOING, Game, State
@@ -32,6 +32,9 @@ MAX_WAITING = 4096  # lines read ahead; then the writer of the requests waits
 MAX_WAITING_BYTES = 16 << 20  # of these lines; one line always has room
 MAX_SENTENCE = 400  # characters of an error
 FIELDS = ("id", "position", "moves", "sims", "seconds")
+KINDS: dict[type, str] = {
+    bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object",
+}  # fmt: skip
 DEFAULT_SIMULATIONS = 400  # of a request that says neither sims nor seconds
 MAX_SECONDS = 3600
 
@@ -230,7 +233,7 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise BadRequestError(None, f"the request is not valid JSON: {_reason(error)}.") from None
     if not isinstance(fields, dict):
         raise BadRequestError(None, 'the request must be a JSON object such as {"id": 1, "sims": 100}.')
-    return fields
+    return cast("dict[str, Any]", fields)  # JSON has no other keys
 
 
 def _reason(error: Exception) -> str:
@@ -294,12 +297,7 @@ def _state(game: Game, identity: Identity, fields: dict[str, Any]) -> State:
     position = fields.get("position", "")
     if not isinstance(position, str):
         raise BadRequestError(identity, f"position must be a string, not {_kind(position)}.")
-    moves = fields.get("moves", [])
-    if not isinstance(moves, list):
-        raise BadRequestError(identity, f"moves must be a list of strings, not {_kind(moves)}.")
-    for number, move in enumerate(moves, 1):
-        if not isinstance(move, str):
-            raise BadRequestError(identity, f"moves must be a list of strings; entry {number} is {_kind(move)}.")
+    moves = _moves(identity, fields)
     what = "position"
     try:
         state = game.parse_position(position) if "position" in fields else game.new_state()
@@ -313,16 +311,26 @@ def _state(game: Game, identity: Identity, fields: dict[str, Any]) -> State:
     return state
 
 
+def _moves(identity: Identity, fields: dict[str, Any]) -> list[str]:
+    moves = fields.get("moves", [])
+    if not isinstance(moves, list):
+        raise BadRequestError(identity, f"moves must be a list of strings, not {_kind(moves)}.")
+    entries = cast("list[object]", moves)
+    for number, move in enumerate(entries, 1):
+        if not isinstance(move, str):
+            raise BadRequestError(identity, f"moves must be a list of strings; entry {number} is {_kind(move)}.")
+    return cast("list[str]", entries)
+
+
 def _kind(value: object) -> str:
     if value is None:
         return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return names[type(value)]
+    return KINDS[type(value)]
 
 
 def _shown(value: object) -> str:
     if isinstance(value, list | dict):
-        return _kind(value)
+        return _kind(cast("object", value))
     if isinstance(value, int) and abs(value) > 10**30:
         return "such a large number"
     text = json.dumps(value, ensure_ascii=False)

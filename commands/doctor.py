@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.game import load_game
@@ -69,14 +69,15 @@ def find(target: str) -> tuple[Path, bool]:
 def clean(value: Any, name: str = "") -> Any:
     """The same as JSON knows it and as a terminal may show it: non-finite numbers become words, texts one line."""
     if isinstance(value, dict):
-        return {one_line(str(key), 200): clean(item, str(key)) for key, item in value.items()}
+        items = cast("dict[object, Any]", value)
+        return {one_line(str(key), 200): clean(item, str(key)) for key, item in items.items()}
     if isinstance(value, str):
         if name in ("folder", "run", "page"):  # paths, which are followed
             return value
         lines = value.splitlines()[:100] if name == "board" else [value]
         return "\n".join(printable(line) if name == "board" else one_line(line, MOST_TEXT) for line in lines)
     if isinstance(value, list | tuple):
-        return [clean(item) for item in value]
+        return [clean(item) for item in cast("Sequence[Any]", value)]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -175,5 +176,6 @@ def _note(file: Path) -> Facts:
     with suppress(OSError, ValueError):
         note = read_json(file.with_name(f"{file.name}.json"), MB)
         if isinstance(note, dict):
-            made |= {name: note[name] for name in ("reason", "time") if isinstance(note.get(name), str)}
+            told = cast("dict[str, Any]", note)
+            made |= {name: told[name] for name in ("reason", "time") if isinstance(told.get(name), str)}
     return made

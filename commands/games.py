@@ -11,7 +11,8 @@ from az.engine.inference.model_resolver import default_model
 
 def list_games() -> dict[str, Any]:
     """The facts of every game, and the sentence of every one that cannot be loaded."""
-    rows, broken = [], []
+    rows: list[dict[str, Any]] = []
+    broken: list[dict[str, str]] = []
     for name in game_names():
         try:
             game = load_game(name)

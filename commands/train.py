@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from az.engine.errors import NothingToDo, Refused, WrongRequest
@@ -95,8 +96,8 @@ def _try_out(config: RunConfig) -> None:
         from az.train.process import device_of
 
         device_of(config)
-        from az.export import run_services as services  # noqa: F401
-        from az.train.run import loop as run  # noqa: F401
+        for module in ("az.export.run_services", "az.train.run.loop"):
+            import_module(module)
 
 
 def _limited(config: RunConfig, minutes: float | None, steps: int | None) -> RunConfig:

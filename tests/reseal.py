@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from az.engine.records.container import sealed
-from az.engine.records.format import ARRAYS, _digest
+from az.engine.records.format import ARRAYS, array_digest
 
 
 def reseal_checkpoint(folder: Path) -> None:
@@ -33,7 +33,7 @@ def rewrite_records(path: Path, change: Callable[[dict[str, Any], dict[str, Any]
     found = change(header, arrays)
     header = header if found is None else found
     if isinstance(header, dict) and "sha256" in header:
-        header["sha256"] = _digest({name: arrays[name] for name in ARRAYS})
+        header["sha256"] = array_digest({name: arrays[name] for name in ARRAYS})
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     out = io.BytesIO()
     np.savez_compressed(out, header=np.frombuffer(text, np.uint8), **arrays)

@@ -21,7 +21,7 @@ from az.engine.records.format import (
     ARRAYS,
     SEAL,
     FinishedGame,
-    _digest,
+    array_digest,
     fits_a_file,
     pack,
     read_records,
@@ -244,7 +244,7 @@ def test_arrays_of_the_wrong_kind_are_refused_whatever_the_checksum_says(file, n
     records = read_records(file, TICTACTOE)
     arrays = {each: getattr(records, each) for each in ARRAYS}
     arrays[name] = change(arrays[name])
-    rewrite(file, {"sha256": _digest(arrays)}, **arrays)
+    rewrite(file, {"sha256": array_digest(arrays)}, **arrays)
     with pytest.raises(Refused, match=message):
         read_records(file, TICTACTOE)
 

@@ -47,7 +47,9 @@ def drill_command(
     if unknown:
         raise WrongRequest(f"there is no fault '{unknown[0]}': the drill has {', '.join(NAMES)}.")
     say(HEAD)
-    begun, rows, found = time.perf_counter(), [], []
+    begun = time.perf_counter()
+    rows: list[Row] = []
+    found: list[dict[str, Any]] = []
     with temporary() as root:
         drill = Drill(root)
         for name in only or NAMES:

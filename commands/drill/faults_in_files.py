@@ -7,18 +7,19 @@ import json
 import random
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
+from numpy.typing import NDArray
 
 from az.commands.drill.runs import Fault, RunResult
 from az.engine.game import ONGOING, Game
-from az.engine.records.format import ARRAYS, _digest, sealed
+from az.engine.records.format import ARRAYS, array_digest, sealed
 from az.engine.selfplay.batch import SelfplayBatch
 from az.train.health import Incident
 from az.train.run import deterministic as turns
@@ -46,10 +47,10 @@ def rewrite(path: Path, change: Callable[[Arrays], None]) -> None:
         header = json.loads(bytes(file["header"]))
         arrays = {name: file[name].copy() for name in ARRAYS}
     change(arrays)
-    header["sha256"] = _digest(arrays)
+    header["sha256"] = array_digest(arrays)
     data = io.BytesIO()
     text = json.dumps(header).encode()
-    np.savez_compressed(data, header=np.frombuffer(text, np.uint8), **arrays)  # pyright: ignore[reportArgumentType]
+    np.savez_compressed(data, header=np.frombuffer(text, np.uint8), **arrays)
     path.write_bytes(sealed(data.getvalue()))
 
 
@@ -87,7 +88,7 @@ def value_of(value: float) -> Change:
 
 
 @contextmanager
-def bad_file(result: RunResult, places: random.Random, damage: Callable[[Path, Game], None]) -> Iterator[None]:
+def bad_file(result: RunResult, places: random.Random, damage: Callable[[Path, Game], None]) -> Generator[None]:
     """The file of one turn is bad when the run takes it in."""
     turn, original = places.randrange(1, 3), runs.play_turn
 
@@ -106,9 +107,9 @@ def bad_file(result: RunResult, places: random.Random, damage: Callable[[Path, G
 
 
 @contextmanager
-def without_the_file(result: RunResult) -> Iterator[None]:
+def without_the_file(result: RunResult) -> Generator[None]:
     """The control: that file never was."""
-    original, name = runs.Run._take, result.truth["file"]
+    original, name = runs.Run._take, result.truth["file"]  # pyright: ignore[reportPrivateUsage]
 
     def take(self: Any, given: str, stats: Any) -> None:
         if given == name:
@@ -156,7 +157,7 @@ def flipped_bit(result: RunResult, places: random.Random) -> Any:
 def first_changed(before: bytes, after: bytes, at: int) -> int | None:
     """The first row that a flipped byte changes, by unpacking the file as it was and as it is now; None: no row."""
     with zipfile.ZipFile(io.BytesIO(before)) as container:
-        offsets = np.load(io.BytesIO(container.read("policy_offsets.npy")))
+        offsets = cast("NDArray[np.int64]", np.load(io.BytesIO(container.read("policy_offsets.npy"))))
         for info in container.infolist():
             head = info.header_offset + 30
             first = head + sum(int.from_bytes(before[head - k : head - k + 2], "little") for k in (2, 4))
@@ -172,7 +173,7 @@ def first_changed(before: bytes, after: bytes, at: int) -> int | None:
                 if info.filename == "policy_offsets.npy":
                     return max(0, entry - 1)
                 if info.filename.startswith("policy"):
-                    return int(np.searchsorted(offsets, entry, "right")) - 1
+                    return int(cast("np.intp", np.searchsorted(offsets, entry, "right"))) - 1
                 return entry
     return None
 
@@ -210,9 +211,9 @@ def names_row(field: str) -> Callable[[RunResult, Incident], bool]:
 
 
 @contextmanager
-def plane_without_scale(result: RunResult, places: random.Random) -> Iterator[None]:
+def plane_without_scale(result: RunResult, places: random.Random) -> Generator[None]:
     """A plane of one row in memory is 1e4 (or 1e20) times too large from some step on."""
-    step, factor, original = places.randrange(4, 20), places.choice((1e4, 1e20)), runs.Run._step
+    step, factor, original = places.randrange(4, 20), places.choice((1e4, 1e20)), runs.Run._step  # pyright: ignore[reportPrivateUsage]
 
     def take_step(self: Any) -> None:
         if result.steps == step and "row" not in result.truth:
@@ -244,9 +245,9 @@ def rng_draw(run: Any, row: int) -> None:
 
 
 @contextmanager
-def same_draw(result: RunResult) -> Iterator[None]:
+def same_draw(result: RunResult) -> Generator[None]:
     """The control draws the same row at the same step, unharmed."""
-    original, row, step = runs.Run._step, result.truth["row"], result.truth["step"]
+    original, row, step = runs.Run._step, result.truth["row"], result.truth["step"]  # pyright: ignore[reportPrivateUsage]
 
     def take_step(self: Any) -> None:
         if self.learner.steps == step:
@@ -302,9 +303,11 @@ def occupied(planes: Any) -> Any:
 
 
 @contextmanager
-def no_legal_mass(result: RunResult, places: random.Random) -> Iterator[None]:
+def no_legal_mass(result: RunResult, places: random.Random) -> Generator[None]:
     """One position of one turn gets a prior whose legal mass is 0."""
-    original, turn, spot, seen = turns.load_precision, places.randrange(0, 3), {}, []
+    original, turn = turns.load_precision, places.randrange(0, 3)
+    spot: dict[str, Any] = {}
+    seen: list[int] = []
 
     def load(*arguments: Any) -> Any:
         evaluator, *rest = original(*arguments)
@@ -317,9 +320,9 @@ def no_legal_mass(result: RunResult, places: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def hot_power(result: RunResult, places: random.Random) -> Iterator[None]:
+def hot_power(result: RunResult, places: random.Random) -> Generator[None]:
     """One row's target is made as visits ** (1 / 0.05) in float32."""
-    game_number, original = places.randrange(12, 30), SelfplayBatch._finish
+    game_number, original = places.randrange(12, 30), SelfplayBatch._finish  # pyright: ignore[reportPrivateUsage]
 
     def finish(self: Any, b: int) -> Any:
         game, evaluator = original(self, b)

@@ -22,6 +22,7 @@ from az.train import learner as learners
 from az.train.architecture import BLOCKS
 from az.train.health import FlightRecorder, Incident
 from az.train.health.early_warnings import EarlyWarnings
+from az.train.health.finite_check import vector_norm
 from az.train.health.metrics import HealthMetrics
 from az.train.learner import Learner
 from az.train.model import Network
@@ -46,10 +47,10 @@ class Loop:
 
     def __init__(self, seed: int, skip: bool = False) -> None:
         self.made = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
             self.model = Small()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-3)
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(self.model.parameters(), 1e-3)
         self.recorder = FlightRecorder(self.model, self.optimizer)
         self.skip = skip
 
@@ -63,7 +64,7 @@ class Loop:
         loss = functional.cross_entropy(self.model(batch[0]), batch[1])
         if self.skip and not torch.isfinite(loss):
             return None
-        loss.backward()
+        loss.backward()  # pyright: ignore[reportUnknownMemberType]
         self.optimizer.step()
         return loss
 
@@ -187,15 +188,15 @@ def folded(seed: int) -> Row:
     """D28: a dead channel whose variance is near 0: torch stays finite, the folded weights do not."""
     places = random.Random(f"D28 {seed}")
     game = load_game(GAME)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
     network = Network(game.planes_shape, game.num_actions, config_of(seed, 1).net).eval()
     dead, out = places.randrange(8), places.randrange(8)
     layer = places.choice(["norm1"])
     with torch.no_grad():
         network.stem.norm.weight[dead] = network.stem.norm.bias[dead] = 0.0  # its output is 0 for ever
         block = network.blocks[0]
-        block.conv1.weight[out] = 0.0  # pyright: ignore
-        block.conv1.weight[out, dead] = 1e22  # pyright: ignore
+        block.conv1.weight[out] = 0.0
+        block.conv1.weight[out, dead] = 1e22
         norm: Any = block.get_submodule(layer)
         norm.eps, norm.running_var[out], norm.running_mean[out] = 0.0, 1e-36, 0.0
         finite = all(bool(torch.isfinite(t).all()) for t in network(torch.zeros(2, *game.planes_shape)))
@@ -221,7 +222,7 @@ def scaler_calibration() -> list[str]:
         loop.optimizer.zero_grad()
         with torch.autocast("cpu", torch.float16):
             loss = functional.cross_entropy(loop.model(batch[0]), batch[1])
-        scaler.scale(loss).backward()
+        scaler.scale(loss).backward()  # pyright: ignore[reportUnknownMemberType]
         scaler.step(loop.optimizer)
         scaler.update()
         return loss
@@ -237,7 +238,7 @@ def masked_logits() -> list[str]:
         loop.optimizer.zero_grad()
         masked = loop.model(batch[0]).masked_fill(functional.one_hot((batch[1] + 1) % 3, 3).bool(), float("-inf"))
         loss = functional.cross_entropy(masked, batch[1])
-        loss.backward()
+        loss.backward()  # pyright: ignore[reportUnknownMemberType]
         loop.optimizer.step()
         return loss
 
@@ -273,7 +274,8 @@ def honest_jump() -> list[str]:
         x, y = loop.batch()
         batch = (x, (y + 1) % 3) if number > 300 else (x, y * 0)
         incident = loop.recorder.run(loop.step, batch)
-        norm = torch.stack([p.grad.norm() for p in loop.model.parameters() if p.grad is not None]).norm()
+        grads = [p.grad for p in loop.model.parameters() if p.grad is not None]
+        norm = vector_norm(torch.stack([vector_norm(grad) for grad in grads]))
         values = vitals.look(number, float(norm)) if number % 20 == 0 else {}
         warned += said([incident]) + [str(warning) for warning in signs.look(number, values)]
     return warned

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Parts:
 @contextmanager
 def other_losses(
     result: RunResult, places: random.Random, change: Callable[[Parts], Losses], low: int = 3, high: int = STEPS - 2
-) -> Iterator[None]:
+) -> Generator[None]:
     """The loss of one step is made by other code, until the fault has been named."""
     step, original = places.randrange(low, high), learners.data_losses
     result.truth["step"] = step
@@ -104,7 +104,7 @@ def faded(_: RunResult) -> Any:
 
 
 @contextmanager
-def _both(one: Any, other: Any) -> Iterator[None]:
+def _both(one: Any, other: Any) -> Generator[None]:
     with one, other:
         yield
 
@@ -122,7 +122,7 @@ def quick_moments() -> Any:
 
 
 @contextmanager
-def rate_spike(result: RunResult, places: random.Random) -> Iterator[None]:
+def rate_spike(result: RunResult, places: random.Random) -> Generator[None]:
     """The learning rate of one step is 1e4 times what it should be."""
     step, original = places.randrange(3, STEPS - 2), learners.learning_rate
     result.truth["step"] = step
@@ -136,7 +136,7 @@ def rate_spike(result: RunResult, places: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def overwritten(result: RunResult, places: random.Random) -> Iterator[None]:
+def overwritten(result: RunResult, places: random.Random) -> Generator[None]:
     """Another thread writes the next batch over this one between forward and backward."""
     step, original, made = places.randrange(3, STEPS - 2), learners.to_tensors, learners.data_losses
     rows = sorted(places.sample(range(32), 5))
@@ -167,7 +167,7 @@ def overwritten(result: RunResult, places: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def half_overflow(result: RunResult, places: random.Random) -> Iterator[None]:
+def half_overflow(result: RunResult, places: random.Random) -> Generator[None]:
     """One step runs in float16, and one layer's output is 1e5 times what it should be."""
     step, original = places.randrange(3, STEPS - 2), Network.heads
     paths = ["stem", "blocks.0", "policy_stem", "value_stem"]
@@ -179,7 +179,11 @@ def half_overflow(result: RunResult, places: random.Random) -> Iterator[None]:
             return original(self, planes)
         module = self.get_submodule(path)
         forward = module.forward
-        with patch.object(module, "forward", lambda x: forward(x) * 1e5), torch.autocast("cpu", torch.float16):
+
+        def too_large(x: Tensor) -> Any:
+            return forward(x) * 1e5
+
+        with patch.object(module, "forward", too_large), torch.autocast("cpu", torch.float16):
             return original(self, planes)
 
     with patch.object(Network, "heads", heads):
@@ -187,7 +191,7 @@ def half_overflow(result: RunResult, places: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def poisoned_model(result: RunResult, places: random.Random) -> Iterator[None]:
+def poisoned_model(result: RunResult, places: random.Random) -> Generator[None]:
     """What is offered for publishing holds a NaN in one tensor, once."""
     original, number = RunServices.publish, places.randrange(1, 3)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,7 +123,7 @@ def train_with(result: RunResult, config: RunConfig, folder: Path, around: Abstr
                 result.states[run.learner.steps] = digest_of(run.learner)
                 return before(batch, progress)
 
-            run.guarded.step = step  # pyright: ignore[reportAttributeAccessIssue]
+            run.guarded.step = step
             try:
                 run.train()
             except Refused as refusal:
@@ -211,14 +211,14 @@ class Drill:
         if state is None:
             return None
         config, game = state.config, load_game(state.game)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
             learner = Learner(Network(game.planes_shape, game.num_actions, config.net), config.learner)
             state.restore(learner.model, learner.optimizer)
         return digest_of(learner) == control.states.get(incident.causal_step, "none")
 
 
 @contextmanager
-def temporary() -> Iterator[Path]:
+def temporary() -> Generator[Path]:
     """A folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="az-drill-") as name:
         yield Path(name)

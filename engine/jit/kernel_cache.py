@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class _Files(IndexDataCacheFile):
         return super()._load_data(name)
 
     @contextmanager
-    def _open_for_write(self, filepath: str) -> Iterator[Any]:
+    def _open_for_write(self, filepath: str) -> Generator[Any]:
         file = io.BytesIO()
         yield file
         data = file.getvalue()

@@ -140,7 +140,7 @@ def pack(game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str,
         "search": search,
         "models": models,
         "games": [[g.k, g.plies, g.outcome_first, models.index(g.model_id)] for g in games],
-        "sha256": _digest(arrays),
+        "sha256": array_digest(arrays),
     }
     text = json.dumps(header, separators=(",", ":"), sort_keys=True)
     file = io.BytesIO()
@@ -170,7 +170,8 @@ def fits_a_file(game: Game, games: Sequence[FinishedGame]) -> bool:
     return len(rows) * row_size + entries * _ENTRY_SIZE + len(games) * _GAME_SIZE + _HEAD_SIZE <= MOST_UNPACKED
 
 
-def _digest(arrays: dict[str, NDArray[Any]]) -> str:
+def array_digest(arrays: dict[str, NDArray[Any]]) -> str:
+    """SHA-256 of the arrays in the order of ARRAYS, with their names, types and shapes."""
     digest = hashlib.sha256()
     for name in ARRAYS:
         digest.update(f"{name}{arrays[name].dtype.str}{arrays[name].shape}".encode())
@@ -212,7 +213,7 @@ def _check_fit(path: Path, game: Game, header: Any, arrays: dict[str, NDArray[An
         if found != value or type(found) is not type(value):
             shown = f"'{quoted(found)}'" if isinstance(found, str) else quoted(found)
             raise Refused(f"{path}: {name} is {shown}, expected {value!r}.")
-    if header.get("sha256") != _digest(arrays):
+    if header.get("sha256") != array_digest(arrays):
         raise Refused(f"{path}: the checksum does not match: the file was changed after it was written.")
     for name, dtype in {"states": game.dtype, **DTYPES}.items():
         if arrays[name].dtype != dtype:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -104,7 +104,7 @@ def _warm_up(game: Game) -> None:
 
 
 @contextmanager
-def compile_progress(tell: Callable[[str], None] | None) -> Iterator[None]:
+def compile_progress(tell: Callable[[str], None] | None) -> Generator[None]:
     """Tell what numba compiles inside this block, on every pass of its compiler over a function."""
     if tell is None:
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ _asked: list[int] = []  # by `raise_stopped`, in the outermost block
 
 
 @contextmanager
-def on_stop_signal(handler: Callable[[int], None]) -> Iterator[None]:
+def on_stop_signal(handler: Callable[[int], None]) -> Generator[None]:
     """Inside this block the signals call `handler` with their number.
 
     Raises Stopped at once where `raise_stopped` was called before and what it raised came to nothing: libraries catch
