@@ -92,9 +92,8 @@ class Graph:
                 f"{conv}.weight": (kernel * gain[:, None, None, None]).astype(np.float32),
                 f"{conv}.bias": (shift - mean * gain).astype(np.float32),
             }
-        fault = first_non_finite(
-            {f"{name} with {norm} folded in": torch.from_numpy(value) for name, value in folded.items()}
-        )
+        checked = {name: torch.from_numpy(value) for name, value in folded.items()}  # pyright: ignore[reportUnknownMemberType]
+        fault = first_non_finite({f"{name} with {norm} folded in": tensor for name, tensor in checked.items()})
         self.violation = self.violation or fault
         self.weights |= folded
         pads = [*layer.padding, *layer.padding]

@@ -63,7 +63,8 @@ def torch_answers(module: nn.Module, planes: Float32) -> tuple[Float32, Float32]
     torch.set_num_threads(1)  # of the calling thread: a learner in another thread keeps its own
     try:
         with torch.no_grad():
-            logits, values = module(torch.from_numpy(planes))
+            board = torch.from_numpy(planes)  # pyright: ignore[reportUnknownMemberType]
+            logits, values = module(board)
     finally:
         torch.set_num_threads(threads)
     return logits.numpy().astype(np.float32), values.numpy().astype(np.float32)

@@ -50,7 +50,9 @@ class Candidate:
     net: NetConfig
     step: int
     preset: str
-    also: Mapping[str, Tensor] = field(default_factory=dict)  # other tensors that must be finite: `optimizer/…`
+    also: Mapping[str, Tensor] = field(
+        default_factory=dict[str, Tensor]
+    )  # must be finite too: `optimizer/…`
     stamp: bool = True  # the card carries the time of day; False where a seed must give the same bytes
     variant: str | None = None  # publish an int8 or fp16 variant too, if it is good enough
 

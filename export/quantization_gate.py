@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -64,7 +64,10 @@ def variant_bytes_of(
     else:
         small = halved(model)
     judged = Positions(np.ascontiguousarray(positions.planes[1::2]), positions.legal[1::2])
-    metadata = {key: ",".join(map(str, fact)) if isinstance(fact, list) else str(fact) for key, fact in facts.items()}
+    metadata = {
+        key: ",".join(map(str, cast("list[object]", fact))) if isinstance(fact, list) else str(fact)
+        for key, fact in facts.items()
+    }
     metadata |= {"precision": variant}
     answers = torch_answers(network, judged.planes)
     own = own_answers(small, carrying(metadata, judged.planes, answers), game, judged.planes, name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, cast
 
 import onnx
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from az.engine.inference.evaluator import Float32
 from az.export.onnx_file import Graph
@@ -73,7 +73,8 @@ def recorded(network: Network, planes: Float32) -> Recorded:
     torch.set_num_threads(1)
     try:
         with torch.no_grad():
-            describe(recorder, _Value("planes", torch.from_numpy(planes)), network.config, network.num_actions)
+            board = torch.from_numpy(planes)  # pyright: ignore[reportUnknownMemberType]
+            describe(recorder, _Value("planes", board), network.config, network.num_actions)
     finally:
         torch.set_num_threads(threads)
     values = {name: tensor.numpy() for name, tensor in recorder.values.items()}
@@ -82,7 +83,8 @@ def recorded(network: Network, planes: Float32) -> Recorded:
 
 def _modules(network: Network, layers: dict[str, str]) -> dict[str, str]:
     """The innermost module that a value's name lies in; for `logits` and `value` the layer that it came through."""
-    known = {path for path, _ in network.named_modules() if path}
+    modules = cast("Iterable[tuple[str, nn.Module]]", network.named_modules())
+    known = {path for path, _ in modules if path}
 
     def of(name: str) -> str:
         path = name

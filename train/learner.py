@@ -99,7 +99,7 @@ class Learner:
     def __init__(self, model: nn.Module, config: LearnerConfig, device: str | torch.device = "cpu") -> None:
         assert isinstance(model, Network)
         self.config, self.device = config, torch.device(device)
-        self.model = model.to(self.device)
+        self.model: Network = model.to(self.device)
         if self.device.type == "cpu":  # measured: 10 to 30 % faster there
             self.model = self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.half = uses_bf16(config.precision, self.device)

@@ -14,7 +14,7 @@ from az.train.health.flat_tensors import BY_ADDRESS, Group, Layout
 
 # torch has these two, and its stubs have no types for them.
 foreach_norm: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-vector_norm = cast("Callable[..., Tensor]", torch.linalg.vector_norm)  # pyright: ignore[reportUnknownMemberType]
+vector_norm = cast("Callable[..., Tensor]", torch.linalg.vector_norm)
 
 # Numbers of a piece. On a CPU a piece stays in the cache of its core, half a megabyte; elsewhere a piece is a launch,
 # which costs more than memory does.

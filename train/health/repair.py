@@ -20,7 +20,7 @@ ROOT = {"sqrt", "rsqrt"}
 NORM = {"norm", "vector_norm"}
 EXPONENTIAL = {"exp", "expm1", "exp2", "sinh", "cosh"}
 SMALL_SCALE = 2.0**-16
-broadcast = cast("Callable[..., list[Tensor]]", torch.broadcast_tensors)  # pyright: ignore[reportUnknownMemberType]
+broadcast = cast("Callable[..., list[Tensor]]", torch.broadcast_tensors)
 MULTIPLY = {"mul", "__mul__", "__rmul__", "multiply"}
 
 
