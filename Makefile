@@ -7,6 +7,7 @@ MINUTES ?= 5
 RUN ?= connect4-make-train
 NAMED = $(if $(filter connect4-make-train,$(RUN)),,RUN=$(RUN) )
 PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n 2 --dist loadfile
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	echo "az needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
 
@@ -46,10 +47,11 @@ train: setup
 	@echo "How the run is:   $(BIN)/az doctor $(RUN)"
 	@echo "Play against it:  $(BIN)/az play connect4 --model $(RUN)"
 
+# Two processes, a file of tests stays in one: most tests wait for processes of their own.
 test: setup lint
-	$(PYTEST) -m "not slow" tests
-	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "nojit and not slow" -W error tests
-	NUMBA_BOUNDSCHECK=1 $(PYTEST) -m "nojit and not slow" tests
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow" tests
+	NUMBA_DISABLE_JIT=1 $(PYTEST) $(SIDE_BY_SIDE) -m "nojit and not slow" -W error tests
+	NUMBA_BOUNDSCHECK=1 $(PYTEST) $(SIDE_BY_SIDE) -m "nojit and not slow" tests
 
 lint: setup
 	$(BIN)/ruff check .
