@@ -220,7 +220,7 @@ def export(
 def arena(
     a: Annotated[str, typer.Argument(help=PLAYER)],
     b: Annotated[str, typer.Argument(help=PLAYER)],
-    games: Annotated[int, typer.Option(help="Games; colours are paired.")] = 100,
+    games: Annotated[int, typer.Option(help="Games; colors are paired.")] = 100,
     sims: Annotated[int, typer.Option(help="Simulations a move of the models; 0 = the network alone.")] = 200,
     sims_b: Annotated[int | None, typer.Option(help="Simulations of the model B; default: --sims.")] = None,
     seed: Seed = 0,

@@ -1,6 +1,6 @@
 """Elo differences with an interval, and the sequential test that stops a match early.
 
-Games of a match come in pairs: the same opening twice with colours swapped, so the two results lean on each other. The
+Games of a match come in pairs: the same opening twice with colors swapped, so the two results lean on each other. The
 score of a pair is one of five (0, 1/2, 1, 3/2, 2 points: "pentanomial"); its spread, not that of single games, says how
 sure the match is.
 """

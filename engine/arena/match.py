@@ -1,6 +1,6 @@
-"""Matches: two players, paired colours, many games side by side.
+"""Matches: two players, paired colors, many games side by side.
 
-Games 2i and 2i + 1 play the same opening with colours swapped. Every game is a pure function of (players, seed, its
+Games 2i and 2i + 1 play the same opening with colors swapped. Every game is a pure function of (players, seed, its
 number): the positions of all running games are put to a player together only because that is faster.
 """
 

@@ -1,4 +1,4 @@
-"""One number that changes only when the search's behaviour does: fixed searches of every kind, judged by hashing.
+"""One number that changes only when the search's behavior does: fixed searches of every kind, judged by hashing.
 
 Meant for a change that should make the search faster and nothing else: the number must stay as it is.
 """

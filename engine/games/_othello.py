@@ -187,7 +187,7 @@ def board(n: int) -> Board:
 def symmetries(n: int) -> tuple[Symmetry, ...]:
     """The half turn and the reflections in both diagonals; a pass stays a pass.
 
-    The other four images of the square exchange the colours of the start position, so they map no game to a game.
+    The other four images of the square exchange the colors of the start position, so they map no game to a game.
     """
     board = np.arange(n * n).reshape(n, n)
     images = [image.ravel() for image in (np.rot90(board, 2), board.T, np.rot90(board.T, 2))]

@@ -1,4 +1,4 @@
-"""Which edge a walk takes: PUCT, and Gumbel with sequential halving. Formulas only; the walk is in walk.py."""
+"""Which edge a walk takes: PUCT, and Gumbel with sequential halving. Formulas only; the walk is in simulate.py."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Session:
         return player_name(self.game, player, self.look())
 
     def say(self, text: str, style: str = "") -> None:
-        """One message; colours where there are colours."""
+        """One message; colors where there are colors."""
         self.console.print(Text(text, style if self.look().color else ""), soft_wrap=False)
 
     def show(self) -> None:

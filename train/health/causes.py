@@ -60,7 +60,7 @@ CAUSES = {
     "temperature-overflow": Cause(
         "search",
         "visits to the power 1/temperature overflow",
-        "Normalise in log space: exp(log(visits)/T - max).",
+        "Normalize in log space: exp(log(visits)/T - max).",
     ),
     "no-legal-mass": Cause(
         "search",
@@ -116,7 +116,7 @@ CAUSES = {
         "optimizer", "an update many times larger than those before it", "Clip the gradient before the step."
     ),
     "learning-rate-spike": Cause(
-        "schedule", "the learning rate of one step was many times that of its neighbours", "Mend the schedule."
+        "schedule", "the learning rate of one step was many times that of its neighbors", "Mend the schedule."
     ),
     "learning-rate-not-finite": Cause("schedule", "a learning rate that is NaN or infinite", "Mend the schedule."),
     "variance-of-one-value": Cause(

@@ -147,7 +147,7 @@ def _without_decay(model: nn.Module, optimizers: Any, read: set[str], decayed: C
             "no-l2",
             missing,
             "neither the loss nor the optimizer decays these weights",
-            "Add the L2 of every kernel to the loss that is minimised, or give the optimizer a weight decay.",
+            "Add the L2 of every kernel to the loss that is minimized, or give the optimizer a weight decay.",
         )
     ]
 
