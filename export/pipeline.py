@@ -50,9 +50,7 @@ class Candidate:
     net: NetConfig
     step: int
     preset: str
-    also: Mapping[str, Tensor] = field(
-        default_factory=dict[str, Tensor]
-    )  # must be finite too: `optimizer/…`
+    also: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])  # must be finite too: `optimizer/…`
     stamp: bool = True  # the card carries the time of day; False where a seed must give the same bytes
     variant: str | None = None  # publish an int8 or fp16 variant too, if it is good enough
 
