@@ -69,7 +69,8 @@ class Run:
 
     def layer(self, name: str) -> Any:
         """The module of that name in this stage."""
-        return self.module.get_submodule(name)
+        found = self.module._modules.get(name)  # quicker than get_submodule, which only `blocks.0` needs
+        return self.module.get_submodule(name) if found is None else found
 
     def stage(self, name: str, body: Stage, x: Tensor, net: Net) -> Tensor:
         return self.layer(name)(x)
