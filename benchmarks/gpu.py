@@ -67,7 +67,11 @@ class Search:
         numbers = count()
         self.lanes = GameThreads(evaluator.game, config, 0, lanes)
         self.playing = threading.Event()
-        games = self.lanes.play(lambda: (next(numbers), evaluator), self.playing.wait)
+
+        def rest() -> None:
+            self.playing.wait()
+
+        games = self.lanes.play(lambda: (next(numbers), evaluator), rest)
         threading.Thread(target=lambda: [None for _ in games], daemon=True).start()
 
     def rate(self, seconds: float) -> float:

@@ -193,7 +193,7 @@ GUARDS: dict[str, type[Guard]] = {
 
 def _innermost(text: str) -> str:
     """The last line of the loops' file in a traceback."""
-    file = foreign_loops.__file__
+    file = str(foreign_loops.__file__)
     found = re.findall(rf'File "{re.escape(file)}", line (\d+)', text)
     return f"{file}:{found[-1]}" if found else ""
 

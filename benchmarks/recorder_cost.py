@@ -63,8 +63,8 @@ PARTS = {
     "  look: batch compared": (session, "same_bits"),
     "  take and look: lists of tensors": (state.Snapshotter, "found"),
     "  take: copies made ready": (layout.Layout, "plain_copy"),
-    "  take and look: second thread woken": (hand.Bench, "begin"),
-    "  take and look: second thread waited for": (hand.Bench, "end"),
+    "  take and look: second thread woken": (hand.Mailbox, "begin"),
+    "  take and look: second thread waited for": (hand.Mailbox, "end"),
 }
 
 

@@ -69,7 +69,7 @@ def _rule(field: str, rule: Any, arguments: int, dtype: Any) -> Iterator[str]:
     elif made_for != field:
         yield f"{field} is a function under @rules.{made_for}: put @rules.{field} above it"
     elif getattr(rule, "dtype", dtype) != dtype:
-        yield f"dtype is {dtype} and the rules are made for {rule.dtype}: write dtype=rules.dtype"  # pyright: ignore
+        yield f"dtype is {dtype} and the rules are made for {rule.dtype}: write dtype=rules.dtype"  # pyright: ignore[reportAttributeAccessIssue]
     else:
         yield from _function(field, rule.function, arguments)
 

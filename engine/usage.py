@@ -10,13 +10,13 @@ BASE_PACKAGES = ("numpy", "numba", "llvmlite", "rich", "onnxruntime")
 
 def usage(error: Exception) -> str:
     """A usage error of typer's as one sentence."""
-    text = " ".join(str(error.format_message()).split()).rstrip(".")  # pyright: ignore
+    text = " ".join(str(error.format_message()).split()).rstrip(".")  # pyright: ignore[reportAttributeAccessIssue]
     text, options, known = text.partition(" (Possible options: ")
     if options and (near := [name for name in known.rstrip(")").split(", ") if name != "--help"]):
         text += f". Did you mean {' or '.join(near)}?"
     head, unreadable, tail = text.partition("Input should be a valid ")
     if unreadable:  # pydantic's words do not say what was given
-        given = error.__cause__.errors()[0]["input"] if error.__cause__ is not None else "it"  # pyright: ignore
+        given = error.__cause__.errors()[0]["input"] if error.__cause__ is not None else "it"  # pyright: ignore[reportAttributeAccessIssue]
         text = f"{head}'{given}' is not a {'whole number' if tail.startswith('integer') else 'number'}"
     text = text[:1].lower() + text[1:].replace(". Did you mean", ": did you mean")
     return text if text.endswith("?") else f"{text}; see az --help."

@@ -10,7 +10,7 @@ import copy
 import math
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 ROWS = 8
+M = TypeVar("M", bound=nn.Module)
 
 
 def line(name: str) -> str:
@@ -29,10 +30,10 @@ def line(name: str) -> str:
     return f"{__file__}:{numbers[0]}"
 
 
-class Loop:
+class Loop(Generic[M]):
     """What the three have in common."""
 
-    model: nn.Module
+    model: M
     optimizer: torch.optim.Optimizer
     also: list[Any]
 
@@ -78,6 +79,8 @@ def same(a: Any, b: Any) -> bool:
 class Attention(nn.Module):
     """Two heads; padding is masked with -inf."""
 
+    causal: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -119,7 +122,7 @@ class Transformer(nn.Module):
         return self.norm(x)
 
 
-class AttentionLoop(Loop):
+class AttentionLoop(Loop[Transformer]):
     """AdamW, a warm-up followed by a cosine, gradients clipped; batches are dicts of tensors."""
 
     def __init__(self, *knobs: str) -> None:
@@ -132,6 +135,7 @@ class AttentionLoop(Loop):
         self.factor = 1.0
         if "finite mask" in self.knobs:
             for block in self.model.blocks:
+                assert isinstance(block, Block)
                 block.attention.empty = -1e9
                 block.attention.causal.zero_()
 
@@ -190,13 +194,15 @@ class Even(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(_: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ARG004
         (grad,) = grads
         length = grad.flatten(1).norm(dim=1)
         return grad / length[:, None]  # at: even
 
 
 class Convolution(nn.Module):
+    brightness: Tensor
+
     def __init__(self, even: bool) -> None:
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
@@ -209,16 +215,16 @@ class Convolution(nn.Module):
         x = torch.relu(self.bn2(self.conv2(x)))  # at: second
         x = x.mean((2, 3))
         if self.even:
-            x = Even.apply(x)  # pyright: ignore
+            x = Even.apply(x)
         return self.head(x).squeeze(1)
 
 
-class ConvLoop(Loop):
+class ConvLoop(Loop[Convolution]):
     """SGD with momentum, autocast, a gradient scaler and an averaged copy; batches are tuples of tensors."""
 
     def __init__(self, *knobs: str, half: torch.dtype = torch.bfloat16, scale: float = 2.0**10) -> None:
         super().__init__(*knobs)
-        self.model = Convolution("even" in self.knobs).to(memory_format=torch.channels_last)
+        self.model = Convolution("even" in self.knobs).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.02, momentum=0.9)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=50)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)

@@ -95,7 +95,7 @@ def drawn(strategy: Any, start: int, count: int) -> list[Any]:
         database=None,
         deadline=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
     )
     @given(strategy)
     def draw(case: Any) -> None:

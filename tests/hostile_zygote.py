@@ -63,7 +63,8 @@ def child(request: dict[str, Any], out: int, err: int, given: int) -> None:
         os.dup2(source, target)
     os.chdir(request["cwd"])
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (size + MOST_ADDRESSES,) * 2)
+    most = size + MOST_ADDRESSES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(0, encoding="utf-8", errors="surrogateescape"),
         os.fdopen(1, "w", encoding="utf-8"),

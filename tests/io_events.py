@@ -59,7 +59,7 @@ class Recorder:
         put.replace, put.rename = self._moved("replace"), self._moved("rename")
         put.unlink, put.remove = self._gone("unlink", "unlink"), self._gone("remove", "unlink")
         put.rmdir, put.mkdir = self._gone("rmdir", "rmdir"), self._gone("mkdir", "mkdir")
-        builtins.open = io.open = self._any_open  # pyright: ignore[reportAttributeAccessIssue]
+        builtins.open = io.open = self._any_open
 
     # -- the calls -----------------------------------------------------------------------------------------------------
 

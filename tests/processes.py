@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -19,12 +20,12 @@ MARK = "AZ_TEST_MARK"
 class Marked:
     """A command as a real process, with all that it starts. Use as `with Marked(command, folder) as run:`."""
 
-    def __init__(self, command: list[str], folder: Path, **popen: object) -> None:
+    def __init__(self, command: list[str], folder: Path, **popen: Any) -> None:
         self.mark = uuid.uuid4().hex
         environment = os.environ | {"NO_COLOR": "1", "TERM": "dumb", MARK: self.mark}
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.main = subprocess.Popen(
-            command, cwd=folder, env=environment, start_new_session=True, **(silent | popen)  # pyright: ignore
+            command, cwd=folder, env=environment, start_new_session=True, **(silent | popen)
         )  # fmt: skip
 
     def __enter__(self) -> Marked:

@@ -25,6 +25,12 @@ class Edge:
     proven: int | None = None
     child: Node | None = None
 
+    @property
+    def plies(self) -> int:
+        """To the end of the game; of a proven move."""
+        assert self.child is not None
+        return self.child.plies
+
     def q(self, unvisited: float) -> float:
         if self.proven is not None:
             return float(self.proven)
@@ -102,18 +108,18 @@ class ReferenceSearch:
         edge.visits, edge.total = edge.visits + 1, edge.total + value
         if self.params.solve and child.proven is not None and edge.proven is None:
             edge.proven = sign * child.proven
-            if self.prove(node):
+            if self.prove(node) and node.proven is not None:
                 value = float(node.proven)
         node.visits, node.total = node.visits + 1, node.total + value
         return value
 
     def prove(self, node: Node) -> bool:
-        wins = [e.child.plies for e in node.edges if e.proven == WIN]
+        wins = [e.plies for e in node.edges if e.proven == WIN]
         if wins:
             node.proven, node.plies = WIN, 1 + min(wins)
-        elif all(e.proven is not None for e in node.edges):
-            node.proven = max(e.proven for e in node.edges)
-            node.plies = 1 + max(e.child.plies for e in node.edges)
+        elif len(proven := [e.proven for e in node.edges if e.proven is not None]) == len(node.edges):
+            node.proven = max(proven)
+            node.plies = 1 + max(e.plies for e in node.edges)
         return node.proven is not None
 
     def choose(self, node: Node) -> Edge:
@@ -209,7 +215,7 @@ class ReferenceSearch:
         scores = self.root_scores()
         minor = (lambda e: scores[id(e)]) if self.params.algorithm == "gumbel" else (lambda e: e.prior)
         if options[0].proven == WIN:
-            return max(options, key=lambda e: (-e.child.plies, e.prior))
+            return max(options, key=lambda e: (-e.plies, e.prior))
         if all(e.proven == LOSS for e in options):
-            return max(options, key=lambda e: (e.child.plies, e.prior))
+            return max(options, key=lambda e: (e.plies, e.prior))
         return max(options, key=lambda e: (e.visits, minor(e)))

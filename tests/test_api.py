@@ -6,6 +6,7 @@ import doctest
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from command_line import ROOT
 
 import az.engine
 from az.engine.errors import WrongRequest
+
+HOME: dict[str, str] = vars(az.engine)["_HOME"]
 
 
 def fresh(code: str) -> list[str]:
@@ -33,7 +36,7 @@ def test_every_example_of_the_page_runs(tmp_path, monkeypatch):
 def test_every_public_name_has_an_example_and_a_docstring():
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
     examples = [line for line in page.splitlines() if line.startswith(">>> from az.engine import")]
-    for name in az.engine._HOME:
+    for name in HOME:
         assert any(name in line for line in examples), name
         assert f"`{name}" in page, name
         assert getattr(az.engine, name).__doc__, name
@@ -41,7 +44,7 @@ def test_every_public_name_has_an_example_and_a_docstring():
 
 def test_the_stub_for_type_checkers_names_the_same():
     stub = (ROOT / "engine" / "__init__.pyi").read_text("utf-8").splitlines()
-    assert {line.split()[-1]: line.split()[1] for line in stub} == az.engine._HOME
+    assert {line.split()[-1]: line.split()[1] for line in stub} == HOME
 
 
 def test_importing_the_engine_loads_nothing_and_a_class_not_the_runtime():
@@ -53,7 +56,7 @@ def test_importing_the_engine_loads_nothing_and_a_class_not_the_runtime():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'serch'"):
-        az.engine.serch  # noqa: B018
+        az.engine.serch  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
     assert {"load_game", "Records"} <= set(dir(az.engine))
 
 
@@ -63,11 +66,12 @@ def test_wrong_requests_are_sentences():
     over = game.play(over, game.parse_move(over, "5")) if game.outcome(over) == 2 else over
     while game.outcome(over) == 2:
         over = game.play(over, next(iter(game.moves(over).values())))
+    several: Any = [game.new_state()] * 2
     for request, said in (
         (lambda: az.engine.evaluate(model, np.zeros((1, 3), np.int64)), "these are int64"),
         (lambda: az.engine.evaluate(model, over), "state 0 is over"),
         (lambda: az.engine.search_position(model, over), "state 0 is over"),
-        (lambda: az.engine.search_position(model, [game.new_state()] * 2), "takes one state"),
+        (lambda: az.engine.search_position(model, several), "takes one state"),
         (lambda: az.engine.play_game("random", "rollouts:5"), "give the game"),
         (lambda: az.engine.play_game(model, "random", game=az.engine.load_game("othello6")), "not othello6"),
         (lambda: az.engine.load_model("conect4"), "did you mean connect4"),

@@ -171,13 +171,15 @@ def test_a_trainer_that_its_tensors_know_is_let_go():
 @pytest.mark.usefixtures("two_threads")
 def test_a_recorder_inside_of_what_it_keeps_keeps_its_thread():
     class Trainer:
+        recorder: FlightRecorder
+
         def __init__(self) -> None:
             self.count = 0
 
     trainer, (_, model, optimizer) = Trainer(), large()
-    trainer.recorder = FlightRecorder(model, optimizer, extra_state=[trainer])  # pyright: ignore
+    trainer.recorder = FlightRecorder(model, optimizer, extra_state=[trainer])
     before = threads()
-    assert [seen_bad(trainer.recorder, model, optimizer, bad) for bad in (True, False, True)] == [True, False, True]  # pyright: ignore
+    assert [seen_bad(trainer.recorder, model, optimizer, bad) for bad in (True, False, True)] == [True, False, True]
     assert len(threads() - before) == 1
 
 

@@ -54,7 +54,7 @@ def test_second_search_of_a_position_asks_nothing():
     search = BatchSearch(game, SearchParams(simulations=30), 1)
     search.cache = make_cache(game)
     evaluator = Counting(game)
-    results = []
+    results, asked = [], -1
     for _ in range(2):
         search.place(0, game.new_state(), stream(1))
         search.begin_as_asked(0)

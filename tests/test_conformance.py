@@ -17,6 +17,7 @@ FOLDER = Path(__file__).resolve().parent / "goldens"
 TICTACTOE = load_game("tictactoe")
 CONNECT4 = load_game("connect4")
 BOARD = CONNECT4.board
+assert BOARD is not None
 
 
 @pytest.mark.parametrize("name", game_names())

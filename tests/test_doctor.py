@@ -99,7 +99,9 @@ def test_a_row_that_went_bad_in_memory_is_found_again_and_the_step_fails_again(p
     assert row["file_says"].endswith(": sound")
     assert len(row["differs"]) == 1
     mixed = 0.75 * row["should"]["outcome"] + 0.25 * row["should"]["root_value"]
-    held, should = re.fullmatch(r"value is (\S+) in the batch, should be (\S+)", row["differs"][0]).groups()
+    told = re.fullmatch(r"value is (\S+) in the batch, should be (\S+)", row["differs"][0])
+    assert told is not None
+    held, should = told.groups()
     assert float(held) == pytest.approx(7.5e29)
     assert float(should) == pytest.approx(mixed, rel=1e-4)
     assert sum(row["should"]["policy"].values()) <= 1.001
@@ -139,9 +141,11 @@ def test_the_page_opens_with_the_answer_and_draws_the_way(wrong_loss, tmp_path):
     page = tmp_path / "out.html"
     assert facts_of(wrong_loss, "--no-replay", "--html", page)["page"] == str(page)
     root = parsed(page)
-    assert "".join(root.find("body/section/h1").itertext()).startswith("Step 1: ")
-    svg = root.find(".//svg[@id='picture']")
-    nodes = {g.get("data-node"): g.get("class") for g in svg.iter("g")}
+    title, svg = root.find("body/section/h1"), root.find(".//svg[@id='picture']")
+    assert title is not None
+    assert svg is not None
+    assert "".join(title.itertext()).startswith("Step 1: ")
+    nodes = {g.get("data-node"): g.get("class", "") for g in svg.iter("g")}
     assert {"batch", "f.stem", "f.blocks.0", "f.policy", "f.value", "loss", "b.loss", "b.stem", "optimizer", "buffers"} <= nodes.keys()  # fmt: skip  # noqa: E501
     assert sum("born" in kind for kind in nodes.values()) == 1
     listed = {stop.get("data-node") for stop in root.findall(".//ol[@id='way']/li")}
@@ -176,7 +180,7 @@ def test_whatever_an_incident_says_is_escaped(moved, tmp_path):
     facts_of(moved, "--no-replay", "--html", page)
     root = parsed(page)
     assert len(list(root.iter("script"))) == 1
-    assert "alert" not in root.find(".//script").text
+    assert "alert" not in root.findtext(".//script", "")
     out = run_az("doctor", moved, "--no-replay").out
     assert "\x1b" not in out
     assert "\x00" not in out

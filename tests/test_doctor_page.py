@@ -67,7 +67,7 @@ def test_the_gradient_s_way_back_through_the_own_network():
     assert [stop.node for stop in way] == ["b.loss", "b.policy", "b.blocks.1", "b.stem", "optimizer"]
     assert way[1].ops == ["policy_out: MulBackward0", "MulBackward0", *[f"policy_stem.{n}: MulBackward0" for n in ("norm", "conv")]]  # fmt: skip  # noqa: E501
     drawn = ET.fromstring(picture(facts, way))
-    assert {g.get("data-node") for g in drawn.iter("g") if "reached" in g.get("class")} == {s.node for s in way}
+    assert {g.get("data-node") for g in drawn.iter("g") if "reached" in g.get("class", "")} == {s.node for s in way}
 
 
 def test_a_fault_before_the_step_and_one_of_the_averages_have_their_places():

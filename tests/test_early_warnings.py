@@ -88,6 +88,8 @@ def test_what_averages_still_hold_of_their_start_is_no_gap_and_a_wrong_average_i
     def loss() -> float:
         return float((model(x) - wanted).square().mean() * 100)
 
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     with torch.no_grad():
         raw = loss_in_evaluation(model, loss)
         assert raw > 1.0

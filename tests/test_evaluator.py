@@ -134,7 +134,7 @@ def test_metadata_comes_back(data):
     assert "network on" in provider_line(evaluator)
 
 
-def refusal(data, game=None, kind=Refused):
+def refusal(data, game=None, kind: type[Exception] = Refused):
     with pytest.raises(kind) as error:
         OnnxEvaluator("m.onnx", game, data=data, provider="cpu")
     text = str(error.value)

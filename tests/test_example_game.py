@@ -74,7 +74,7 @@ def test_its_board_is_drawn_in_colors_that_stand_out():
     game = load_game("breakthrough5")
     before, seen = game.new_state(), set()
     while game.outcome(before) == ONGOING:
-        state = game.play(before, next(reversed(game.moves(before).values())))
+        state = game.play(before, list(game.moves(before).values())[-1])
         drawn = draw(game, state, Look(80, True, True), before)
         assert ("[▲]" if before[0] == 0 else "[▼]") in drawn.plain
         seen |= signs(drawn)
@@ -82,8 +82,8 @@ def test_its_board_is_drawn_in_colors_that_stand_out():
     assert {"▲", "▼", "·"} <= {sign for sign, _, _ in seen}
     assert len({ground for _, _, ground in seen}) == 3  # two for the squares, one for the last move
     for sign, color, ground in seen:
-        shown = [one.downgrade(ColorSystem.TRUECOLOR) for one in (color, ground)]
-        assert min(ratio(*shown, eyes) for eyes in EYES.values()) >= LEAST, (sign, color, ground)
+        ink, paper = (one.downgrade(ColorSystem.TRUECOLOR) for one in (color, ground))
+        assert min(ratio(ink, paper, eyes) for eyes in EYES.values()) >= LEAST, (sign, color, ground)
 
 
 @pytest.mark.usefixtures("installed")

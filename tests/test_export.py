@@ -185,6 +185,7 @@ def test_a_graph_that_computes_something_else_is_refused(network, tmp_path, monk
 
     def forgetful(module):
         model = honest(module)
+        assert isinstance(model, onnx.ModelProto)
         next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
         return model
 
@@ -211,8 +212,9 @@ def broken(model, name):
 
 
 def test_the_node_where_graph_and_network_part_is_named_whichever_it_is(network, tmp_path, monkeypatch):
-    honest, names = pipeline.model_of, [node.output[0] for node in model_of(network).graph.node]
-    named = []
+    honest, whole = pipeline.model_of, model_of(network)
+    assert isinstance(whole, onnx.ModelProto)
+    names, named = [node.output[0] for node in whole.graph.node], []
     for name in names:
         graph = honest(network)
         if not broken(graph, name):
@@ -225,7 +227,7 @@ def test_the_node_where_graph_and_network_part_is_named_whichever_it_is(network,
         assert f"part at node {name} (" in str(refused)
         named.append(name)
     assert len(named) > len(names) / 2
-    assert parting(network, honest(network), random_positions(GAME).planes) is None
+    assert parting(network, whole, random_positions(GAME).planes) is None
 
 
 def test_a_tensor_that_the_graph_forgets_is_an_error(network):

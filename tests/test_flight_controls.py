@@ -45,7 +45,9 @@ def test_honest_loops_stay_silent_and_end_in_the_same_bits(make):
     loop, variant = make(), make()
     silent(loop, 60)
     recorded = loop.everything()
-    torch.manual_seed(7), np.random.seed(7), random.seed(7)
+    torch.manual_seed(7)
+    np.random.seed(7)
+    random.seed(7)
     variant = make()
     for number in range(60):
         variant.step(variant.batch(number))

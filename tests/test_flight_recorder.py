@@ -79,7 +79,7 @@ def test_a_spike_of_the_learning_rate_is_found_where_it_was():
         assert recorder.run(loop.step, loop.batch(number)) is None
     clean = loop.everything()
     loop.optimizer.param_groups[0]["lr"] = 1e18
-    incident, number = None, 10
+    incident, before, number = None, clean, 10
     while incident is None and number < 20:
         before = loop.everything()
         incident = recorder.run(loop.step, loop.batch(number))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -131,11 +132,12 @@ def test_games_do_not_depend_on_the_size_of_a_call(published):
 def test_the_smallest_batch_that_is_nearly_the_fastest_is_taken(monkeypatch):
     rates = {256: 100.0, 512: 190.0, 1024: 240.0, 2048: 250.0}
     monkeypatch.setattr(plan, "_rate", lambda _, size, __: rates[size])
-    assert best_batch(lambda _: None, sizes=tuple(rates)) == 1024
+    unopened: Any = lambda _: None  # noqa: E731
+    assert best_batch(unopened, sizes=tuple(rates)) == 1024
 
 
 def test_a_size_that_the_device_has_no_memory_for_ends_the_search(monkeypatch):
-    def open_at(size):
+    def open_at(size) -> Any:
         if size > most:
             raise Refused("out of memory")
 
@@ -160,19 +162,24 @@ def test_a_worker_on_a_gpu_keeps_few_models_in_play(published, tmp_path):
         hand.looked = -10.0
         return hand.get()
 
-    in_play = [newest(0), newest(1), newest(2)]
+    in_play: list[Any] = [newest(0), newest(1), newest(2)]
     assert in_play[2] is in_play[1] is not in_play[0]
     in_play[0] = None  # its last game has ended
     assert newest(3) is not in_play[1]
 
 
 def test_a_batch_is_measured_with_the_real_network(published):
-    calls = {1: [], 64: []}
+    calls: dict[int, list[int]] = {1: [], 64: []}
 
     def open_at(size):
         evaluator = OnnxEvaluator(published.path, GAME, batch=size)
         answer = evaluator.evaluate
-        evaluator.evaluate = lambda planes, *out: (calls[size].append(len(planes)), answer(planes, *out))
+
+        def counted(planes, logits, values):
+            calls[size].append(len(planes))
+            answer(planes, logits, values)
+
+        evaluator.evaluate = counted
         return evaluator
 
     assert best_batch(open_at, 0.02, (64, 1)) == 64  # 64 in one call are many times as fast as one

@@ -90,7 +90,7 @@ def test_root_visits_follow_the_schedule():
         found = search.result(0)
         assert found.visits[order].tolist() == [6, 6, 2, 2, 0, 0, 0]
         assert found.best == found.actions[order[0]]
-    assert len(set(search.roots.gumbel[0, :7].tolist())) == 7
+        assert len(set(search.roots.gumbel[0, :7].tolist())) == 7
 
 
 @pytest.mark.nojit

@@ -127,7 +127,7 @@ def test_a_run_says_which_models_are_played_in_fp32_and_why(monkeypatch, tmp_pat
     monkeypatch.undo()
     notes.append(services.publish(learner, replay, tmp_path, 2))
     services.close()
-    assert [note.partition(": int8 ")[0] for note in notes[:2]] == [
+    assert [str(note).partition(": int8 ")[0] for note in notes[:2]] == [
         f"model 00000{number} is played in fp32" for number in (0, 1)
     ]
     assert notes[2] is None
@@ -240,7 +240,7 @@ def test_a_worker_says_once_that_it_plays_in_fp32(published, monkeypatch, tmp_pa
             folder.with_name(f"{folder.stem}{kind}").write_bytes(data if whole or "int8" not in kind else data[:-20])
         for worker in workers:
             worker.looked = float("-inf")
-            assert worker.get().precision == ("int8" if whole else "fp32")  # pyright: ignore
+            assert worker.get().precision == ("int8" if whole else "fp32")  # pyright: ignore[reportAttributeAccessIssue]
     assert said == [
         "model 000001 is played in fp32 (the file in fewer bits was refused on this machine)",
         "model 000003 is played in int8 again",

@@ -94,6 +94,7 @@ def no_other_place(monkeypatch, tmp_path):
 @POSIX
 def test_without_a_home_a_private_temporary_folder_serves(no_other_place):
     folder = cache_folder("x")
+    assert folder is not None
     assert folder == no_other_place / f"az-{os.geteuid()}" / "numba" / "x"
     for path in (folder, folder.parent, folder.parent.parent):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -178,7 +179,7 @@ def test_a_service_account_with_a_read_only_copy_plays():
         def run(python: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
                 [python, *words], capture_output=True, text=True, cwd="/", timeout=300, check=False,
-                env=environment, user=65534, group=65534, extra_groups=[], **more,  # pyright: ignore
+                env=environment, user=65534, group=65534, extra_groups=[], **more,  # pyright: ignore[reportCallIssue, reportArgumentType]
             )  # fmt: skip
 
         pythons = [os.path.realpath(sys.executable), f"/usr/bin/python3.{sys.version_info[1]}"]

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,6 +218,7 @@ def test_a_narrow_window_still_shows_every_board():
 @pytest.mark.parametrize("name", ["tictactoe", "connect4", "othello6", "othello", "checkers"])
 def test_boards_agree_with_the_game_on_random_play(name):
     game = load_game(name)
+    assert game.board is not None
     rng = np.random.default_rng(5)
     state = game.new_state()
     while (legal := game.moves(state)) and game.outcome(state) == 2:
@@ -245,7 +247,8 @@ def test_every_game_that_ships_describes_its_board():
 def test_wrong_requests_are_one_sentence():
     game = load_game("tictactoe")
     quiet = Console(file=io.StringIO())
-    for wrong in ({"simulations": -3}, {"seconds": 0.0}, {"seconds": float("nan")}, {"human": 2}):
+    requests: list[dict[str, Any]] = [{"simulations": -3}, {"seconds": 0.0}, {"seconds": float("nan")}, {"human": 2}]
+    for wrong in requests:
         with pytest.raises(WrongRequest):
             play(game, UniformEvaluator(game), SearchParams(), stdin=io.StringIO(), console=quiet, **wrong)
 

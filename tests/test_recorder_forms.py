@@ -18,7 +18,7 @@ class Rig:
 
     def __init__(self, model, shape, rate=0.0):
         self.model, self.batch = model, torch.ones(shape)
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=rate)
         self.recorder = FlightRecorder(model, self.optimizer)
 
     def run(self, then=lambda: None):
@@ -134,15 +134,15 @@ def test_strides_changed_over_the_same_shape_are_seen():
     assert rig.run() is None
 
     def turn():
-        rig.model.turned.data = base.as_strided((2, 2, 2), (2, 1, 4))
+        rig.model.get_buffer("turned").data = base.as_strided((2, 2, 2), (2, 1, 4))
 
     def spoil():
         with torch.no_grad():
-            rig.model.turned.fill_(math.nan)
+            rig.model.get_buffer("turned").fill_(math.nan)
 
     assert rig.run(turn) is None
     assert rig.run(spoil) is not None
-    assert torch.equal(rig.model.turned, torch.arange(8.0).as_strided((2, 2, 2), (2, 1, 4)))
+    assert torch.equal(rig.model.get_buffer("turned"), torch.arange(8.0).as_strided((2, 2, 2), (2, 1, 4)))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def with_holes(gradient):
 
 
 def negative(gradient):
-    return torch._neg_view(-gradient)
+    return torch._neg_view(-gradient)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def as_it_is(gradient):
@@ -196,21 +196,23 @@ def test_gradients_are_new_tensors_at_every_step_and_come_back(form, before):
     kept = torch.full((6, 6), 3.0, dtype=torch.float64 if form is doubled else torch.float32)
     assert recorder.run(give(math.nan, form), None) is not None
     grad = model.weight.grad
-    assert torch.equal(grad.inner if isinstance(grad, Wrapped) else grad, kept)
+    found = grad.inner if isinstance(grad, Wrapped) else grad
+    assert isinstance(found, torch.Tensor)
+    assert torch.equal(found, kept)
 
 
 def test_a_tensor_with_its_sign_turned_in_passing_comes_back():
     rig = Rig(nn.Linear(4, 4), (2, 4))
-    rig.model.register_buffer("turned", torch._neg_view(torch.arange(5.0)))
-    kept = rig.model.turned.clone()
+    rig.model.register_buffer("turned", torch._neg_view(torch.arange(5.0)))  # pyright: ignore[reportPrivateImportUsage]
+    kept = rig.model.get_buffer("turned").clone()
 
     def spoil():
         with torch.no_grad():
-            rig.model.turned.fill_(math.nan)
+            rig.model.get_buffer("turned").fill_(math.nan)
 
     assert rig.run() is None
     assert rig.run(spoil) is not None
-    assert torch.equal(rig.model.turned, kept)
+    assert torch.equal(rig.model.get_buffer("turned"), kept)
 
 
 def test_nan_in_numbers_of_another_kind_is_met_and_undone():
@@ -249,7 +251,8 @@ def test_memory_with_holes_swapped_in_is_read_at_every_look(name):
 
 @pytest.mark.parametrize(("one", "two"), [(PLAIN, LAST), (LAST, PLAIN)])
 def test_an_order_in_memory_that_changed_is_no_order_of_the_numbers(one, two):
-    rig = Rig(nn.Conv2d(3, 4, 3, bias=False).to(memory_format=one), (1, 3, 5, 5))
+    layer = nn.Conv2d(3, 4, 3, bias=False).to(memory_format=one)  # pyright: ignore[reportCallIssue]
+    rig = Rig(layer, (1, 3, 5, 5))
     kept = rig.model.weight.detach().clone()
     assert rig.run() is None
     rig.model.to(memory_format=two)
@@ -321,7 +324,9 @@ def test_sparse_gradients_come_back_in_the_same_object():
         return 0.0
 
     assert recorder.run(step, torch.tensor([1, 4])) is None
-    kept, numbers = model.weight.grad, model.weight.grad.to_dense()
+    kept = model.weight.grad
+    assert kept is not None
+    numbers = kept.to_dense()
 
     def bad(rows):
         kept.mul_(3.0)

@@ -41,17 +41,17 @@ def test_a_parameter_that_only_the_optimizer_knows_is_seen_and_comes_back():
 def test_one_number_seen_many_times_comes_back():
     model = nn.Linear(3, 3)
     model.register_buffer("wide", torch.tensor([[2.0], [3.0]]).expand(2, 5))
-    assert spoiled(model, bad=lambda: model.wide[:, :1].mul_(7.0))
-    assert torch.equal(model.wide, torch.tensor([[2.0] * 5, [3.0] * 5]))
-    assert model.wide.stride() == (1, 0)
+    assert spoiled(model, bad=lambda: model.get_buffer("wide")[:, :1].mul_(7.0))
+    assert torch.equal(model.get_buffer("wide"), torch.tensor([[2.0] * 5, [3.0] * 5]))
+    assert model.get_buffer("wide").stride() == (1, 0)
 
 
 def test_conjugates_are_read_and_come_back():
     model = nn.Linear(3, 3)
     model.register_buffer("turned", torch.tensor([1 + 2j, 3 - 1j]).conj())
-    kept = model.turned.clone()
-    assert spoiled(model, bad=lambda: model.turned.mul_(math.nan))
-    assert torch.equal(model.turned, kept)
+    kept = model.get_buffer("turned").clone()
+    assert spoiled(model, bad=lambda: model.get_buffer("turned").mul_(math.nan))
+    assert torch.equal(model.get_buffer("turned"), kept)
 
 
 class Working(torch.optim.SGD):
@@ -62,7 +62,7 @@ class Working(torch.optim.SGD):
         return {p: {"age": torch.zeros(1)} for group in self.param_groups for p in group["params"]}
 
     @state.setter
-    def state(self, _):
+    def state(self, _):  # pyright: ignore[reportIncompatibleVariableOverride]
         pass
 
 
@@ -105,7 +105,7 @@ def test_memory_of_a_batch_or_of_also_given_away_is_no_crash_and_comes_back(what
 
 
 def turn_sign(tensor):
-    tensor.data = torch._neg_view(tensor.data)
+    tensor.data = torch._neg_view(tensor.data)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def to_half(tensor):
@@ -119,16 +119,16 @@ def test_another_reading_of_the_same_memory_is_seen(change):
     model.register_buffer("buffer", torch.arange(8.0))
     recorder = FlightRecorder(model, None)
     assert recorder.run(lambda _: None, None) is None
-    change(model.buffer)
-    kept = model.buffer.clone()
+    change(model.get_buffer("buffer"))
+    kept = model.get_buffer("buffer").clone()
 
     def bad(_):
         with torch.no_grad():
-            model.buffer.fill_(math.nan)
+            model.get_buffer("buffer").fill_(math.nan)
 
     assert recorder.run(bad, None) is not None
-    assert model.buffer.dtype == kept.dtype
-    assert torch.equal(model.buffer, kept)
+    assert model.get_buffer("buffer").dtype == kept.dtype
+    assert torch.equal(model.get_buffer("buffer"), kept)
 
 
 def test_a_tensor_that_became_one_number_is_not_in_place():

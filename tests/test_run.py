@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def rows_on_disk(run: Path) -> dict[str, int]:
     return found
 
 
-def log_lines(run: Path) -> list[dict[str, object]]:
+def log_lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 

@@ -8,8 +8,10 @@ import os
 import shutil
 import stat
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -245,8 +247,9 @@ def test_records_without_a_checkpoint_are_neither_deleted_nor_begun_from(tmp_pat
 class Played:
     """Services that play no match."""
 
-    def __init__(self, **result: object) -> None:
-        self.given, self.result = result or {"score": 0.5}, None
+    def __init__(self, **result: Any) -> None:
+        self.given: dict[str, Any] = result or {"score": 0.5}
+        self.result: dict[str, Any] | None = None
 
     def start_score(self, *_: object) -> bool:
         self.result = self.given
@@ -255,7 +258,7 @@ class Played:
     def close(self) -> None:
         self.result = None
 
-    def finished_score(self, wait: bool) -> dict[str, float] | None:  # noqa: ARG002
+    def finished_score(self, wait: Callable[[], bool]) -> dict[str, Any] | None:  # noqa: ARG002
         found, self.result = self.result, None
         return found
 
@@ -268,9 +271,9 @@ def test_scores_are_spread_over_the_run_and_stand_at_the_step_of_their_model(tmp
     (tmp_path / "000001.json").write_text('{"step": 30}')
     log, events = RunLog(tmp_path / "log.jsonl", -1), EventFile(tmp_path, 1, -1)
     scores.start(tmp_path / "000001.onnx", done=29)  # made by steps that were undone
-    assert scores.take(False, 1.0, log, events, print) is None
+    assert scores.take(lambda: False, 1.0, log, events, print) is None
     scores.start(tmp_path / "000001.onnx", done=70)
-    assert scores.take(False, 1.0, log, events, lambda _: None) == 0.5
+    assert scores.take(lambda: False, 1.0, log, events, lambda _: None) == 0.5
     assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == 30
 
 

@@ -66,8 +66,9 @@ def test_one_step_bandit():
         assert found.value == pytest.approx((visits[1] - visits[2]) / 2 / (1 + walks))
         assert found.policy == pytest.approx(np.array(visits) / walks)
         assert found.priors == pytest.approx([0.5, 0.3, 0.2])
-    assert found.values == pytest.approx([0, 0.5, -0.5])
-    assert found.best == 1
+        if walks == len(expected):
+            assert found.values == pytest.approx([0, 0.5, -0.5])
+            assert found.best == 1
 
 
 @pytest.mark.nojit

@@ -68,7 +68,7 @@ def test_memory_is_what_a_process_has_allocated() -> None:
 
     def start() -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        process = subprocess.Popen([sys.executable, "-c", LOADED], **pipes)  # pyright: ignore
+        process = subprocess.Popen([sys.executable, "-c", LOADED], **pipes)
         wait(process)
         return process
 

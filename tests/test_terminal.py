@@ -52,7 +52,7 @@ def test_the_panel_fits_its_window(width):
     display.notes.append(("a long message " * 20, True))
     plain = Console(file=io.StringIO(), width=width, color_system=None)
     plain.print(display.panel())
-    shown = plain.file.getvalue()  # type: ignore[attr-defined]
+    shown = plain.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     assert max(map(len, shown.splitlines())) <= width - ROOM
     if width >= 80:
         assert "│ warning: a long message" in shown  # not told by a colour alone

@@ -53,7 +53,7 @@ def test_lanes_change_no_game(count):
 
 def test_a_model_that_fails_in_a_lane_ends_the_play_with_its_words():
     class Broken(HashEvaluator):
-        def evaluate(self, *_):
+        def evaluate(self, planes, logits, values):  # noqa: ARG002
             raise Refused("the device has gone")
 
     before = threading.active_count()

@@ -187,7 +187,7 @@ class _Checker:
         found, to = self.need(self.value(), F32, F16), self.node.attributes["to"]
         if to not in (1, 10):
             self.no("it casts to another type")
-        return Value(CAST_TO[int(to)], found.shape)  # pyright: ignore[reportArgumentType]
+        return Value(CAST_TO[int(to)], found.shape)
 
     def quantize(self) -> Value:
         found = self.need(self.value(), F32)

@@ -208,7 +208,7 @@ def _tensor(data: memoryview) -> tuple[str, NDArray[np.generic]]:
     name, kind = _text(_bytes(parts.get("name", memoryview(b"")))), parts.get("data_type")
     if kind not in DTYPES:
         _foreign(f"the weight '{name}' is of a type that az does not write")
-    dtype, raw = np.dtype(DTYPES[kind]), _bytes(parts.get("raw_data", memoryview(b"")))  # pyright: ignore
+    dtype, raw = np.dtype(DTYPES[kind]), _bytes(parts.get("raw_data", memoryview(b"")))
     if prod(dims) * dtype.itemsize != len(raw):
         raise ValueError(f"the weight '{name}' has {len(raw)} bytes")
     return name, np.frombuffer(raw, dtype).reshape(dims)

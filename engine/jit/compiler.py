@@ -117,7 +117,7 @@ class Kernel:
 
             with global_compiler_lock:  # a lock of our own and numba's could wait for one another
                 if self.compiled is None:
-                    made: Any = numba.njit(**{**_OPTIONS, **self.options})(self.function)  # pyright: ignore
+                    made: Any = numba.njit(**{**_OPTIONS, **self.options})(self.function)
                     self._compile_now(made)
                     self.compiled = made
         return self.compiled

@@ -145,7 +145,7 @@ def pack(game: Game, games: Sequence[FinishedGame], seed: int, search: dict[str,
     text = json.dumps(header, separators=(",", ":"), sort_keys=True)
     file = io.BytesIO()
     head = np.frombuffer(text.encode(), np.uint8)
-    np.savez_compressed(file, header=head, **arrays, **{ROW_SUMS: row_sums(arrays)})  # pyright: ignore
+    np.savez_compressed(file, header=head, **arrays, **{ROW_SUMS: row_sums(arrays)})  # pyright: ignore[reportArgumentType]
     return sealed(file.getvalue())
 
 

@@ -101,7 +101,7 @@ def grow_slots(slots: Slots, actions: int) -> Slots:
     rows, entries = 2 * slots.end.shape[1], 2 * slots.action.shape[1] + actions
     fields = {name: wider(name, rows) for name in ("state", "row_ply", "value", "end")}
     fields |= {name: wider(name, entries) for name in ("action", "prob")}
-    return slots._replace(**fields)  # pyright: ignore[reportArgumentType]
+    return slots._replace(**fields)
 
 
 @helper

@@ -8,7 +8,7 @@ order in which they end does.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from queue import SimpleQueue
 
 from az.engine.game import Game
@@ -47,7 +47,7 @@ class GameThreads:
         """The last faults of games that failed a second time: they will not come."""
         return [fault for batch in self.batches for fault in batch.lost()]
 
-    def play(self, next_game: NextGame, pause: Callable[[], None] | None = None) -> Iterator[FinishedGame]:
+    def play(self, next_game: NextGame, pause: Callable[[], None] | None = None) -> Generator[FinishedGame]:
         """Yield games as they end. `next_game` is never called twice at once; `pause` is called in every lane."""
         if len(self.batches) == 1:
             yield from self.batches[0].play(next_game, pause)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from az.engine.errors import Refused
 from az.engine.inference.precision import Fallback
@@ -125,10 +125,10 @@ class WorkerPool:
         on_fault: Callable[[dict[str, Any]], None],
     ) -> None:
         """Take in what the workers have written, waiting at most `timeout` seconds for the first word."""
-        for pipe in multiprocessing.connection.wait(self._pipes, timeout):
-            worker = self._pipes.index(pipe)  # pyright: ignore
+        for pipe in cast("list[Connection]", multiprocessing.connection.wait(self._pipes, timeout)):
+            worker = self._pipes.index(pipe)
             try:
-                kind, *rest = pipe.recv()  # pyright: ignore
+                kind, *rest = pipe.recv()
             except (EOFError, OSError):
                 if not self._stopping():
                     self._replace(worker)
