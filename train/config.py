@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
 from az.engine.errors import WrongRequest
 from az.engine.selfplay.batch import SelfplayConfig
@@ -162,8 +162,10 @@ def from_toml(text: str) -> RunConfig:
     known = all_keys()
     values: dict[str, Any] = {}
     for name, value in tree.items():
-        inner = value.items() if name in SECTIONS and isinstance(value, dict) else None
-        for dotted, leaf in [(f"{name}.{k}", v) for k, v in inner] if inner is not None else [(name, value)]:
+        found = [(name, value)]
+        if name in SECTIONS and isinstance(value, dict):
+            found = [(f"{name}.{key}", leaf) for key, leaf in cast("dict[str, Any]", value).items()]
+        for dotted, leaf in found:
             values[dotted] = typed_value(dotted, leaf, _known(dotted, known))
     return _checked_build(RunConfig(), values)
 
@@ -215,7 +217,7 @@ def installed_version() -> str:
 
 
 def _toml_lines(record: Any) -> list[str]:
-    lines = []
+    lines: list[str] = []
     for item in fields(record):
         value = getattr(record, item.name)
         if is_dataclass(value):
