@@ -60,7 +60,7 @@ def test_a_header_of_another_type_or_range(file, field, value):
             header[field] = value
 
     rewrite_records(file, change)
-    refusal(file)
+    assert refusal(file)
 
 
 @pytest.mark.nojit
@@ -69,7 +69,7 @@ def test_a_header_of_another_type_or_range(file, field, value):
 )
 def test_a_header_that_is_no_object_of_that_kind(file, header):
     rewrite_records(file, lambda *_: header)
-    refusal(file)
+    assert refusal(file)
 
 
 def judged(path: Path) -> str:

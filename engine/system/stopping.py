@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -39,10 +40,20 @@ def on_stop_signal(handler: Callable[[int], None]) -> Generator[None]:
     def ask(number: int, _: Any) -> None:
         handler(number)
 
+    told = sys.unraisablehook
+
+    def tell(found: sys.UnraisableHookArgs) -> None:
+        if not isinstance(
+            found.exc_value, Stopped
+        ):  # in a callback, from which nothing can be raised: it is remembered
+            told(found)
+
+    sys.unraisablehook = tell
     before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield
     finally:
+        sys.unraisablehook = told
         for number, earlier in before.items():
             signal.signal(number, earlier)
         _asked.clear()
