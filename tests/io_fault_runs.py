@@ -3,6 +3,7 @@
 A process of its own: `python tests/io_fault_runs.py FOLDER KIND SECONDS` prints one JSON object. Cases are forked from
 a parent that has everything imported, so that each begins at once. KIND: `kills`, `resumes` (a second kill while it is
 resumed), `failures`. Cases are spread evenly over the events; SECONDS bounds them all together, but for the first few.
+AZ_IO_CASES=FIRST:STEP takes of the spread cases number FIRST and every STEP-th after it, to do all of them in parts.
 """
 
 from __future__ import annotations
@@ -33,10 +34,15 @@ LEAST = 3  # cases that are tried however long they take
 
 
 def warm() -> None:
-    """Import and compile what a run needs; start no thread, or a fork could not live."""
+    """Import and compile what a run needs; torch and onnxruntime start no pool of threads, or a fork could not live."""
     import torch
+    import torch._inductor
 
     torch.set_num_threads(1)
+    import az.commands.train
+    import az.export.run_services
+    import az.train.run.loop
+    import az.train.run.tensorboard  # noqa: F401
     from az.engine.game import load_game
     from az.engine.selfplay.warmup import warm_up
 
@@ -206,7 +212,8 @@ def main() -> None:
     cases = Cases(folder)
     found = all_cases(cases, kind)
     begun = time.monotonic()
-    for number in spread(len(found)):
+    first, step = (int(part) for part in os.environ.get("AZ_IO_CASES", "0:1").split(":"))
+    for number in spread(len(found))[first::step]:
         if time.monotonic() - begun > seconds and cases.count >= LEAST:
             break
         case, *arguments = found[number]
