@@ -49,6 +49,9 @@ class LearnerConfig:
     masked_loss: bool = key(False, "softmax over legal moves only; peers: several times faster, +30 Elo")
     symmetries: bool = key(False, "turn every row by a random symmetry of the game (none for checkers)")
     q_mix: float = key(0.0, "share of the root's value in the value target; Willemsen 2021; 0 = result only", 0.0, 1.0)
+    td_lambda: float = key(
+        1.0, "value target by TD(lambda): 1 = the game's result, less = the search's opinions of later moves", 0.0, 1.0
+    )
     value_weight: float = key(1.0, "weight of the value's squared error beside the policy's cross-entropy", 0.0, 100.0)
     auxiliary_weight: float = key(0.25, "weight of the squared error of net.auxiliary in the loss", 0.0, 100.0)
     grad_clip: float = key(0.0, "largest norm of the gradient; 0 = off", 0.0, 1e6)

@@ -19,6 +19,7 @@ from az.engine.game import Game
 from az.engine.jit import kernel, state_kernel
 from az.engine.records.format import Records
 from az.train.config import ReplayConfig
+from az.train.value_targets import value_targets
 
 Floats = NDArray[np.float32]
 Longs = NDArray[np.int64]
@@ -76,17 +77,19 @@ class Column:
 class Replay:
     """The last `capacity` rows in memory. `first_row`: the number of the first row added (after a resume).
 
-    root_values: batches carry the value of the search's root too.
+    root_values: batches carry the value of the search's root too. td_lambda: see `value_targets`.
     """
 
-    def __init__(self, game: Game, capacity: int, first_row: int = 0, root_values: bool = False) -> None:
-        self.game, self.capacity, self.root_values = game, capacity, root_values
+    def __init__(
+        self, game: Game, capacity: int, first_row: int = 0, root_values: bool = False, td_lambda: float = 1.0
+    ) -> None:
+        self.game, self.capacity, self.root_values, self.td_lambda = game, capacity, root_values, td_lambda
         self.first_row = self.total_rows = first_row  # live rows are [first_row, total_rows)
         self._planes = Column(np.float32, game.planes_shape)
         self._rows = {
             "start": Column(np.int64),  # of the row's policy, counted over all entries ever added
             "end": Column(np.int64),
-            "outcome": Column(np.float32),
+            "outcome": Column(np.float32),  # or the lambda-return of it
             "root_value": Column(np.float32),
             "file": Column(np.int32),
             "row_in_file": Column(np.int32),
@@ -116,7 +119,7 @@ class Replay:
         values = {
             "start": offsets[:-1],
             "end": offsets[1:],
-            "outcome": records.outcomes,
+            "outcome": value_targets(records, self.td_lambda),
             "root_value": records.root_values,
             "file": self._next_file,
             "row_in_file": np.arange(count),
@@ -207,7 +210,7 @@ class Replay:
         planes = np.empty((len(states), *self.game.planes_shape), np.float32)
         encode_states[self.game.dtype](states, self.game.encode, planes)
         self._planes.data[at.start + shift : at.stop + shift] = planes
-        for name, values in (("outcome", records.outcomes), ("root_value", records.root_values)):
+        for name, values in (("outcome", value_targets(records, self.td_lambda)), ("root_value", records.root_values)):
             column = self._rows[name]
             move = column.head - self._rows["start"].head
             column.data[at.start + move : at.stop + move] = values[skip:]

@@ -51,7 +51,7 @@ def elo_difference(wins: int, draws: int, losses: int, pairs: Sequence[int] | No
         spread = _spread((losses + 0.5, draws, wins + 0.5), (0.0, 0.5, 1.0))
     else:  # half a pair is the same one extra game; a pair's mean varies half as much as a game where games are free
         spread = 2.0 * _spread((pairs[0] + 0.25, *pairs[1:4], pairs[4] + 0.25), PAIR_SCORES)
-    low, high = _wilson(mean, (games + 1.0) * mean * (1.0 - mean) / spread)
+    low, high = wilson(mean, (games + 1.0) * mean * (1.0 - mean) / spread)
     return Elo(elo_from_score(mean), elo_from_score(low), elo_from_score(high))
 
 
@@ -62,7 +62,7 @@ def _spread(counts: Sequence[float], scores: Sequence[float]) -> float:
     return sum(n * (x - mean) ** 2 for n, x in zip(counts, scores, strict=True)) / total
 
 
-def _wilson(share: float, trials: float) -> tuple[float, float]:
+def wilson(share: float, trials: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a share seen in this many (possibly not whole) trials: inside (0, 1) for any share."""
     weight = Z95 * Z95 / trials
     centre = (share + weight / 2.0) / (1.0 + weight)

@@ -10,7 +10,7 @@ from az.engine.jit import helper, kernel, state_kernel
 from az.engine.rng import uniform
 from az.engine.search.params import UNKNOWN
 from az.engine.search.select import ROOT, edge_q, gumbel_score, mixed_value, sigma_scale
-from az.engine.search.tree import SETTINGS, TREES, roots_type
+from az.engine.search.tree import SETTINGS, TREES, Float64, Trees, roots_type
 
 WIN, LOSS = 1, -1
 
@@ -85,6 +85,17 @@ def write_policy(trees, settings, b, policy):
     else:
         _visit_policy(trees, b, verdict, policy)
     return trees.node[b, 0].num_edges
+
+
+@helper
+def policy_value(trees: Trees, b: int, policy: Float64) -> float:
+    """The root's value if its moves are played by `policy`, which `write_policy` wrote."""
+    first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
+    unvisited = mixed_value(trees, b, ROOT)
+    value = 0.0
+    for i in range(count):
+        value += policy[i] * edge_q(trees, b, first + i, unvisited)
+    return min(1.0, max(-1.0, value))
 
 
 @kernel(types.int64(TREES, SETTINGS, types.int64, types.float64[::1]))

@@ -8,13 +8,14 @@ import numpy as np
 
 from az.engine.jit import helper
 from az.engine.search.params import UNKNOWN
+from az.engine.search.tree import Roots, Settings, Trees
 
 WIN, LOSS = 1, -1
 ROOT = np.int64(0)  # not a plain number: numba compiles a helper again for each literal that it is handed
 
 
 @helper
-def edge_q(trees, b, e, unvisited):
+def edge_q(trees: Trees, b: int, e: int, unvisited: float) -> float:
     """Mean value of an edge; exact where proven; `unvisited` where nothing is known."""
     if trees.edge[b, e].edge_proven != UNKNOWN:
         return float(trees.edge[b, e].edge_proven)
@@ -24,7 +25,7 @@ def edge_q(trees, b, e, unvisited):
 
 
 @helper
-def all_lost(trees, b, first, count):
+def all_lost(trees: Trees, b: int, first: int, count: int) -> bool:
     """Every edge is a proven loss."""
     for e in range(first, first + count):  # noqa: SIM110 (a generator does not compile well)
         if trees.edge[b, e].edge_proven != LOSS:
@@ -33,7 +34,7 @@ def all_lost(trees, b, first, count):
 
 
 @helper
-def select_puct(trees, roots, settings, b, node):
+def select_puct(trees: Trees, roots: Roots, settings: Settings, b: int, node: int) -> int:
     """argmax of q + c · prior · sqrt(visits of the node) / (1 + visits of the edge); Silver et al. 2017.
 
     Leaves in flight count as visits without a value (Liu et al. 2020, WU-UCT). A proven win is taken, a proven loss is
@@ -63,7 +64,7 @@ def select_puct(trees, roots, settings, b, node):
 
 
 @helper
-def mixed_value(trees, b, node):
+def mixed_value(trees: Trees, b: int, node: int) -> float:
     """The value of a node's unvisited actions: Danihelka et al. 2022, equation 33 (v_mix)."""
     first, count = trees.node[b, node].first_edge, trees.node[b, node].num_edges
     mass, weighted, total = 0.0, 0.0, 0
@@ -79,7 +80,7 @@ def mixed_value(trees, b, node):
 
 
 @helper
-def sigma_scale(trees, settings, b, node):
+def sigma_scale(trees: Trees, settings: Settings, b: int, node: int) -> float:
     """sigma(q) = this · (q + 1) / 2: Danihelka et al. 2022, equation 8, for values in [-1, +1]."""
     first, count = trees.node[b, node].first_edge, trees.node[b, node].num_edges
     most = 0
@@ -89,7 +90,7 @@ def sigma_scale(trees, settings, b, node):
 
 
 @helper
-def select_gumbel_inner(trees, settings, b, node):
+def select_gumbel_inner(trees: Trees, settings: Settings, b: int, node: int) -> int:
     """argmax of improved policy − visits / (1 + all visits): Danihelka et al. 2022, equation 14."""
     first, count = trees.node[b, node].first_edge, trees.node[b, node].num_edges
     unvisited = mixed_value(trees, b, node)
@@ -116,7 +117,7 @@ def select_gumbel_inner(trees, settings, b, node):
 
 
 @helper
-def gumbel_score(trees, roots, b, e, scale, unvisited):
+def gumbel_score(trees: Trees, roots: Roots, b: int, e: int, scale: float, unvisited: float) -> float:
     """g + logit + sigma(q) of a root edge."""
     noise = roots.gumbel_scale[b] * roots.gumbel[b, e - trees.node[b, 0].first_edge]
     return noise + float(trees.edge[b, e].logit) + scale * edge_q(trees, b, e, unvisited)

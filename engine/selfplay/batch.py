@@ -52,6 +52,11 @@ class SelfplayConfig:
     reuse_tree: bool = key(False, "keep the subtree of the move played (PUCT only); its visits are not simulations")
     skip_forced: bool = key(False, "an only move is played without search and not recorded: it teaches nothing")
     leaves: int = key(1, "leaves in flight in one tree (virtual loss); more changes the games", 1, 256)
+    row_value: str = key(
+        "mean",
+        "value of the search in a row: mean of its walks, or of its moves by its policy (bad tries do not count)",
+        one_of=("mean", "policy"),
+    )
     solve: bool = key(False, "back up proven wins and losses exactly")
     precision: str = key(
         "auto", "what the network computes with; auto: int8 where the CPU is faster with it", one_of=PRECISIONS
@@ -74,6 +79,7 @@ class SelfplayConfig:
         The precision is told by the model's id: an int8 file is a file of its own.
         """
         without = {"slots", "in_flight", "cache", "precision"} | ({"gpu_batch"} if not self.gpu_batch else set())
+        without |= {"row_value"} if self.row_value == "mean" else set()
         return {name: value for name, value in asdict(self).items() if name not in without}
 
 
@@ -289,4 +295,5 @@ def play_of(config: SelfplayConfig, search: BatchSearch) -> Play:
         skip_forced=int(config.skip_forced),
         reuse=int(config.reuse_tree and config.algorithm == "puct"),
         keep_most=search.keep_most,
+        policy_value=int(config.row_value == "policy"),
     )

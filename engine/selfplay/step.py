@@ -5,7 +5,7 @@ All of it is compiled: at a hundred simulations a move, Python's hundred microse
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -17,9 +17,9 @@ from az.engine.jit.pointers import apply_at, legal_at, outcome_at
 from az.engine.jit.rule_types import RuleTypes
 from az.engine.rng import uniform
 from az.engine.search.params import UNKNOWN
-from az.engine.search.policy import choose, write_policy
+from az.engine.search.policy import choose, policy_value, write_policy
 from az.engine.search.reuse import make_root
-from az.engine.search.tree import SETTINGS, TREES, roots_type
+from az.engine.search.tree import SETTINGS, TREES, Float64, Roots, Trees, roots_type
 
 
 class Play(NamedTuple):
@@ -38,6 +38,7 @@ class Play(NamedTuple):
     skip_forced: int
     reuse: int
     keep_most: int
+    policy_value: int  # a row's value is that of the search's policy, not the mean of its walks
 
 
 class Slots(NamedTuple):
@@ -58,7 +59,7 @@ class Slots(NamedTuple):
 
 
 _I64 = types.int64
-PLAY = types.NamedTuple([_I64] * 5 + [types.float64] * 4 + [_I64] * 4, Play)
+PLAY = types.NamedTuple([_I64] * 5 + [types.float64] * 4 + [_I64] * 5, Play)
 
 
 def slots_type(kinds: RuleTypes) -> types.NamedTuple:
@@ -105,7 +106,7 @@ def grow_slots(slots: Slots, actions: int) -> Slots:
 
 
 @helper
-def only_move(state, mask, legal):
+def only_move(state: NDArray[Any], mask: NDArray[np.bool_], legal: Any) -> bool:
     """Whether a single action is legal."""
     legal(state, mask)
     count = 0
@@ -115,7 +116,7 @@ def only_move(state, mask, legal):
 
 
 @helper
-def begin_search(roots, slots, play, b, mask, legal):
+def begin_search(roots: Roots, slots: Slots, play: Play, b: int, mask: NDArray[np.bool_], legal: Any) -> None:
     """Begin the search of the position that game b has reached: in full and recorded, fast, or of an only move."""
     slots.full[b] = 1 if play.full_fraction >= 1.0 or uniform(roots.random[b]) < play.full_fraction else 0
     roots.started[b] = 0
@@ -134,14 +135,19 @@ def begin_search(roots, slots, play, b, mask, legal):
 
 
 @helper
-def record_row(trees, roots, slots, b, count, policy):
+def record_row(trees: Trees, roots: Roots, slots: Slots, play: Play, b: int, count: int, policy: Float64) -> None:
     """Keep the position, the search's policy over its legal actions and its value."""
     row, at = slots.rows[b], slots.entries[b]
     first = trees.node[b, 0].first_edge
     proven = trees.node[b, 0].proven
     copy_into(slots.state[b, row], roots.state[b])
     slots.row_ply[b, row] = slots.ply[b]
-    slots.value[b, row] = trees.node[b, 0].value_sum / trees.node[b, 0].visits if proven == UNKNOWN else float(proven)
+    if proven != UNKNOWN:
+        slots.value[b, row] = float(proven)
+    elif play.policy_value == 1:
+        slots.value[b, row] = policy_value(trees, b, policy)
+    else:
+        slots.value[b, row] = trees.node[b, 0].value_sum / trees.node[b, 0].visits
     for i in range(count):
         slots.action[b, at + i] = trees.edge[b, first + i].action
         slots.prob[b, at + i] = policy[i]
@@ -180,7 +186,7 @@ def play_moves(trees, scratch, roots, settings, slots, play, active, mask, polic
         temperature = play.temperature if slots.ply[b] < play.temperature_plies else 0.0
         index = choose(trees, roots, settings, b, temperature, policy)
         if slots.full[b] == 1:
-            record_row(trees, roots, slots, b, count, policy)
+            record_row(trees, roots, slots, play, b, count, policy)
         slots.simulations[b] += roots.target[b]
         edge = trees.node[b, 0].first_edge + index
         apply(roots.state[b], int(trees.edge[b, edge].action))

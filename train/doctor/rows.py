@@ -28,6 +28,7 @@ from az.engine.system.safe_read import MB, read_json
 from az.train.replay import Batch
 from az.train.run.bundle import Bundle
 from az.train.run.names import model_cards
+from az.train.value_targets import game_targets, value_targets
 
 ReadFile = tuple[Records, dict[int, str], str] | str  # records, their bad rows, where it lies; or why it cannot be read
 Played = tuple[FinishedGame | None, list[Any], str] | str  # game, faults of its search, model; or why it was not played
@@ -45,6 +46,7 @@ class Position:
     policy: NDArray[Any]
     outcome: float
     root_value: float
+    target: float  # of the value, before learner.q_mix
 
 
 class RowReader:
@@ -64,10 +66,10 @@ class RowReader:
         if isinstance(file, str):
             made["file_says"] = file
         else:
-            recorded, fault, made["file_says"] = _recorded(file, row, origin)
+            recorded, fault, made["file_says"] = _recorded(file, row, origin, self.td_lambda)
         again = self._again(origin, None if isinstance(file, str) else file[0])
         made["game_again"] = _compared(self.game, origin, recorded, again)
-        made_again = _row_of(again, origin)
+        made_again = _row_of(again, origin, self.td_lambda)
         truth = made_again if recorded is None or fault else recorded
         known = truth or recorded
         state = known.state if known is not None else _given(origin, self.game)
@@ -78,6 +80,11 @@ class RowReader:
         if truth is not None and "batch_row" in origin and self.found.batch is not None:
             made["differs"] = self._differs(origin, self.found.batch, truth)
         return made
+
+    @property
+    def td_lambda(self) -> float:
+        """As the run's configuration has it; 1 where that is gone."""
+        return self.found.state.config.learner.td_lambda if self.found.state is not None else 1.0
 
     # -- the record file ----------------------------------------------------------------------------------------
 
@@ -216,8 +223,8 @@ def expected(
         turned[:, symmetry.squares] = flat
         planes, actions = turned.reshape(planes.shape), symmetry.actions[actions]
     policy[actions], mask[actions] = truth.policy, True
-    outcome, root = float(np.float32(truth.outcome)), float(np.float32(truth.root_value))
-    return planes, policy, mask, np.float32((1.0 - mix) * outcome + mix * root if mix > 0.0 else outcome)
+    target, root = float(np.float32(truth.target)), float(np.float32(truth.root_value))
+    return planes, policy, mask, np.float32((1.0 - mix) * target + mix * root if mix > 0.0 else target)
 
 
 def drawn(game: Game, state: NDArray[Any]) -> str | None:
@@ -229,7 +236,7 @@ def drawn(game: Game, state: NDArray[Any]) -> str | None:
 
 
 def _recorded(
-    file: tuple[Records, dict[int, str], str], row: Any, origin: dict[str, Any]
+    file: tuple[Records, dict[int, str], str], row: Any, origin: dict[str, Any], td_lambda: float
 ) -> tuple[Position | None, str | None, str]:
     """(the row in its file, what is wrong with it there, what to say)"""
     records, faults, name = file
@@ -240,19 +247,20 @@ def _recorded(
     low, high = records.policy_offsets[row : row + 2]
     found = Position(
         records.states[row], records.policy_actions[low:high], records.policy_probs[low:high],
-        float(records.outcomes[row]), float(records.root_values[row]),
+        float(records.outcomes[row]), float(records.root_values[row]), float(value_targets(records, td_lambda)[row]),
     )  # fmt: skip
     fault = faults.get(row)
     return found, fault, f"{name}, row {row}" + (f": {fault}" if fault else ": sound")
 
 
-def _row_of(again: Played, origin: dict[str, Any]) -> Position | None:
+def _row_of(again: Played, origin: dict[str, Any], td_lambda: float = 1.0) -> Position | None:
     if isinstance(again, str) or again[0] is None:
         return None
-    pairs = zip(again[0].rows, again[0].outcomes, strict=True)
-    return next(
-        (Position(r.state, r.actions, r.policy, z, r.root_value) for r, z in pairs if r.ply == origin.get("ply")), None
-    )
+    game = again[0]
+    for row, outcome, target in zip(game.rows, game.outcomes, game_targets(game, td_lambda), strict=True):
+        if row.ply == origin.get("ply"):
+            return Position(row.state, row.actions, row.policy, outcome, row.root_value, float(target))
+    return None
 
 
 def _compared(game: Game, origin: dict[str, Any], recorded: Position | None, again: Played) -> dict[str, Any]:

@@ -28,11 +28,17 @@ class Ingest:
     """The replay and the files behind it."""
 
     def __init__(
-        self, folder: RunFolder, game: Game, capacity: int, report: Callable[[str], None], root_values: bool = False
+        self,
+        folder: RunFolder,
+        game: Game,
+        capacity: int,
+        report: Callable[[str], None],
+        root_values: bool = False,
+        td_lambda: float = 1.0,
     ) -> None:
         self.folder, self.game, self.capacity, self.report = folder, game, capacity, report
-        self.root_values = root_values  # that batches carry the search's values
-        self.replay = Replay(game, capacity, root_values=root_values)
+        self.root_values, self.td_lambda = root_values, td_lambda  # as `Replay` takes them
+        self.replay = self._new_replay(0)
         self.files: deque[tuple[str, int]] = deque()  # names and rows of the files on the disk, oldest first
         self.forgotten_rows = 0  # rows of files that have been deleted
         self.quarantined = 0
@@ -45,11 +51,14 @@ class Ingest:
         """Rows ever accepted."""
         return self.replay.total_rows
 
+    def _new_replay(self, first_row: int) -> Replay:
+        return Replay(self.game, self.capacity, first_row, self.root_values, self.td_lambda)
+
     def load_all(self, forgotten_rows: int, gone: list[str]) -> None:
         """After a resume: delete what was to be deleted, read the rest."""
         self.folder.remove_records(gone)
         self.forgotten_rows = forgotten_rows
-        self.replay = Replay(self.game, self.capacity, forgotten_rows, self.root_values)
+        self.replay = self._new_replay(forgotten_rows)
         for path in self.folder.record_files():
             self.take(path)
         if self.last_game > MOST_GAME - LEFT:
@@ -108,7 +117,7 @@ class Ingest:
                 self._put_aside(path, refusal)
                 self.files = deque((n, count) for n, count in self.files if n != path.name)
                 again, self.files = list(self.files), deque()
-                self.replay = Replay(self.game, self.capacity, self.forgotten_rows, self.root_values)
+                self.replay = self._new_replay(self.forgotten_rows)
                 for file, _ in again:
                     self.take(self.folder.records / file)
                 return False

@@ -74,7 +74,8 @@ class Run:
         self.rng = np.random.default_rng(config.seed)
         folder.stamps = not config.deterministic
         learns_root = bool(config.net.auxiliary)
-        self.ingest = Ingest(folder, self.game, config.replay.window, self.message, learns_root)
+        lasting = learns_root, config.learner.td_lambda
+        self.ingest = Ingest(folder, self.game, config.replay.window, self.message, *lasting)
         resumed = self._resume()
         self.begun = time.monotonic() - self.count.elapsed
         if self.count.finished and self._over():

@@ -1,0 +1,90 @@
+"""Solved positions: how often a network's move gives the outcome away, and how its value fits the known outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from az.engine.arena.elo import wilson
+from az.engine.game import Game
+from az.engine.inference.evaluator import Evaluator
+from az.engine.score.positions import SolvedPosition
+from az.engine.search.params import SearchParams
+
+CHUNK = 256  # positions searched between two reports
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of positions with its 95 % interval (Wilson 1927)."""
+
+    count: int
+    of: int
+
+    def to_json(self) -> dict[str, Any]:
+        """share, low and high are None where there was no position."""
+        if not self.of:
+            return {"count": 0, "of": 0, "share": None, "low": None, "high": None}
+        low, high = wilson(self.count / self.of, float(self.of))
+        return {"count": self.count, "of": self.of, "share": self.count / self.of, "low": low, "high": high}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network with so many simulations says of one position."""
+
+    action: int
+    value: float  # view of the player to move
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Figures over the positions of one phase."""
+
+    thrown: Share  # the move's outcome is worse than the best move's
+    value_wrong: Share  # |value - outcome| is above 2/3: another outcome is nearer, halves apart
+    value_error: float  # mean squared error of the value against the outcome; 0 without positions of known outcome
+
+    def to_json(self) -> dict[str, Any]:
+        """For the report."""
+        return asdict(self) | {"thrown": self.thrown.to_json(), "value_wrong": self.value_wrong.to_json()}
+
+
+def answers(
+    game: Game,
+    evaluator: Evaluator,
+    positions: Sequence[SolvedPosition],
+    params: SearchParams,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[Answer]:
+    """The move and the value of each position; `params.simulations` 0 is the network alone."""
+    from az.engine.search.many import search_many
+
+    found: list[Answer] = []
+    for begin in range(0, len(positions), CHUNK):
+        states = np.array([one.state for one in positions[begin : begin + CHUNK]], game.dtype)
+        results = search_many(game, evaluator, states, params, [0] * len(states))
+        found += [Answer(result.best, result.value) for result in results]
+        done(len(found))
+    return found
+
+
+def by_phase(positions: Sequence[SolvedPosition], given: Sequence[Answer]) -> dict[str, Solved]:
+    """The figures of each phase, in the order in which phases come, and of all positions as "all"."""
+    pairs = list(zip(positions, given, strict=True))
+    phases = dict.fromkeys(one.phase for one in positions)
+    parts = {phase: [pair for pair in pairs if pair[0].phase == phase] for phase in phases}
+    return {name: _figures(part) for name, part in (parts | {"all": pairs}).items()}
+
+
+def _figures(pairs: Sequence[tuple[SolvedPosition, Answer]]) -> Solved:
+    judged = [(one, answer) for one, answer in pairs if answer.action in one.scores]
+    thrown = sum(np.sign(one.scores[answer.action]) < np.sign(one.best) for one, answer in judged)
+    errors = np.array([answer.value - one.value for one, answer in pairs if one.value is not None])
+    wrong = int((np.abs(errors) > 2 / 3).sum())
+    return Solved(
+        Share(int(thrown), len(judged)), Share(wrong, len(errors)), float((errors**2).mean()) if len(errors) else 0.0
+    )
