@@ -68,6 +68,7 @@ class Game:
     parse_position: Callable[[str], State]  # raises WrongRequest
     position_text: Callable[[State], str]
     normalise_move: Callable[[State, str], str] = lambda state, text: text.strip().lower()  # noqa: ARG005
+    key_words: int = 0  # states alike in so many first words have the same future, however they came about; 0 = all
     symmetries: tuple[Symmetry, ...] = ()  # without the identity
     board: Board | None = None  # how it is drawn; None: as `render` says
 

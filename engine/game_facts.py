@@ -33,6 +33,9 @@ def _faults(game: Any, name: str) -> Iterator[str]:
         yield f'it calls itself {game.name!r}: write name="{name}", or give the file that name'
     for field, most in MOST.items():
         yield from _number(field, getattr(game, field), most)
+    keys = game.key_words
+    if isinstance(keys, bool) or not isinstance(keys, int) or not 0 <= keys <= game.state_size:
+        yield f"key_words is {keys!r}: write a whole number from 0 to {game.state_size}, the size of a state"
     yield from _dtype(game.dtype)
     yield from _planes(game.planes_shape)
     for rule, arguments in RULES.items():

@@ -20,7 +20,7 @@ from az.engine.search.params import SearchParams
 from az.engine.search.tree_search import TreeSearch
 
 TICTACTOE, CONNECT4 = load_game("tictactoe"), load_game("connect4")
-PARAMS = SearchParams(simulations=80)
+PARAMS = SearchParams(simulations=80, prove=0)
 NODE_FACTS = ("player", "visits", "value_sum", "raw_value", "proven", "proof_plies", "inflight", "num_edges")
 EDGE_FACTS = ("action", "prior", "logit", "edge_visits", "edge_value", "edge_inflight", "edge_proven")
 
@@ -201,7 +201,7 @@ def test_a_search_by_the_clock_ends_and_keeps_its_tree(leaves):
 
 
 def test_a_search_by_the_clock_stops_when_the_position_is_proven():
-    tree = TreeSearch(TICTACTOE, UniformEvaluator(TICTACTOE), SearchParams())
+    tree = TreeSearch(TICTACTOE, UniformEvaluator(TICTACTOE), SearchParams(prove=0))
     began = time.monotonic()
     found = tree.search(TICTACTOE.parse_position("1425"), seconds=30.0)
     assert time.monotonic() - began < 5

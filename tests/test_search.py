@@ -252,11 +252,11 @@ def compare(game, state, params, evaluator):
 
 
 CONFIGS = {
-    "puct": SearchParams(),
-    "puct noisy": SearchParams(noise_fraction=0.25, root_temperature=1.3, fpu_reduction=0.4),
+    "puct": SearchParams(prove=0),
+    "puct noisy": SearchParams(noise_fraction=0.25, root_temperature=1.3, fpu_reduction=0.4, prove=0),
     "puct unsolved": SearchParams(solve=False, c_puct=0.7),
-    "gumbel": SearchParams(algorithm="gumbel"),
-    "gumbel noisy": SearchParams(algorithm="gumbel", gumbel_scale=1.0, gumbel_considered=4),
+    "gumbel": SearchParams(algorithm="gumbel", prove=0),
+    "gumbel noisy": SearchParams(algorithm="gumbel", gumbel_scale=1.0, gumbel_considered=4, prove=0),
     "gumbel unsolved": SearchParams(algorithm="gumbel", gumbel_scale=1.0, solve=False, c_visit=5.0, c_scale=0.3),
 }
 

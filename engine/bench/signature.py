@@ -18,11 +18,12 @@ from az.engine.search.params import SearchParams
 GAMES = ("tictactoe", "connect4", "othello6", "othello", "checkers")
 POSITIONS = 12  # of each game
 KINDS = {
-    "puct": SearchParams(simulations=96),
-    "noise": SearchParams(simulations=64, noise_fraction=0.25, root_temperature=1.2, fpu_reduction=0.0),
-    "gumbel": SearchParams(simulations=48, algorithm="gumbel", gumbel_scale=1.0, c_scale=0.25),
-    "leaves": SearchParams(simulations=96, leaves=8),
+    "puct": SearchParams(simulations=96, prove=0),
+    "noise": SearchParams(simulations=64, noise_fraction=0.25, root_temperature=1.2, fpu_reduction=0.0, prove=0),
+    "gumbel": SearchParams(simulations=48, algorithm="gumbel", gumbel_scale=1.0, c_scale=0.25, prove=0),
+    "leaves": SearchParams(simulations=96, leaves=8, prove=0),
     "unsolved": SearchParams(simulations=64, solve=False),
+    "proven": SearchParams(simulations=64),
 }
 
 

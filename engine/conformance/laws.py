@@ -34,6 +34,7 @@ LAWS = {
     "read-only": "legal, outcome, encode and the texts change nothing in the state",
     "planes": "planes are finite and in [-1, +1]",
     "apply": "apply does the same whenever it is called on the same state",
+    "key": "the words of a state beyond key_words change neither rules nor planes",
     "moves-shape": "moves is a dict from texts to tuples of actions",
     "moves-cover": "the whole moves begin with exactly the legal actions",
     "moves-hops": "the hops of a whole move are legal in turn, by one player, and no two moves have the same hops",
@@ -50,7 +51,7 @@ LAWS = {
 
 RULE_LAWS = (  # what search and training cannot do without
     "bounds", "no-error", "start", "player", "length", "outcome", "ongoing", "legal-writes",
-    "encode-writes", "read-only", "planes", "apply", "moves-shape", "text",
+    "encode-writes", "read-only", "planes", "apply", "key", "moves-shape", "text",
     "board",  # not the rules, but `az play` draws it
 )  # fmt: skip
 Images = list[tuple[int, Symmetry]]  # the symmetries that permute what they should, with their numbers
@@ -214,15 +215,29 @@ def _check_rules(game: Game, state: State, where: str, report: Report) -> tuple[
     report.demand("outcome", outcome == game.outcome(state), where)
     report.demand("ongoing", (outcome == ONGOING) == bool(mask.any()), f"{where}: outcome {outcome}")
     report.demand("read-only", np.array_equal(state, before), where)
+    if game.key_words:
+        shadow = _shadow(game, state)
+        alike = outcome == game.outcome(shadow) and np.array_equal(mask, game.mask(shadow))
+        report.demand("key", alike and np.array_equal(planes, game.planes(shadow)), where)
     return mask, planes, outcome
+
+
+def _shadow(game: Game, state: State) -> State:
+    """The state without the words that the game's key leaves out."""
+    shadow = state.copy()
+    shadow[game.key_words :] = 0
+    return shadow
 
 
 def _check_apply(game: Game, state: State, action: int, where: str, report: Report) -> bool:
     """Plays the action. True while the same move goes on."""
-    player, again = state[0], state.copy()
+    player, again, shadow = state[0], state.copy(), _shadow(game, state) if game.key_words else None
     game.apply(again, action)
     game.apply(state, action)
     report.demand("apply", np.array_equal(state, again), f"{where}, action {action}")
+    if shadow is not None:
+        game.apply(shadow, action)
+        report.demand("key", np.array_equal(state[: game.key_words], shadow[: game.key_words]), where)
     return bool(state[0] == player)
 
 

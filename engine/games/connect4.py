@@ -157,6 +157,7 @@ GAME = Game(
     moves=moves,
     parse_position=parse_position,
     position_text=position_text,
+    key_words=4,
     symmetries=(_MIRROR,),
     board=BOARD,
 )

@@ -13,6 +13,7 @@ from az.engine.jit.pointers import address
 from az.engine.search.cache import make_cache
 from az.engine.search.params import SearchParams
 from az.engine.search.policy import best_index, root_policy
+from az.engine.search.prove import make_prover
 from az.engine.search.result import SearchResult
 from az.engine.search.reuse import reroot
 from az.engine.search.schedule import schedules
@@ -33,6 +34,7 @@ def settings_of(params: SearchParams) -> Settings:
         c_scale=params.c_scale,
         leaves=params.leaves,
         solve=int(params.solve),
+        prove=params.prove if params.solve else 0,
     )
 
 
@@ -58,6 +60,7 @@ class BatchSearch:
         self.trees = make_trees(num_trees, nodes, edges)
         self.scratch = make_trees(1, nodes, edges)
         self.roots = make_roots(game, num_trees)
+        self.prover = make_prover(game, enabled=self.settings.prove > 0)
         self.leaves = make_leaves(game, num_trees * params.leaves)
         self.cache = make_cache(game, enabled=False)  # a caller that uses one network for long puts a real one here
         self.policy = np.zeros(game.num_actions, np.float64)
@@ -74,11 +77,12 @@ class BatchSearch:
         self.roots.state[b] = state
         self.roots.random[b] = random
         self.roots.started[b] = self.roots.target[b] = 0
+        self.roots.tried[b] = 0
 
     def begin(self, b: int, simulations: int, noise_fraction: float = 0.0, gumbel_scale: float = 0.0) -> None:
         """Begin a search of tree b's position with so many new simulations."""
         roots = self.roots
-        roots.started[b] = 0
+        roots.started[b] = roots.ended[b] = 0
         roots.target[b] = simulations
         roots.prepared[b] = 0
         roots.noise_fraction[b] = noise_fraction
@@ -101,9 +105,8 @@ class BatchSearch:
         while True:
             self._full[0] = 0
             rows = self._gather(
-                self.trees, self.roots, self.settings, self.schedules, self.leaves, self.cache, self._state, active,
-                self._full,
-                *self.rules,
+                self.trees, self.roots, self.settings, self.schedules, self.leaves, self.cache, self.prover,
+                self._state, active, self._full, *self.rules,
             )  # fmt: skip
             if not self._full[0]:
                 return rows
@@ -137,6 +140,7 @@ class BatchSearch:
         edge = int(self.trees.node["first_edge"][b, 0]) + index
         self.game.apply(self.roots.state[b], int(self.trees.edge["action"][b, edge]))
         reroot(self.trees, self.scratch, b, edge if reuse else -1, self.keep_most)
+        self.roots.tried[b] = 0
 
     def root_policy(self, b: int) -> int:
         """Write the policy of tree b's finished search into `self.policy`; returns the number of root edges."""

@@ -46,7 +46,7 @@ def make_cache(game: Game, enabled: bool = True) -> Cache:
 
 
 @helper
-def _stir(lane, word):
+def stir(lane, word):
     """One step of a 32-bit lane; no product leaves int64, so plain Python computes the same without a warning."""
     lane = ((lane ^ word) * 0x21F0AAAD) & WORD
     return lane ^ (lane >> 15)
@@ -55,25 +55,25 @@ def _stir(lane, word):
 @helper
 def row_key(words, mask, key):
     """Write the two 62-bit halves of a row's key. words: the planes' bits [n] as uint32."""
-    a, b = np.int64(0x243F6A88), np.int64(0x85A308D3)  # not plain numbers: numba would compile _stir for each
+    a, b = np.int64(0x243F6A88), np.int64(0x85A308D3)  # not plain numbers: numba would compile stir for each
     c, d = np.int64(0x13198A2E), np.int64(0x03707344)
     for i in range(words.shape[0]):
         word = np.int64(words[i])
-        a = _stir(a, word)
-        b = _stir(b, word ^ a)
+        a = stir(a, word)
+        b = stir(b, word ^ a)
         if i & 1:
-            c = _stir(c, a ^ (b >> 7))
+            c = stir(c, a ^ (b >> 7))
         else:
-            d = _stir(d, b ^ (a >> 7))
+            d = stir(d, b ^ (a >> 7))
     bits = 1
     for i in range(mask.shape[0]):
         bits = bits << 1 | (1 if mask[i] else 0)
         if i & 15 == 15 or i == mask.shape[0] - 1:
-            c = _stir(c, bits ^ d)
-            d = _stir(d, bits ^ (c >> 3))
+            c = stir(c, bits ^ d)
+            d = stir(d, bits ^ (c >> 3))
             bits = 1
-    a = _stir(a, c)
-    b = _stir(b, d ^ a)
+    a = stir(a, c)
+    b = stir(b, d ^ a)
     key[0] = ((a << 30) ^ b ^ (d << 11)) & 0x3FFFFFFFFFFFFFFF
     key[1] = ((c << 30) ^ d ^ (b << 9)) & 0x3FFFFFFFFFFFFFFF | (1 << 62)  # never 0: an empty entry matches nothing
 

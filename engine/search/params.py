@@ -22,6 +22,7 @@ class SearchParams:
     c_scale: float = 1.0
     leaves: int = 1  # leaves in flight in one tree (virtual loss)
     solve: bool = True  # proven wins and losses are backed up exactly
+    prove: int = 100  # positions of an exact search to the end for each simulation, near the end of a game; 0 = off
 
 
 UNKNOWN = 2  # not proven; LOSS, DRAW, WIN (-1, 0, 1) are proven

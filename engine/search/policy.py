@@ -9,30 +9,33 @@ from numba import types
 from az.engine.jit import helper, kernel, state_kernel
 from az.engine.rng import uniform
 from az.engine.search.params import UNKNOWN
+from az.engine.search.prove import plies_of
 from az.engine.search.select import ROOT, edge_q, gumbel_score, mixed_value, sigma_scale
 from az.engine.search.tree import SETTINGS, TREES, Float64, Trees, roots_type
 
-WIN, LOSS = 1, -1
+WIN, DRAW, LOSS = 1, 0, -1
 
 
 @helper
 def best_proven(trees, b):
-    """WIN if some root edge is a proven win, LOSS if all are lost, else UNKNOWN."""
+    """WIN if some root edge is a proven win, LOSS if all are lost, DRAW if that is proven, else UNKNOWN."""
     first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
-    lost = count > 0
+    lost, drawn = count > 0, False
     for e in range(first, first + count):
         if trees.edge[b, e].edge_proven == WIN:
             return WIN
-        if trees.edge[b, e].edge_proven != LOSS:
-            lost = False
-    return LOSS if lost else UNKNOWN
+        lost = lost and trees.edge[b, e].edge_proven == LOSS
+        drawn = drawn or trees.edge[b, e].edge_proven == DRAW
+    if lost:
+        return LOSS
+    return DRAW if drawn and trees.node[b, 0].proven == DRAW else UNKNOWN
 
 
 @helper
 def allowed(trees, b, e, verdict):
-    """Whether an edge may be played: wins only where there is one, never a loss where something else is left."""
-    if verdict == WIN:
-        return trees.edge[b, e].edge_proven == WIN
+    """Whether an edge may be played: what keeps a proven win or draw, never a loss where something else is left."""
+    if verdict in (WIN, DRAW):
+        return trees.edge[b, e].edge_proven == verdict
     return verdict == LOSS or trees.edge[b, e].edge_proven != LOSS
 
 
@@ -118,13 +121,13 @@ def prefer(trees, roots, settings, b, verdict):
         e = first + i
         if not allowed(trees, b, e, verdict):
             continue
-        if verdict == UNKNOWN:
+        if verdict in (UNKNOWN, DRAW):
             major = float(trees.edge[b, e].edge_visits)
             minor = float(trees.edge[b, e].prior)
             if settings.gumbel == 1:
                 minor = gumbel_score(trees, roots, b, e, scale, unvisited)
         else:
-            plies = float(trees.node[b, trees.edge[b, e].child].proof_plies)
+            plies = float(plies_of(trees, b, e))
             major = -plies if verdict == WIN else plies
             minor = float(trees.edge[b, e].prior)
         if major > best_major or (major == best_major and minor > best_minor):

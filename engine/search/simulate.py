@@ -12,6 +12,7 @@ from az.engine.jit.pointers import apply_at, encode_at, legal_at, outcome_at
 from az.engine.rng import gumbel, log_gamma_sample
 from az.engine.search.cache import CACHE, find, remember
 from az.engine.search.params import UNKNOWN
+from az.engine.search.prove import plies_of, prove_root, prover_type
 from az.engine.search.select import select_gumbel_inner, select_gumbel_root, select_puct
 from az.engine.search.tree import LEAVES, SCHEDULES, SETTINGS, TREES, UNVISITED, roots_type
 
@@ -51,7 +52,7 @@ def prove_from_edges(trees, b, node):
         if proven == UNKNOWN:
             complete = False
             continue
-        plies = trees.node[b, trees.edge[b, e].child].proof_plies + 1
+        plies = plies_of(trees, b, e) + 1
         if proven == WIN:
             shortest_win = min(shortest_win, plies)
         longest = max(longest, plies)
@@ -170,6 +171,18 @@ def descend(trees, roots, settings, schedules, b, state, apply, outcome):
 
 
 @helper
+def wants_proof(trees, roots, settings, b):
+    """Whether to try a proof of the root now: walks have met the end of the game, and no try was nearly as long.
+
+    Of positions of connect four where one of 16 walks meets an end, two thirds and more can be proven (docs/log.md).
+    """
+    if settings.prove == 0 or roots.ended[b] == 0 or trees.node[b, 0].proven != UNKNOWN or trees.node[b, 0].inflight:
+        return False
+    enough = 2 * roots.started[b] >= min(32, roots.target[b])
+    return enough and settings.prove * np.int64(roots.target[b]) >= 2 * roots.tried[b]
+
+
+@helper
 def add_edges(trees, b, node, mask, logits):
     """One edge for each legal action; its prior is the softmax over the legal actions."""
     first = trees.edges_used[b]
@@ -221,13 +234,14 @@ def known(trees, settings, leaves, cache, row, b, node):
         SCHEDULES,
         LEAVES,
         CACHE,
+        prover_type(t),
         t.state,
         types.int64[::1],
         types.int64[::1],
         *[types.int64] * 4,
     )
 )
-def gather(trees, roots, settings, schedules, leaves, cache, state, active, full, rule1, rule2, rule3, rule4):
+def gather(trees, roots, settings, schedules, leaves, cache, prover, state, active, full, rule1, rule2, rule3, rule4):
     """Walk every active tree until `settings.leaves` leaves wait for the network, or its simulations are all begun.
 
     active: [n] trees to walk. full: [1] set to 1 when some tree had no room (grow the trees and go on). A root that the
@@ -267,6 +281,11 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
             if trees.edges_used[b] + settings.leaves * actions > edge_room:
                 full[0] = 1  # what the cache knew has filled the room
                 break
+            if wants_proof(trees, roots, settings, b):
+                most = roots.tried[b] = settings.prove * np.int64(roots.target[b])
+                if prove_root(trees, prover, b, roots.state[b], most, apply, legal, outcome):
+                    roots.target[b] = roots.started[b]
+                    break
             copy_into(state, roots.state[b])
             met, node = descend(trees, roots, settings, schedules, b, state, apply, outcome)
             if met == COLLISION:
@@ -274,6 +293,7 @@ def gather(trees, roots, settings, schedules, leaves, cache, state, active, full
                 break
             roots.started[b] += 1
             if met == ENDED:
+                roots.ended[b] += 1
                 back_up(trees, settings, b, node, np.float64(trees.node[b, node].proven), node != 0)
                 continue
             encode(state, leaves.planes[rows])

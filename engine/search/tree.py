@@ -74,6 +74,8 @@ class Roots(NamedTuple):
     state: NDArray[np.int64]  # [B, S] of the game's dtype
     started: Int32  # [B] simulations of this search begun
     target: Int32  # [B] simulations of this search in all
+    ended: Int32  # [B] of those begun, how many met the end of the game
+    tried: Int64  # [B] positions that a proof of this root was allowed, in vain
     prepared: Int8  # [B] the root's noise has been drawn
     noise_fraction: Float64  # [B]
     gumbel_scale: Float64  # [B]
@@ -96,6 +98,7 @@ class Settings(NamedTuple):
     c_scale: float
     leaves: int
     solve: int
+    prove: int
 
 
 class Leaves(NamedTuple):
@@ -121,7 +124,7 @@ TREES = types.NamedTuple(
     [_arrays(_I32, 1), _arrays(_I32, 1), _arrays(from_dtype(NODE), 2), _arrays(from_dtype(EDGE), 2)], Trees
 )
 SETTINGS = types.NamedTuple(
-    [types.int64, *[types.float64] * 4, types.int64, types.float64, types.float64, types.int64, types.int64], Settings
+    [types.int64, *[types.float64] * 4, types.int64, types.float64, types.float64, *[types.int64] * 3], Settings
 )
 LEAVES = types.NamedTuple(
     [
@@ -144,7 +147,8 @@ def roots_type(states: types.Array) -> types.NamedTuple:
     return types.NamedTuple(
         [
             states,
-            *[_arrays(_I32, 1)] * 2,
+            *[_arrays(_I32, 1)] * 3,
+            _arrays(types.int64, 1),
             _arrays(_I8, 1),
             *[_arrays(_F64, 1)] * 2,
             _arrays(_I32, 1),
@@ -189,6 +193,8 @@ def make_roots(game: Game, num_trees: int) -> Roots:
         state=np.zeros((num_trees, game.state_size), game.dtype),
         started=np.zeros(num_trees, np.int32),
         target=np.zeros(num_trees, np.int32),
+        ended=np.zeros(num_trees, np.int32),
+        tried=np.zeros(num_trees, np.int64),
         prepared=np.zeros(num_trees, np.int8),
         noise_fraction=np.zeros(num_trees, np.float64),
         gumbel_scale=np.zeros(num_trees, np.float64),

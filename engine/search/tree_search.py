@@ -6,11 +6,12 @@ import time
 
 import numpy as np
 
-from az.engine.game import Game, State
+from az.engine.game import LOSS, Game, State
 from az.engine.inference.evaluator import Evaluator
 from az.engine.rng import stream
 from az.engine.search.batch import BatchSearch
-from az.engine.search.params import SearchParams
+from az.engine.search.params import UNKNOWN, SearchParams
+from az.engine.search.prove import FAR
 from az.engine.search.result import SearchResult
 from az.engine.search.tree import UNVISITED
 
@@ -44,8 +45,13 @@ class TreeSearch:
             self._think(CHUNK)
             made += int(self.batch.roots.started[0])
             self.batch.roots.started[0] = made
-            if time.monotonic() >= deadline or self.batch.trees.node["proven"][0, 0] != 2:
+            if time.monotonic() >= deadline or self._is_settled():
                 return self.batch.result(0)
+
+    def _is_settled(self) -> bool:
+        """More walks would change nothing. A loss of which only the end is known is none: some moves resist longer."""
+        root = self.batch.trees.node[0, 0]
+        return root["proven"] != UNKNOWN and not (root["proven"] == LOSS and root["proof_plies"] == FAR)
 
     def _think(self, simulations: int) -> None:
         if simulations not in self.batch.budgets and self.params.algorithm == "gumbel":

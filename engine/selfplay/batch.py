@@ -58,6 +58,9 @@ class SelfplayConfig:
         one_of=("mean", "policy"),
     )
     solve: bool = key(False, "back up proven wins and losses exactly")
+    prove: int = key(
+        0, "positions of an exact search to the end for each simulation, near the end of a game (needs solve)", 0, 10**6
+    )
     precision: str = key(
         "auto", "what the network computes with; auto: int8 where the CPU is faster with it", one_of=PRECISIONS
     )
@@ -79,7 +82,7 @@ class SelfplayConfig:
         The precision is told by the model's id: an int8 file is a file of its own.
         """
         without = {"slots", "in_flight", "cache", "precision"} | ({"gpu_batch"} if not self.gpu_batch else set())
-        without |= {"row_value"} if self.row_value == "mean" else set()
+        without |= {name for name, usual in (("row_value", "mean"), ("prove", 0)) if getattr(self, name) == usual}
         return {name: value for name, value in asdict(self).items() if name not in without}
 
 

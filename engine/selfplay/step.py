@@ -119,7 +119,8 @@ def only_move(state: NDArray[Any], mask: NDArray[np.bool_], legal: Any) -> bool:
 def begin_search(roots: Roots, slots: Slots, play: Play, b: int, mask: NDArray[np.bool_], legal: Any) -> None:
     """Begin the search of the position that game b has reached: in full and recorded, fast, or of an only move."""
     slots.full[b] = 1 if play.full_fraction >= 1.0 or uniform(roots.random[b]) < play.full_fraction else 0
-    roots.started[b] = 0
+    roots.started[b] = roots.ended[b] = 0
+    roots.tried[b] = 0
     roots.prepared[b] = 0
     roots.gumbel_scale[b] = play.gumbel_scale if slots.ply[b] < play.temperature_plies else 0.0
     roots.noise_fraction[b] = 0.0
