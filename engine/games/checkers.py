@@ -166,11 +166,11 @@ def drawn(state):
 
 
 @helper
-def write_actions(mask, pieces, plane, turn):
+def write_actions(mask, pieces, plane, flip):
     while pieces:
         lowest = pieces & -pieces
         square = BIT_INDEX[((lowest * DE_BRUIJN) & ALL) >> 27]
-        mask[(32 * plane + square) ^ turn] = True
+        mask[(32 * plane + square) ^ flip] = True
         pieces ^= lowest
 
 
@@ -180,19 +180,19 @@ def legal(state, mask):
         mask[action] = False
     if drawn(state):
         return
-    turn = 127 if state[0] == 0 else 0
+    flip = 127 if state[0] == 0 else 0
     candidates = 1 << state[JUMPER] if state[JUMPER] >= 0 else ALL
     forced = False
     for direction in range(4):
         pieces = jumpers(state, candidates & movers(state, direction), direction)
         if pieces:
             forced = True
-            write_actions(mask, pieces, 4 + direction, turn)
+            write_actions(mask, pieces, 4 + direction, flip)
     if forced:
         return
     empty = ~(state[BLACK] | state[WHITE]) & ALL
     for direction in range(4):
-        write_actions(mask, movers(state, direction) & neighbours(empty, direction), direction, turn)
+        write_actions(mask, movers(state, direction) & neighbours(empty, direction), direction, flip)
 
 
 @rules.outcome
@@ -205,10 +205,10 @@ def outcome(state):
 @rules.encode
 def encode(state, planes):
     player = state[0]
-    turn = 31 if player == 0 else 0
+    flip = 31 if player == 0 else 0
     own, other, kings = state[1 + player], state[2 - player], state[KINGS]
     for square in range(32):
-        seen_as = square ^ turn
+        seen_as = square ^ flip
         king = (kings >> square) & 1
         value = 0.0
         if (own >> square) & 1:
@@ -269,7 +269,7 @@ def moves(state: State) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def normalise_move(state: State, text: str) -> str:
+def normalize_move(state: State, text: str) -> str:
     """The full text of a move: '-' or 'x' will do, and first and last square where only one move has them."""
     squares = re.split(r"[-x:]", "".join(text.lower().split()))
     whole = {full: re.split("[-x]", full) for full in moves(state)}
@@ -369,7 +369,7 @@ BOARD = Board(
     move_cells=_move_cells,
     move_help="from and to, such as 11-15; a capture such as 22x15 or 26x17x10",
     labels={_place(square): str(square + 1) for square in range(32)},
-    turns=True,
+    flips=True,
     ending=_ending,
 )  # fmt: skip
 
@@ -390,6 +390,6 @@ GAME = Game(
     moves=moves,
     parse_position=parse_position,
     position_text=position_text,
-    normalise_move=normalise_move,
+    normalize_move=normalize_move,
     board=BOARD,
 )
