@@ -29,6 +29,7 @@ from az.engine.board import EMPTY, NO_SQUARE, Board, Cell, Colors, Grid, Piece
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, Game, State
 from az.engine.jit import Rules, helper
+from az.engine.printable import quoted
 
 rules = Rules(np.int64)
 
@@ -276,12 +277,14 @@ def normalize_move(state: State, text: str) -> str:
     same = [full for full, path in whole.items() if path == squares]
     ends = [full for full, path in whole.items() if [path[0], path[-1]] == squares]
     if not same and len(ends) > 1:
-        raise WrongRequest(f"'{text}' fits several moves: write one of {' '.join(ends)}.")
+        raise WrongRequest(f"'{quoted(text, 40)}' fits several moves: write one of {' '.join(ends)}.")
     return (same or ends or [text.strip()])[0]
 
 
 def _fault(text: str, fault: str) -> WrongRequest:
-    return WrongRequest(f"checkers position '{text}': {fault}; write it as B:W18,24,K30:B1,K5, the side to move first.")
+    return WrongRequest(
+        f"checkers position '{quoted(text, 200)}': {fault}; write it as B:W18,24,K30:B1,K5, the side to move first."
+    )
 
 
 def _squares(text: str, item: str) -> range:
@@ -291,7 +294,7 @@ def _squares(text: str, item: str) -> range:
     last = int(match[2] or first) if match else 0
     if not 1 <= first <= last <= 32:
         what = "a range of squares from 1 to 32, the lower first" if match and match[2] else "a square from 1 to 32"
-        raise _fault(text, f"'{item}' is not {what}")
+        raise _fault(text, f"'{quoted(item, 20)}' is not {what}")
     return range(first, last + 1)
 
 
