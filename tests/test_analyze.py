@@ -152,7 +152,7 @@ REQUESTS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(REQUESTS)
 def test_any_line_is_a_request_or_one_sentence(line):
     game = load_game("tictactoe")
@@ -176,7 +176,7 @@ def test_any_line_is_a_request_or_one_sentence(line):
         assert request.simulations == fields.get("sims", subject.DEFAULT_SIMULATIONS)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(st.lists(st.binary(max_size=12) | st.sampled_from([b"\n", b"a\n", b"\nb", b"c" * 30]), max_size=12))
 def test_lines_are_the_same_however_the_stream_is_cut(chunks):
     with pytest.MonkeyPatch.context() as patch:

@@ -90,7 +90,7 @@ def one_sentence(error):
 
 @pytest.mark.nojit
 @pytest.mark.parametrize("name", game_names())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(choices=st.lists(st.integers(0, 10**6), max_size=60), text=TEXTS, place=st.integers(0, 80))
 def test_any_text_is_a_position_that_comes_back_or_one_sentence(name, choices, text, place):
     """Positions of drawn games come back, and so do those that a drawn text, or one put into such a position, says."""

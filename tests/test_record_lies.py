@@ -99,7 +99,7 @@ def read_or_refused(path: Path, change: Callable[[dict[str, Any], dict[str, Any]
 
 
 @pytest.mark.nojit
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(changes)
 def test_any_change_of_a_header_is_read_or_refused(good, change):
     path, data = good
@@ -108,7 +108,7 @@ def test_any_change_of_a_header_is_read_or_refused(good, change):
 
 
 @pytest.mark.nojit
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted({field for field, _ in HEADERS} | {"sha256", "game_version"})), values)
 def test_any_value_of_a_header_is_read_or_refused(good, field, value):
     path, data = good
@@ -120,7 +120,7 @@ NUMBER_CHANGES = st.tuples(st.integers(0, 10**6), st.sampled_from([-1, 1, 100, 2
 
 
 @pytest.mark.nojit
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(st.sampled_from(ARRAYS), st.lists(NUMBER_CHANGES, min_size=1, max_size=4))
 def test_any_number_of_an_array_is_read_or_refused(good, name, places):
     path, data = good

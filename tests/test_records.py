@@ -142,16 +142,17 @@ def check_flip(path, data, place, mask):
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(place=st.integers(0, 2569), mask=st.integers(1, 255))
 def test_a_flipped_byte_is_refused(one_game, place, mask):
-    check_flip(*one_game, place, mask)
+    path, good = one_game
+    check_flip(path, good, place, mask)
 
 
 @pytest.mark.slow
 @settings(max_examples=2, deadline=None, derandomize=True)
 @given(st.data())
 def test_every_flipped_byte_is_refused(one_game, data):
-    size = len(one_game[1])
-    for place, mask in enumerate(data.draw(st.binary(min_size=size, max_size=size))):
-        check_flip(*one_game, place, mask or 1)
+    path, good = one_game
+    for place, mask in enumerate(data.draw(st.binary(min_size=len(good), max_size=len(good)))):
+        check_flip(path, good, place, mask or 1)
 
 
 @pytest.mark.nojit
