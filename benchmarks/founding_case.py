@@ -31,7 +31,7 @@ def config(*more: str) -> RunConfig:
 
 
 def main() -> None:
-    """Fly both and print what was said, with seconds."""
+    """Run both and print what was said, with seconds."""
     with temporary() as root:
         print("# the step as it was posted")
         begun = time.perf_counter()
@@ -46,7 +46,7 @@ def main() -> None:
         train_with(result, config(), root / "by-hand", fault.inject(result, random.Random(0)))
         for _, incident in result.incidents:
             print(incident)
-            print(f"from detection to verdict: {incident.seconds:.1f} s; steps made in all: {result.steps}")
+            print(f"from detection to diagnosis: {incident.seconds:.1f} s; steps made in all: {result.steps}")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 whether the learner gains by a CUDA graph there (`learner.cuda_graph`).
 
     python benchmarks/gpu.py --seconds 3 --repeats 5
-    python benchmarks/gpu.py --provider cpu --batch 64 --lanes 2      (the same code where there is no GPU)
+    python benchmarks/gpu.py --provider cpu --batch 64 --threads 2      (the same code where there is no GPU)
 
 The model is the fixed one of preset `seed`'s size, in half precision unless told otherwise, at the batch at which
 onnxruntime alone is nearly fastest. Alone means without a search: calls on real positions, by one thread and by as many
-as there are lanes, whichever is faster. Phases alternate; a ratio is that of two neighbours; games are spread over all
+as self-play has, whichever is faster. Phases alternate; a ratio is that of two neighbours; games are spread over all
 their plies.
 """
 
@@ -32,7 +32,7 @@ from az.engine.game import Game
 from az.engine.inference.model_resolver import SHIPPED
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.raw_meter import RawMeter
-from az.engine.selfplay.autotune import GPU_BATCHES, MOST_LANES, best_batch
+from az.engine.selfplay.autotune import GPU_BATCHES, MOST_THREADS, best_batch
 from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.selfplay.threads import GameThreads
 from az.engine.system.cores import usable_cores
@@ -61,26 +61,26 @@ def middle_planes(game: Game, rows: int) -> np.ndarray:
 
 
 class Search:
-    """Lanes that play until they are told to rest."""
+    """Threads that play until they are told to rest."""
 
-    def __init__(self, evaluator: OnnxEvaluator, config: SelfplayConfig, lanes: int) -> None:
+    def __init__(self, evaluator: OnnxEvaluator, config: SelfplayConfig, threads: int) -> None:
         numbers = count()
-        self.lanes = GameThreads(evaluator.game, config, 0, lanes)
+        self.batches = GameThreads(evaluator.game, config, 0, threads)
         self.playing = threading.Event()
 
         def rest() -> None:
             self.playing.wait()
 
-        games = self.lanes.play(lambda: (next(numbers), evaluator), rest)
+        games = self.batches.play(lambda: (next(numbers), evaluator), rest)
         threading.Thread(target=lambda: [None for _ in games], daemon=True).start()
 
     def rate(self, seconds: float) -> float:
         """Simulations a second."""
         self.playing.set()
         time.sleep(0.3)
-        walks, begun = self.lanes.walks(), time.perf_counter()
+        walks, begun = self.batches.walks(), time.perf_counter()
         time.sleep(seconds)
-        done, spent = self.lanes.walks() - walks, time.perf_counter() - begun
+        done, spent = self.batches.walks() - walks, time.perf_counter() - begun
         self.playing.clear()
         time.sleep(0.3)  # the batches under way
         return done / spent
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--precision", choices=("fp16", "fp32"), default="fp16")
     parser.add_argument("--batch", type=int, default=0, help="0: measured")
-    parser.add_argument("--lanes", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--sims", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--repeats", type=int, default=5)
@@ -129,12 +129,12 @@ def main() -> None:
             return OnnxEvaluator(path, provider=asked.provider, batch=size)
 
         batch = asked.batch or best_batch(open_at)
-        lanes = asked.lanes or max(2, min(MOST_LANES, usable_cores() - 1))
+        threads = asked.threads or max(2, min(MOST_THREADS, usable_cores() - 1))
         evaluator = open_at(batch)
     planes = middle_planes(evaluator.game, max(batch, *GPU_BATCHES))
-    meters = [RawMeter(evaluator, planes, batch) for _ in range(lanes)]
+    meters = [RawMeter(evaluator, planes, batch) for _ in range(threads)]
     config = SelfplayConfig(simulations=asked.sims, fast_simulations=asked.sims, slots=batch, cache=False)
-    search = Search(evaluator, replace(config, opening_plies=usual_length(evaluator.game)), lanes)
+    search = Search(evaluator, replace(config, opening_plies=usual_length(evaluator.game)), threads)
     search.rate(3.0)
     found = [
         (raw_rate(meters[:1], batch, asked.seconds), search.rate(asked.seconds), raw_rate(meters, batch, asked.seconds))
@@ -151,7 +151,7 @@ def main() -> None:
     print(
         json.dumps(
             {"game": asked.game, "provider": evaluator.provider, "precision": asked.precision, "batch": batch,
-             "lanes": lanes, "per_second": told,
+             "lanes": threads, "per_second": told,
              "simulations_over_raw": [statistics.median(ratios), min(ratios), max(ratios)], "learner": learner}
         ),
         flush=True,

@@ -1,4 +1,4 @@
-"""What the flight recorder costs while all is well, and how long a verdict takes.
+"""What the flight recorder costs while all is well, and how long a diagnosis takes.
 
     python benchmarks/recorder_cost.py --rounds 12 --steps 2 --precision bf16 fp32
 
@@ -9,7 +9,7 @@ noisy machine is as noisy to each; a ratio is taken within a round, its interval
 time` is a step's time less that of `Learner.step` inside it: what the recorder itself spends, without the step's
 noise, but also without what its traffic through the caches costs the step; that is in the ratio.
 
-Verdicts: from detection to the end of the diagnosis, of a row of NaN and of a careless logarithm of 0.
+Diagnoses: from detection to the end of the diagnosis, of a row of NaN and of a careless logarithm of 0.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def parts(rig: Rig, steps: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seen.items()}
 
 
-# -- verdicts ---------------------------------------------------------------------------------------------------------
+# -- diagnoses --------------------------------------------------------------------------------------------------------
 
 
 def careless(
@@ -202,8 +202,8 @@ def careless(
     return -(policy * log_probs).sum(1).mean(), (value - target).square().mean(), log_probs
 
 
-def verdicts(rig: Rig, repeats: int) -> dict[str, Any]:
-    """Seconds from detection to verdict, [median, least, greatest], and what the verdict was."""
+def diagnoses(rig: Rig, repeats: int) -> dict[str, Any]:
+    """Seconds from detection to diagnosis, [median, least, greatest], and what was found."""
     good = rig.batches[0]
     planes = good.planes.copy()
     planes[ROW] = math.nan
@@ -250,12 +250,12 @@ def table(precision: str, about: dict[str, Any]) -> str:
 
 
 def told_of(about: dict[str, Any]) -> str:
-    """The verdicts, for people."""
+    """The diagnoses, for people."""
     lines = []
     for name, one in about.items():
         middle, low, high = one["seconds"]
         where = f"{one['cause']}, {one['op']}, rows {one['rows']}"
-        lines.append(f"{name}: verdict after {middle:.1f} s ({low:.1f} – {high:.1f}): {where}")
+        lines.append(f"{name}: diagnosis after {middle:.1f} s ({low:.1f} – {high:.1f}): {where}")
         if "batch_check_ms" in one:
             lines.append(f"  a run's check of the batch finds it before the step, in {one['batch_check_ms']:.2f} ms")
     return "\n".join(lines)
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="steps of a block")
     parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=["bf16", "fp32"])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--verdicts", type=int, default=3, help="how often each fault is injected; 0: never")
+    parser.add_argument("--diagnoses", type=int, default=3, help="how often each fault is injected; 0: never")
     parser.add_argument("--parts", type=int, default=0, help="steps with timers inside the recorder")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
@@ -288,8 +288,8 @@ def main() -> None:
                 one["parts"] = parts(rig, asked.parts)
             if not asked.json:
                 print(table(precision, one), flush=True)
-            if asked.verdicts:
-                one["verdicts"] = verdicts(rig, asked.verdicts)
+            if asked.diagnoses:
+                one["verdicts"] = diagnoses(rig, asked.diagnoses)
                 if not asked.json:
                     print(told_of(one["verdicts"]), flush=True)
     if asked.json:

@@ -89,8 +89,8 @@ def match_command(
 
 def _sentence(result: MatchResult) -> str:
     tally, elo = result.tally, result.elo
-    verdict = f"; SPRT: {result.verdict or 'undecided'}" if result.sprt else ""
+    decision = f"; SPRT: {result.decision or 'undecided'}" if result.sprt else ""
     return (
         f"{result.a} against {result.b}: {tally.wins} won, {tally.draws} drawn, {tally.losses} lost of {tally.games}"
-        f" ({tally.score:.1%}), Elo {elo.elo:+.0f} [{elo.low:+.0f}, {elo.high:+.0f}]{verdict}"
+        f" ({tally.score:.1%}), Elo {elo.elo:+.0f} [{elo.low:+.0f}, {elo.high:+.0f}]{decision}"
     )

@@ -133,7 +133,7 @@ def _rows(found: Bundle, run: Path | None, replay: bool, say: Callable[[str], No
 
 
 def run_facts(path: Path) -> Facts:
-    """A run's signs, warnings, incidents and refused files. Reads only: the run may be going on."""
+    """A run's health metrics, warnings, incidents and refused files. Reads only: the run may be going on."""
     lines, unreadable = read_log(path / "log.jsonl")
     told = steps(lines)
     facts: Facts = {"kind": "run", "run": str(path), "steps": max([told[-1]["step"] if told else 0, *_saved(path)])}
@@ -157,12 +157,12 @@ def incident_folders(run: Path) -> list[Path]:
 
 
 def _brief(folder: Path) -> Facts:
-    """One incident in a line, from its verdict alone: nothing is verified."""
+    """One incident in a line, from incident.json alone: nothing is verified."""
     made: Facts = {"folder": str(folder)}
     try:
-        incident = bundle.verdict(folder)
+        incident = bundle.incident_in(folder)
         place = ", ".join(str(part) for part in (incident.phase, incident.op, incident.module) if part)
-        made |= {"step": incident.first_bad_step, "cause": incident.cause, "plane": incident.plane}
+        made |= {"step": incident.first_bad_step, "cause": incident.cause, "plane": incident.stage}
         return made | {"words": incident.words(), "where": place, "rows": len(incident.rows)}
     except FileNotFoundError:
         return made | {"damaged": "it has no incident.json: it was not written to its end"}

@@ -7,7 +7,7 @@ squares of a move, the colors. A game without a description is shown as its `ren
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -66,11 +66,16 @@ class Board:
     lines: bool = False  # lines between the squares
     signs_beside_names: bool = False  # players are named by a color, which some cannot see: say their piece too
     marks_moves: bool = False  # mark the squares where the player to move may place a piece
-    turns: bool = False  # the player at the board sees their own side below
+    flips: bool = False  # the player at the board sees their own side below
     below: int = 1  # whose side that is in `cells`: the other player sees the board turned round
     winning: Callable[[Grid], set[Cell]] = lambda _: set()  # the squares of a line that has won
     counts: Callable[[NDArray[Any]], tuple[int, int]] | None = None  # what each player has, where it decides the game
     ending: Callable[[NDArray[Any], int | None, bool], str] | None = None
+    turns: InitVar[bool] = False  # the old name of `flips`, for one version
+
+    def __post_init__(self, turns: bool) -> None:
+        if turns:
+            object.__setattr__(self, "flips", True)
 
 
 def line_of(length: int) -> Callable[[Grid], set[Cell]]:

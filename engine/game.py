@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -67,10 +67,15 @@ class Game:
     moves: Callable[[State], Mapping[str, tuple[int, ...]]]  # text of every whole legal move -> its actions (hops)
     parse_position: Callable[[str], State]  # raises WrongRequest
     position_text: Callable[[State], str]
-    normalise_move: Callable[[State, str], str] = lambda state, text: text.strip().lower()  # noqa: ARG005
+    normalize_move: Callable[[State, str], str] = lambda state, text: text.strip().lower()  # noqa: ARG005
     key_words: int = 0  # states alike in so many first words have the same future, however they came about; 0 = all
     symmetries: tuple[Symmetry, ...] = ()  # without the identity
     board: Board | None = None  # how it is drawn; None: as `render` says
+    normalise_move: InitVar[Callable[[State, str], str] | None] = None  # the old name of `normalize_move`
+
+    def __post_init__(self, normalise_move: Callable[[State, str], str] | None) -> None:
+        if normalise_move is not None:  # for one version
+            object.__setattr__(self, "normalize_move", normalise_move)
 
     def new_state(self) -> State:
         """The start position."""
@@ -96,7 +101,7 @@ class Game:
         typed = quoted(text, MOST_TYPED)
         if not legal:
             raise WrongRequest(f"'{typed}' cannot be played: the game is over.")
-        key = self.normalise_move(state, text)
+        key = self.normalize_move(state, text)
         if key not in legal:
             near = get_close_matches(typed.lower(), legal, 1, 0.5)
             hint = f" Did you mean {near[0]}?" if near else ""

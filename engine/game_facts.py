@@ -15,7 +15,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 MOST = {"state_size": 100_000, "num_actions": 1_000_000, "max_plies": 1_000_000, "version": 10**9}
 MOST_CELLS = 10_000_000  # numbers in the planes of one position
 RULES = {"start": 1, "apply": 2, "legal": 2, "outcome": 1, "encode": 2}  # and how many arguments each takes
-TEXTS = {"render": 1, "moves": 1, "parse_position": 1, "position_text": 1, "normalise_move": 2}
+TEXTS = {"render": 1, "moves": 1, "parse_position": 1, "position_text": 1, "normalize_move": 2}
 
 
 def fault_of(game: Any, name: str) -> str | None:

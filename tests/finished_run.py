@@ -77,7 +77,7 @@ class FinishedRun:
         drawn = ingest.replay.sample(16, rng, 1000, symmetries=True)
         if poison is not None:
             poison(ingest.replay, drawn)
-        batch = ingest.replay.gather(drawn.rows, drawn.turns, self.config.learner.q_mix)
+        batch = ingest.replay.gather(drawn.rows, drawn.symmetry, self.config.learner.q_mix)
         if loss is not None:
             monkeypatch.setattr(learner_module, "data_losses", loss)
         guarded.step(batch, 0.5)

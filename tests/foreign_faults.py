@@ -23,7 +23,7 @@ class Fault:
 
     make: Callable[[], Loop]
     inject: Callable[[Any, Any], Callable[[], None] | None]
-    plane: str
+    stage: str
     cause: str
     phase: str
     op: str | tuple[str, ...] | None

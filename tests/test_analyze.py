@@ -13,6 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hostile_values import bytes_changes, changes, mangled, mutated, values
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from az.commands import analyze as subject
 from az.commands.analyze import BadRequestError, analyze, read_request, split_lines
@@ -136,6 +139,51 @@ def test_a_bad_request_gets_one_sentence_and_the_next_an_answer(tictactoe, reque
     assert len(bad["error"]) <= subject.MAX_SENTENCE
     assert good["id"] == "next"
     assert "move" in good
+
+
+REQUEST = {"id": 2, "position": "15", "moves": ["3", "7"], "sims": 8}
+REQUESTS = st.one_of(
+    st.binary(max_size=40),
+    changes.map(lambda change: json.dumps(mutated(json.loads(json.dumps(REQUEST)), change)).encode()),
+    bytes_changes.map(lambda change: mangled(json.dumps(REQUEST).encode(), change)),
+    st.dictionaries(st.sampled_from(["id", "sims", "seconds", "position", "moves", "x"]), values).map(
+        lambda fields: json.dumps(fields).encode()
+    ),
+)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(REQUESTS)
+def test_any_line_is_a_request_or_one_sentence(line):
+    game = load_game("tictactoe")
+    waiting, out = [], io.StringIO()
+    subject._accept(game, line, waiting, out)
+    if not waiting:
+        with pytest.raises(BadRequestError) as caught:
+            read_request(game, line)
+        answer = json.loads(out.getvalue())
+        assert answer.keys() == {"id", "error"}
+        assert answer["id"] == caught.value.identity
+        assert 0 < len(answer["error"]) <= subject.MAX_SENTENCE
+        assert answer["error"].isprintable()
+        assert out.getvalue().count("\n") == 1
+    else:
+        [request], fields = waiting, json.loads(line)
+        assert out.getvalue() == ""
+        assert request.identity == fields["id"]
+        assert type(request.identity) in (str, int, float)
+        assert game.mask(request.state).any()
+        assert request.simulations == fields.get("sims", subject.DEFAULT_SIMULATIONS)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(st.lists(st.binary(max_size=12) | st.sampled_from([b"\n", b"a\n", b"\nb", b"c" * 30]), max_size=12))
+def test_lines_are_the_same_however_the_stream_is_cut(chunks):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject, "MAX_LINE", 20)
+        found = list(split_lines(iter([chunk for chunk in chunks if chunk] + [b""]).__next__))
+    lines = b"".join(chunks).split(b"\n")
+    assert found == [line[:21] for line in (lines if lines[-1] else lines[:-1])]
 
 
 def test_over_long_lines_are_refused_without_being_kept(tictactoe, monkeypatch):

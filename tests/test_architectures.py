@@ -10,7 +10,7 @@ import pytest
 import torch
 from run_tools import run_az, settings
 
-from az.engine.errors import WrongRequest
+from az.engine.errors import Refused, WrongRequest
 from az.engine.game import load_game
 from az.engine.inference.model_resolver import newest_model
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
@@ -21,6 +21,7 @@ from az.export.onnx_file import model_of
 from az.export.parity import random_positions
 from az.export.pipeline import Candidate, Published, publish
 from az.export.recorded import recorded
+from az.models.remake_variant import network_of
 from az.train.architecture import AUXILIARY, BLOCKS, VALUE_HEADS, block_size, drawing, wdl_target
 from az.train.bench import fixed_batch
 from az.train.config import NetConfig, RunConfig, from_toml, to_toml, with_settings
@@ -237,3 +238,25 @@ def test_az_train_with_the_second_architecture(tmp_path):
     assert not list((run / "health").glob("incident-*"))
     again = run_az(tmp_path, "resume", "t", "--steps", 14)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: f"{net.block} {net.value_head}")
+def test_a_network_is_read_back_from_its_file(net):
+    torch.manual_seed(5)
+    network = Network(GAME.planes_shape, GAME.num_actions, net)
+    network.train()(torch.from_numpy(PLANES))  # averages that are not those of the beginning
+    model = model_of(network.eval())
+    assert isinstance(model, onnx.ModelProto)
+    again = network_of(model, GAME)
+    assert (again.config.block, again.config.value_head, again.config.auxiliary) == (net.block, net.value_head, "")
+    with torch.no_grad():
+        for one, two in zip(network(torch.from_numpy(PLANES)), again(torch.from_numpy(PLANES)), strict=True):
+            assert torch.allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_of_an_unknown_block_is_refused(monkeypatch):
+    model = model_of(Network(GAME.planes_shape, GAME.num_actions, NetConfig(16, 1, block="bottleneck")).eval())
+    assert isinstance(model, onnx.ModelProto)
+    monkeypatch.delitem(BLOCKS, "bottleneck")
+    with pytest.raises(Refused, match="no block of residual, squeeze_excite"):
+        network_of(model, GAME)

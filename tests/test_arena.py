@@ -114,14 +114,14 @@ def test_json_and_progress():
 def test_a_sequential_test_stops_at_the_same_game_however_it_is_batched(monkeypatch: pytest.MonkeyPatch):
     sprt = Sprt(0.0, 50.0)
     result = match("minimax:3", "random", 2000, sprt=sprt)
-    assert result.verdict == "H1"
+    assert result.decision == "H1"
     assert result.to_json()["sprt"] == "H1"
     games = len(result.records)
     assert games < 400
     assert games % 2 == 0
     monkeypatch.setattr(arena, "SIDE_BY_SIDE_SPRT", 10)
     assert match("minimax:3", "random", 2000, sprt=sprt, threads=2) == result
-    assert match("minimax:3", "random", games - 2, sprt=sprt).verdict is None
+    assert match("minimax:3", "random", games - 2, sprt=sprt).decision is None
     assert match("minimax:3", "random", games).records == result.records
 
 

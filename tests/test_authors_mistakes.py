@@ -85,7 +85,7 @@ BROKEN = [  # it is a game that breaks a law
     ("state[1 + action] = 1 + state[0]", "state[1 + action] = 2**62 * 4 + state[0]", "OverflowError"),
     ("    over = has_line(state)\n", "    while True: pass\n", "'returns'"),
     ("    over = has_line(state)\n", "    import os; os._exit(3)\n", "exit code 3) while its rules ran as Python"),
-    ("    over = has_line(state)\n", "    raise SystemExit\n", "legal raised SystemExit, mistake.py line 44"),
+    ("    over = has_line(state)\n", "    raise SystemExit\n", "legal raised SystemExit, mistake.py line 45"),
     ("def render(state: State) -> str:\n", "def render(state: State) -> str:\n    return None\n", "'text'"),
     ("def render(state: State) -> str:\n", "def render(state: State) -> str:\n    1 / 0\n", "line"),
     ("def position_text(state: State) -> str:\n", "def position_text(state):\n    return 3\n", "'text'"),

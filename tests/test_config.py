@@ -1,8 +1,12 @@
 """Configurations: round trip, typed settings, one sentence for every mistake."""
 
 import dataclasses
+import json
 
 import pytest
+from hostile_values import values
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from az.engine.errors import WrongRequest
 from az.engine.game import game_names, load_game
@@ -117,3 +121,51 @@ def test_every_key_has_a_meaning_in_the_file():
     lines = [line for line in to_toml(RunConfig(game="connect4")).splitlines() if "=" in line.split("#")[0]]
     assert len(lines) == len(all_keys())
     assert all(len(line.partition("  # ")[2]) > 5 for line in lines)
+
+
+QUICK = preset("tictactoe", "quick")
+KEYS = st.sampled_from([*all_keys(), "learner", "lerner.batch", "batch", "", "a.b.c"]) | st.text(max_size=12)
+NUMBER = st.integers() | st.floats() | st.booleans().map(lambda value: str(value).lower())
+VALUES = (
+    NUMBER.map(str) | st.text(max_size=12) | st.sampled_from(["auto", "gumbel", "1e400", "1_0", "9" * 5000, " 8 ", ""])
+)
+
+
+def sound_or_one_sentence(make):
+    """A configuration that survives its file, or a sentence without control characters."""
+    try:
+        config = make()
+    except WrongRequest as error:
+        text = str(error)
+        assert text.isprintable()
+        assert text[-1] in ".?"
+        assert len(text) < 1000
+        return False
+    check(config)
+    again = from_toml(to_toml(config))
+    assert dataclasses.replace(again, az_version=config.az_version) == config
+    return True
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.builds("{}={}".format, KEYS, VALUES) | st.text(max_size=20), min_size=1, max_size=3))
+def test_any_setting_is_taken_or_one_sentence(drawn):
+    sound_or_one_sentence(lambda: with_settings(QUICK, drawn))
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.sampled_from(list(all_keys())), st.data())
+def test_any_value_of_the_right_kind_is_taken_or_out_of_its_range(name, data):
+    kind = type(all_keys()[name].default)
+    value = data.draw({bool: st.booleans(), int: st.integers(0, 10**7), float: st.floats(0, 100)}.get(kind, st.text()))
+    sound_or_one_sentence(lambda: with_settings(QUICK, [f"{name}={str(value).lower()}"]))
+
+
+def toml_of(value):
+    return json.dumps(value) if not isinstance(value, float) else repr(value)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.text(max_size=60) | st.builds("[{}]\n{} = {}".format, KEYS, KEYS, values.map(toml_of)))
+def test_any_file_is_read_or_one_sentence(text):
+    sound_or_one_sentence(lambda: from_toml(text))

@@ -168,7 +168,7 @@ BROKEN = [
     ("turn", ONE_PLAYER),
     ("outcome", replace(TICTACTOE, outcome=nothing)),
     ("moves-shape", replace(TICTACTOE, moves=nothing)),
-    ("moves-text", replace(TICTACTOE, normalise_move=nothing)),
+    ("moves-text", replace(TICTACTOE, normalize_move=nothing)),
     ("text", replace(TICTACTOE, render=nothing)),
     ("text", replace(TICTACTOE, position_text=nothing)),
     ("position-state", replace(TICTACTOE, parse_position=parse_position_of_a_list)),

@@ -13,10 +13,10 @@ from az.train.health.metrics import HealthMetrics
 
 
 def test_a_growing_number_warns_once_and_says_when_it_will_overflow() -> None:
-    signs, warnings = EarlyWarnings(), []
+    watch, warnings = EarlyWarnings(), []
     for look in range(40):
-        warnings += signs.look(look * 20, {"max_logit": 2.0 * 1.1**look})
-    assert [w.sign for w in warnings] == ["max_logit"]
+        warnings += watch.look(look * 20, {"max_logit": 2.0 * 1.1**look})
+    assert [w.metric for w in warnings] == ["max_logit"]
     # 2 · 1.1^k passes 30 at k = 29 (look 580), warns at the third look beyond, and reaches 88 at k = 39.7 (step 794)
     assert (warnings[0].since, warnings[0].step) == (580, 620)
     assert warnings[0].expected == pytest.approx(794, abs=4)
@@ -24,29 +24,29 @@ def test_a_growing_number_warns_once_and_says_when_it_will_overflow() -> None:
 
 
 def test_one_look_beyond_the_threshold_is_no_warning() -> None:
-    signs = EarlyWarnings()
+    watch = EarlyWarnings()
     values = [5.0, 45.0, 5.0, 45.0, 45.0, 5.0] * 20
-    assert not [w for step, v in enumerate(values) for w in signs.look(step, {"max_logit": v})]
+    assert not [w for step, v in enumerate(values) for w in watch.look(step, {"max_logit": v})]
 
 
 def test_it_warns_again_only_after_it_was_well_below() -> None:
     def warned(values: list[float]) -> int:
-        signs = EarlyWarnings()
-        return len([w for step, v in enumerate(values) for w in signs.look(step, {"max_logit": v})])
+        watch = EarlyWarnings()
+        return len([w for step, v in enumerate(values) for w in watch.look(step, {"max_logit": v})])
 
     assert warned([45.0] * 5 + [29.0] * 5 + [45.0] * 5) == 1
     assert warned([45.0] * 5 + [5.0] * 5 + [45.0] * 5) == 2
 
 
 def test_a_number_that_is_none_does_not_blind_the_history() -> None:
-    signs = EarlyWarnings()
-    signs.look(0, {"max_logit": math.nan})
-    warnings = [w for step in range(1, 5) for w in signs.look(step, {"max_logit": 45.0})]
+    watch = EarlyWarnings()
+    watch.look(0, {"max_logit": math.nan})
+    warnings = [w for step in range(1, 5) for w in watch.look(step, {"max_logit": 45.0})]
     assert len(warnings) == 1
-    vitals = HealthMetrics(nn.Linear(2, 2), torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1))
+    metrics = HealthMetrics(nn.Linear(2, 2), torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1))
     for step in range(30):
-        vitals.look(step, 1.0 if step != 10 else math.nan)
-    assert vitals.look(31, 50.0)["grad_norm_ratio"] == 50.0
+        metrics.look(step, 1.0 if step != 10 else math.nan)
+    assert metrics.look(31, 50.0)["grad_norm_ratio"] == 50.0
 
 
 def test_every_sign_has_a_threshold_below_its_limit() -> None:
@@ -59,7 +59,7 @@ def test_every_sign_has_a_threshold_below_its_limit() -> None:
 def test_averages_that_stand_still_are_seen_and_looking_moves_nothing() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
     optimizer = torch.optim.Adam(model.parameters())
-    vitals, x = HealthMetrics(model, optimizer, costly_every=1), torch.randn(16, 4)
+    metrics, x = HealthMetrics(model, optimizer, costly_every=1), torch.randn(16, 4)
     seen = []
     for step in range(4):
         optimizer.zero_grad()
@@ -68,7 +68,7 @@ def test_averages_that_stand_still_are_seen_and_looking_moves_nothing() -> None:
         if step == 2:
             model.eval()  # from here on nothing moves the averages
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        seen.append(vitals.look(step, 1.0, lambda: float(model(x).square().mean().detach())))
+        seen.append(metrics.look(step, 1.0, lambda: float(model(x).square().mean().detach())))
         assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert [values.get("averages_still") for values in seen] == [None, 0.0, 0.0, 1.0]
     assert 0 < seen[0]["activation_share"] < 0.01
@@ -82,7 +82,7 @@ def test_what_averages_still_hold_of_their_start_is_no_gap_and_a_wrong_average_i
     x = torch.randn(256, 8) * 0.05 + 0.02
     for _ in range(250):  # 0.99 ** 250 is 0.08
         model(x + 0.005 * torch.randn_like(x))
-    vitals = HealthMetrics(model, torch.optim.SGD(model.parameters(), 0.1), costly_every=1)
+    metrics = HealthMetrics(model, torch.optim.SGD(model.parameters(), 0.1), costly_every=1)
     wanted = model(x).detach()
 
     def loss() -> float:
@@ -94,10 +94,10 @@ def test_what_averages_still_hold_of_their_start_is_no_gap_and_a_wrong_average_i
         raw = loss_in_evaluation(model, loss)
         assert raw > 1.0
         before = norm.running_var.clone()
-        assert vitals.look(251, 1.0, loss)["average_gap"] < 0.1
+        assert metrics.look(251, 1.0, loss)["average_gap"] < 0.1
         assert torch.equal(before, norm.running_var)
         norm.running_mean.add_(1.0)
-        assert vitals.look(252, 1.0, loss)["average_gap"] > 1.0
+        assert metrics.look(252, 1.0, loss)["average_gap"] > 1.0
 
 
 def loss_in_evaluation(model: nn.Module, loss) -> float:
@@ -109,15 +109,15 @@ def loss_in_evaluation(model: nn.Module, loss) -> float:
 
 
 def looks_of(scales: list[float]) -> list[str]:
-    """The signs that warn when Adam is fed gradients of these sizes, looked at after every step."""
+    """The metrics that warn when Adam is fed gradients of these sizes, looked at after every step."""
     torch.manual_seed(0)
     model = nn.Linear(64, 64, bias=False)
     optimizer = torch.optim.Adam(model.parameters())
-    vitals, signs, warned = HealthMetrics(model, optimizer), EarlyWarnings(), []
+    metrics, watch, warned = HealthMetrics(model, optimizer), EarlyWarnings(), []
     for step, scale in enumerate(scales):
         model.weight.grad = scale * torch.randn(64, 64)
         optimizer.step()
-        warned += [w.sign for w in signs.look(step, vitals.look(step, 1.0))]
+        warned += [w.metric for w in watch.look(step, metrics.look(step, 1.0))]
     return warned
 
 

@@ -97,10 +97,10 @@ def test_llr_by_hand():
 
 def test_one_pair_decides_nothing():
     sprt = Sprt(0.0, 100.0)
-    assert sprt.verdict((0, 0, 0, 0, 1)) is None
-    assert sprt.verdict((1, 0, 0, 0, 0)) is None
-    assert sprt.verdict((0, 0, 0, 0, 60)) == "H1"
-    assert sprt.verdict((60, 0, 0, 0, 0)) == "H0"
+    assert sprt.decision((0, 0, 0, 0, 1)) is None
+    assert sprt.decision((1, 0, 0, 0, 0)) is None
+    assert sprt.decision((0, 0, 0, 0, 60)) == "H1"
+    assert sprt.decision((60, 0, 0, 0, 0)) == "H0"
 
 
 @pytest.mark.parametrize(("elo", "wrong"), [(0.0, "H1"), (80.0, "H0")])
@@ -108,12 +108,12 @@ def test_the_test_is_rarely_wrong(elo: float, wrong: str):
     sprt, rng, errors = Sprt(0.0, 80.0), np.random.default_rng(3), 0
     share = score_from_elo(elo) - 0.15  # wins; three draws in ten
     for _ in range(150):
-        counts, verdict = [0] * 5, None
-        while verdict is None:
+        counts, decision = [0] * 5, None
+        while decision is None:
             dice = rng.random(2)
             counts[int((dice < share).sum() * 2 + ((dice >= share) & (dice < share + 0.3)).sum())] += 1
-            verdict = sprt.verdict(counts)
-        errors += verdict == wrong
+            decision = sprt.decision(counts)
+        errors += decision == wrong
     assert errors / 150 < 0.05 + 3 * sqrt(0.05 * 0.95 / 150)
 
 

@@ -25,7 +25,7 @@ FAULTS = [
 def agree(incident: Incident, fault: Fault, at: int) -> None:
     """Everything that a fault's entry says, exactly."""
     told = str(incident)
-    assert (incident.plane, incident.cause) == (fault.plane, fault.cause), told
+    assert (incident.stage, incident.cause) == (fault.stage, fault.cause), told
     assert fault.phase in ("", incident.phase), told
     assert (incident.first_bad_step, incident.causal_step, incident.replay) == (at, at, fault.replay), told
     if fault.op is not None:
@@ -90,7 +90,7 @@ def test_a_spike_of_the_learning_rate_is_found_where_it_was():
     told = str(incident)
     assert number > 11, told
     assert same(before, loop.everything())
-    assert (incident.plane, incident.cause) == ("schedule", "learning-rate-spike"), told
+    assert (incident.stage, incident.cause) == ("schedule", "learning-rate-spike"), told
     assert (incident.causal_step, incident.first_bad_step, incident.replay) == (10, number - 1, "bit-exact"), told
     assert incident.counterfactual == {"repair": "step 10 at the usual learning rate", "finite": True}, told
     assert recorder.rewind(incident.causal_step)
@@ -118,7 +118,7 @@ def test_a_flipped_bit_that_shows_a_step_later_is_found_where_it_was():
     assert incident is not None
     told = str(incident)
     assert same(before, loop.everything())
-    assert (incident.plane, incident.cause, incident.causal_step) == ("hardware", "not-reproducible", 12), told
+    assert (incident.stage, incident.cause, incident.causal_step) == ("hardware", "not-reproducible", 12), told
     assert (incident.first_bad_step, incident.replay) == (13, "not reproducible"), told
     undo()
     assert recorder.rewind(12)
@@ -146,7 +146,7 @@ def test_a_burst_in_the_first_step_is_named_too(make):
     incident = recorder_of(loop).run(loop.step, loop.batch(0))
     assert incident is not None
     assert same(before, loop.everything())
-    assert (incident.plane, incident.cause) == ("optimizer", "second-moment-overflow"), str(incident)
+    assert (incident.stage, incident.cause) == ("optimizer", "second-moment-overflow"), str(incident)
     assert incident.counterfactual == {"repair": "gradients are clipped to a norm of 1", "finite": True}
 
 
@@ -162,7 +162,7 @@ def test_weights_spoiled_between_two_steps_are_not_blamed_on_the_step():
     assert incident is not None
     told = str(incident)
     assert same(before, loop.everything())
-    assert (incident.plane, incident.cause, incident.module) == ("hardware", "changed-outside-the-step", "head"), told
+    assert (incident.stage, incident.cause, incident.module) == ("hardware", "changed-outside-the-step", "head"), told
     assert incident.source == line("head"), told
 
 
@@ -176,7 +176,7 @@ def test_averages_spoiled_between_two_steps_are_seen_although_training_does_not_
     incident = recorder.run(loop.step, loop.batch(3))
     assert incident is not None
     told = str(incident)
-    assert (incident.plane, incident.cause, incident.module) == ("hardware", "changed-outside-the-step", "bn2"), told
+    assert (incident.stage, incident.cause, incident.module) == ("hardware", "changed-outside-the-step", "bn2"), told
 
 
 def test_an_error_that_no_number_explains_is_raised_and_everything_is_back():
@@ -216,7 +216,7 @@ def test_batch_norm_over_one_value_is_named():
     assert incident is not None
     told = str(incident)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert (incident.plane, incident.cause, incident.phase) == ("buffers", "variance-of-one-value", "buffers"), told
+    assert (incident.stage, incident.cause, incident.phase) == ("buffers", "variance-of-one-value", "buffers"), told
     assert incident.op in ("aten::native_batch_norm", "aten::_native_batch_norm_legit"), told
 
 

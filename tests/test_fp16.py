@@ -191,13 +191,13 @@ def test_the_plan_of_a_cpu_and_of_a_gpu(published, monkeypatch):
     monkeypatch.setattr(plan, "usable_cores", lambda: 16)
     monkeypatch.setattr(precision, "int8_feature", lambda: None)
     found = plan_for(published.path, GAME, config, 0, "cpu")
-    assert (found.workers, found.lanes, found.config) == (16, 1, config)
+    assert (found.workers, found.threads, found.config) == (16, 1, config)
     assert plan_for(published.path, GAME, config, 3, "cpu").workers == 3
     monkeypatch.setattr(OnnxEvaluator, "on_gpu", True)
     monkeypatch.setattr(plan, "best_batch", lambda _: 512)
     monkeypatch.setattr(precision, "wanted_variant", lambda _, __: ("fp16", "on the GPU"))
     found = plan_for(published.path, GAME, config, 0)
-    assert (found.workers, found.lanes) == (1, 6)
+    assert (found.workers, found.threads) == (1, 6)
     assert found.config == replace(config, gpu_batch=512, slots=512)
     assert found.line == "self-play in fp16 (on the GPU), calls of 512 positions, 6 in flight"
     assert found.config.header()["gpu_batch"] == 512

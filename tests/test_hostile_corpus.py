@@ -66,7 +66,7 @@ def write_incident(run: Path) -> None:
         "spread": [{"phase": "forward", "module": "stem.conv", "op": "aten::conv"}],
     }  # fmt: skip
     incident = Incident(
-        plane="data", cause="value-out-of-range", phase="data", op="aten::log", module="value_out", source="x.py:1",
+        stage="data", cause="value-out-of-range", phase="data", op="aten::log", module="value_out", source="x.py:1",
         rows=[3], first_bad_step=1, causal_step=1, evidence=evidence, fix="Mend it.",
         counterfactual={"repair": "without the row", "finite": True}, seconds=0.5, notes=["a note"],
     )  # fmt: skip

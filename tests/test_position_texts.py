@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from az.engine.errors import WrongRequest
-from az.engine.game import load_game
+from az.engine.game import ONGOING, game_names, load_game
 
 CHECKERS = load_game("checkers")
 
@@ -73,3 +75,46 @@ def test_a_move_that_is_nearly_right_is_guessed(name, typed, meant):
         game.parse_move(game.new_state(), typed)
     with pytest.raises(WrongRequest, match=r"legal: .*\.$"):
         game.parse_move(game.new_state(), "resignation" * 100_000)
+
+
+PIECES = st.sampled_from(
+    [*"WBK:,-.XO xo/", "12", "1-3", "K30", "W:W", ":B", "\n", "\x1b[2J", "\u202e", "٣", "9" * 5000]
+)
+TEXTS = st.lists(PIECES | st.text(max_size=3) | st.integers(0, 40).map(str), max_size=40).map("".join)
+
+
+def one_sentence(error):
+    text = str(error.value)
+    return text.isprintable() and text[-1] in ".?" and len(text) < 1000
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("name", game_names())
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(choices=st.lists(st.integers(0, 10**6), max_size=60), text=TEXTS, place=st.integers(0, 80))
+def test_any_text_is_a_position_that_comes_back_or_one_sentence(name, choices, text, place):
+    """Positions of drawn games come back, and so do those that a drawn text, or one put into such a position, says."""
+    game = load_game(name)
+    state = game.new_state()
+    for choice in choices:
+        if game.outcome(state) != ONGOING:
+            break
+        legal = list(game.moves(state).values())
+        state = game.play(state, legal[choice % len(legal)])
+    written = game.position_text(state)
+    again = game.parse_position(written)
+    assert game.position_text(again) == written
+    assert game.moves(again).keys() == game.moves(state).keys()
+    for typed in (text, written[:place] + text + written[place:], written[:place] + written[place + 1 :]):
+        try:
+            read = game.parse_position(typed)
+        except WrongRequest:
+            with pytest.raises(WrongRequest) as caught:
+                game.parse_position(typed)
+            assert one_sentence(caught)
+        else:
+            assert np.array_equal(game.parse_position(game.position_text(read)), read)
+        if game.outcome(state) == ONGOING and typed.strip().lower() not in game.moves(state):
+            with pytest.raises(WrongRequest) as caught:
+                game.parse_move(state, f"?{typed}")
+            assert one_sentence(caught)

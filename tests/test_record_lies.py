@@ -7,16 +7,21 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hostile_values import changes, mutated, values
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reseal import rewrite_records
 from test_records import SEARCH, TICTACTOE, play_games
 
 from az.engine.errors import Refused
 from az.engine.records.container import MOST_UNPACKED, sealed
-from az.engine.records.format import read_records, write_records
+from az.engine.records.format import ARRAYS, read_records, write_records
 from az.engine.records.row_checks import check_records
 
 
@@ -70,6 +75,64 @@ def test_a_header_of_another_type_or_range(file, field, value):
 def test_a_header_that_is_no_object_of_that_kind(file, header):
     rewrite_records(file, lambda *_: header)
     assert refusal(file)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> tuple[Path, bytes]:
+    path = tmp_path_factory.mktemp("lies") / "0001-000000-000.npz"
+    write_records(path, TICTACTOE, play_games(TICTACTOE, 3), 3, SEARCH)
+    return path, path.read_bytes()
+
+
+def read_or_refused(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> None:
+    """Read as a file of its header, rows and games, or refused in one sentence; judging its rows never raises."""
+    rewrite_records(path, change)
+    try:
+        found = read_records(path, TICTACTOE)
+    except Refused:
+        refusal(path)
+        return
+    assert found.header["rows"] == len(found)
+    assert len(found.header["games"]) > 0
+    assert all(0 <= model < len(found.header["models"]) for _, _, _, model in found.header["games"])
+    assert all(fault.reason.isprintable() for fault in check_records(TICTACTOE, found))
+
+
+@pytest.mark.nojit
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(changes)
+def test_any_change_of_a_header_is_read_or_refused(good, change):
+    path, data = good
+    path.write_bytes(data)
+    read_or_refused(path, lambda header, _: mutated(header, change))
+
+
+@pytest.mark.nojit
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.sampled_from(sorted({field for field, _ in HEADERS} | {"sha256", "game_version"})), values)
+def test_any_value_of_a_header_is_read_or_refused(good, field, value):
+    path, data = good
+    path.write_bytes(data)
+    read_or_refused(path, lambda header, _: header.update({field: value}))
+
+
+NUMBER_CHANGES = st.tuples(st.integers(0, 10**6), st.sampled_from([-1, 1, 100, 2**31 - 1, 2**62]) | st.integers(-9, 9))
+
+
+@pytest.mark.nojit
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(st.sampled_from(ARRAYS), st.lists(NUMBER_CHANGES, min_size=1, max_size=4))
+def test_any_number_of_an_array_is_read_or_refused(good, name, places):
+    path, data = good
+    path.write_bytes(data)
+
+    def spoil(_, arrays):
+        flat = arrays[name].reshape(-1)
+        for place, value in places:
+            with np.errstate(over="ignore"):
+                flat[place % flat.size] += np.array(value).astype(flat.dtype)
+
+    read_or_refused(path, spoil)
 
 
 def judged(path: Path) -> str:

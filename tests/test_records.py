@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from az.engine.errors import Refused
 from az.engine.game import load_game
@@ -45,6 +46,16 @@ def play_games(game, number, config=CONFIG, seed=3):
 @pytest.fixture(scope="module")
 def games():
     return play_games(TICTACTOE, 3)
+
+
+@pytest.fixture(scope="module")
+def one_game(tmp_path_factory, games):
+    """A path, and the bytes of a good file."""
+    path, data = tmp_path_factory.mktemp("flips") / "flipped.npz", pack(TICTACTOE, games[:1], 3, SEARCH)
+    path.write_bytes(data)
+    read_records(path, TICTACTOE)
+    assert len(data) == 2570  # places are drawn from so many
+    return path, data
 
 
 @pytest.fixture
@@ -119,27 +130,29 @@ def test_a_file_without_rows(tmp_path):
     assert check_records(TICTACTOE, found) == []
 
 
-def check_flips(path, games, places):
-    """One byte changed, at each of these places in turn, to any other value: refused, whatever it stood for."""
-    data = pack(TICTACTOE, games[:1], 3, SEARCH)
-    path.write_bytes(data)
-    read_records(path, TICTACTOE)
-    rng = random.Random(1)
-    for place in places(len(data)):
-        damaged = bytearray(data)
-        damaged[place] ^= rng.randrange(1, 256)
-        path.write_bytes(damaged)
-        with pytest.raises(Refused, match=r"flipped\.npz"):
-            read_records(path, TICTACTOE)
+def check_flip(path, data, place, mask):
+    """One byte changed to any other value: refused, whatever it stood for."""
+    damaged = bytearray(data)
+    damaged[place] ^= mask
+    path.write_bytes(damaged)
+    with pytest.raises(Refused, match=r"flipped\.npz"):
+        read_records(path, TICTACTOE)
 
 
-def test_a_flipped_byte_is_refused(tmp_path, games):
-    check_flips(tmp_path / "flipped.npz", games, lambda size: random.Random(2).sample(range(size), 400))
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(place=st.integers(0, 2569), mask=st.integers(1, 255))
+def test_a_flipped_byte_is_refused(one_game, place, mask):
+    path, good = one_game
+    check_flip(path, good, place, mask)
 
 
 @pytest.mark.slow
-def test_every_flipped_byte_is_refused(tmp_path, games):
-    check_flips(tmp_path / "flipped.npz", games, range)
+@settings(max_examples=2, deadline=None, derandomize=True)
+@given(st.data())
+def test_every_flipped_byte_is_refused(one_game, data):
+    path, good = one_game
+    for place, mask in enumerate(data.draw(st.binary(min_size=len(good), max_size=len(good)))):
+        check_flip(path, good, place, mask or 1)
 
 
 @pytest.mark.nojit

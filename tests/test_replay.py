@@ -105,7 +105,7 @@ def test_the_same_generator_draws_the_same_batch_and_gather_repeats_it():
     replay.add(random_records(200, 5))
     first = replay.sample(64, np.random.default_rng(3), 200, q_mix=0.25, symmetries=True)
     again = replay.sample(64, np.random.default_rng(3), 200, q_mix=0.25, symmetries=True)
-    repeated = replay.gather(first.rows, first.turns, 0.25)
+    repeated = replay.gather(first.rows, first.symmetry, 0.25)
     for name in ("planes", "policy", "mask", "value"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
         assert np.array_equal(getattr(first, name), getattr(repeated, name))
@@ -115,14 +115,14 @@ def test_a_turned_row_is_the_row_of_the_turned_position():
     replay, records = Replay(GAME, capacity=1000), random_records(60, 9)
     replay.add(records)
     batch = replay.sample(2000, np.random.default_rng(1), 60, symmetries=True)
-    assert set(batch.turns) == set(range(1 + len(GAME.symmetries)))
+    assert set(batch.symmetry) == set(range(1 + len(GAME.symmetries)))
     for n in range(200):
-        state, turn = records.states[batch.rows[n]], batch.turns[n]
+        state, chosen = records.states[batch.rows[n]], batch.symmetry[n]
         image = state.copy()
         plain = replay.gather(batch.rows[n : n + 1], np.array([0])).policy[0]
         policy = plain.copy()
-        if turn:
-            symmetry = GAME.symmetries[turn - 1]
+        if chosen:
+            symmetry = GAME.symmetries[chosen - 1]
             image[1 + symmetry.squares] = state[1:]
             policy[symmetry.actions] = plain
         assert np.array_equal(batch.planes[n], GAME.planes(image))
@@ -154,7 +154,7 @@ def test_wrong_requests():
     replay.add(random_records(20, 0))
     with pytest.raises(WrongRequest, match="row 20 is not"):
         replay.gather(np.array([3, 20]), np.array([0, 0]))
-    with pytest.raises(WrongRequest, match="0 to 7 ways"):
+    with pytest.raises(WrongRequest, match="an index from 0 to 7"):
         replay.gather(np.array([3]), np.array([8]))
 
 
@@ -172,11 +172,11 @@ def test_window_rule():
 
 def test_a_batch_of_checkers_size_takes_under_two_milliseconds():
     rng, rows, n = np.random.default_rng(0), 5000, 1024
-    turns = np.zeros(n, np.int64)
+    chosen = np.zeros(n, np.int64)
     ends = np.arange(1, rows + 1) * 8
     made = (np.empty((n, 3, 4, 8), np.float32), np.zeros((n, 256), np.float32), np.zeros((n, 256), np.bool_))
     arguments = (
-        rng.integers(0, rows, n), turns, 0.0, 0, rng.random((rows, 3, 4, 8), np.float32), ends - 8, ends,
+        rng.integers(0, rows, n), chosen, 0.0, 0, rng.random((rows, 3, 4, 8), np.float32), ends - 8, ends,
         rng.integers(0, 256, rows * 8).astype(np.int32), rng.random(rows * 8, np.float32),
         rng.random(rows, np.float32), rng.random(rows, np.float32),
         np.arange(256).reshape(1, 256), np.arange(32).reshape(1, 32), *made, np.empty(n, np.float32),

@@ -322,16 +322,16 @@ def test_only_a_deterministic_session_goes_on_counting():
     def watched():
         return EarlyWarnings(), HealthMetrics(network, torch.optim.Adam(network.parameters())), Counter(), Counter()
 
-    signs, vitals, met, refused = watched()
+    warned_of, metrics, met, refused = watched()
     met["bad-row"], refused["000"] = 3, 3
-    vitals.grad_norms.append(2.5)
+    metrics.grad_norms.append(2.5)
     for step in range(3):
-        signs.look(step, {"max_logit": 50.0})
-    kept = remember(signs, vitals, met, refused)
+        warned_of.look(step, {"max_logit": 50.0})
+    kept = remember(warned_of, metrics, met, refused)
     for seamless in (True, False):
-        signs, vitals, met, refused = watched()
-        restore(kept, signs, vitals, met, refused, seamless)
+        warned_of, metrics, met, refused = watched()
+        restore(kept, warned_of, metrics, met, refused, seamless)
         assert (met["bad-row"], refused["000"]) == ((3, 3) if seamless else (0, 0))
-        assert list(vitals.grad_norms) == [2.5]
-        warnings = signs.look(3, {"max_logit": 50.0})
+        assert list(metrics.grad_norms) == [2.5]
+        warnings = warned_of.look(3, {"max_logit": 50.0})
         assert [warning.since for warning in warnings] == ([] if seamless else [0])

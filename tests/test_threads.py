@@ -28,9 +28,9 @@ def numbered(evaluator, count=GAMES):
 
 
 def played(count, **changes):
-    lanes = GameThreads(GAME, replace(CONFIG, **changes), 3, count)
-    games = sorted(lanes.play(numbered(HashEvaluator(GAME))), key=lambda game: game.k)
-    return games, lanes
+    batches = GameThreads(GAME, replace(CONFIG, **changes), 3, count)
+    games = sorted(batches.play(numbered(HashEvaluator(GAME))), key=lambda game: game.k)
+    return games, batches
 
 
 def content(games):
@@ -44,11 +44,11 @@ def content(games):
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_lanes_change_no_game(count):
     one, alone = played(1)
-    several, lanes = played(count)
+    several, batches = played(count)
     assert [game.k for game in several] == list(range(GAMES))
     assert content(several) == content(one)
-    assert lanes.simulations == alone.simulations > 0
-    assert lanes.walks() == alone.walks()
+    assert batches.simulations == alone.simulations > 0
+    assert batches.walks() == alone.walks()
 
 
 def test_a_model_that_fails_in_a_lane_ends_the_play_with_its_words():
@@ -81,8 +81,8 @@ def test_a_game_stopped_in_a_lane_is_told_once():
             if self.asked == 9:
                 values[0] = np.nan
 
-    lanes = GameThreads(GAME, CONFIG, 3, 2)
-    games = list(lanes.play(numbered(Spoiled(GAME))))
+    batches = GameThreads(GAME, CONFIG, 3, 2)
+    games = list(batches.play(numbered(Spoiled(GAME))))
     assert sorted(game.k for game in games) == list(range(GAMES))  # it was played once more
-    assert [fault.cause for fault in lanes.take_faults()] == ["network-output-not-finite"]
-    assert lanes.take_faults() == []
+    assert [fault.cause for fault in batches.take_faults()] == ["network-output-not-finite"]
+    assert batches.take_faults() == []

@@ -10,7 +10,7 @@ from numba import types
 from az.engine.jit import kernel
 from az.train.replay import Batch
 
-FAULTS = {  # cause (az.train.health.causes) and field
+CODES = {  # of `judge_batch`: cause (az.train.health.causes) and field
     1: ("batch-not-finite", "policy"),
     2: ("target-on-illegal", "policy"),
     3: ("target-not-a-distribution", "policy"),
@@ -32,7 +32,7 @@ def check_batch(batch: Batch) -> list[tuple[int, str, str]]:
         batch.value if batch.root_value is None else batch.root_value,
         found,
     )
-    return [(int(row), *FAULTS[int(found[row])]) for row in np.flatnonzero(found)]
+    return [(int(row), *CODES[int(found[row])]) for row in np.flatnonzero(found)]
 
 
 @kernel(

@@ -30,7 +30,7 @@ def fixed_batch(game: Game, rows: int) -> Batch:
         mask=mask,
         value=(rng.random(rows) * 2 - 1).astype(np.float32),
         rows=np.arange(rows),
-        turns=np.zeros(rows, np.int64),
+        symmetry=np.zeros(rows, np.int64),
     )
 
 

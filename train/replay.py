@@ -34,8 +34,13 @@ class Batch:
     mask: NDArray[np.bool_]  # [n, A], True = legal
     value: Floats  # [n], in [-1, 1], for the player to move
     rows: Longs  # [n], row numbers since the beginning of the run: Replay.origin
-    turns: Longs  # [n], 0 = as played, k = turned by game.symmetries[k - 1]
+    symmetry: Longs  # [n], index: 0 = as played, k = mapped by game.symmetries[k - 1]
     root_value: Floats | None = None  # [n], the search's value in [-1, 1]; only for a network that learns it
+
+    @property
+    def turns(self) -> Longs:
+        """The old name of `symmetry`, for one version; still its key in a bundle's file."""
+        return self.symmetry
 
 
 def window_rows(config: ReplayConfig, total_rows: int) -> int:
@@ -102,9 +107,9 @@ class Replay:
         self._files: dict[int, tuple[str, list[str], Any]] = {}  # path, models, seed
         self._next_file = 0
         identity = (np.arange(game.num_actions), np.arange(game.planes_shape[1] * game.planes_shape[2]))
-        turns = [identity, *((s.actions, s.squares) for s in game.symmetries)]
-        self._turn_actions = np.ascontiguousarray([actions for actions, _ in turns], np.int64)
-        self._turn_squares = np.ascontiguousarray([squares for _, squares in turns], np.int64)
+        maps = [identity, *((s.actions, s.squares) for s in game.symmetries)]
+        self._action_images = np.ascontiguousarray([actions for actions, _ in maps], np.int64)
+        self._square_images = np.ascontiguousarray([squares for _, squares in maps], np.int64)
 
     def __len__(self) -> int:
         """Live rows."""
@@ -145,17 +150,17 @@ class Replay:
         if window < 1:
             raise WrongRequest("there are no rows to train on yet: play games first.")
         rows = rng.integers(self.total_rows - window, self.total_rows, batch)
-        turned = symmetries and len(self._turn_actions) > 1
-        turns = rng.integers(0, len(self._turn_actions), batch) if turned else np.zeros(batch, np.int64)
-        return self.gather(rows, turns, q_mix)
+        drawn = symmetries and len(self._action_images) > 1
+        chosen = rng.integers(0, len(self._action_images), batch) if drawn else np.zeros(batch, np.int64)
+        return self.gather(rows, chosen, q_mix)
 
-    def gather(self, rows: Longs, turns: Longs, q_mix: float = 0.0) -> Batch:
-        """The batch of exactly these rows, turned so: what `sample` drew can be made again from its numbers."""
+    def gather(self, rows: Longs, symmetry: Longs, q_mix: float = 0.0) -> Batch:
+        """The batch of exactly these rows, each mapped by its symmetry, so that what `sample` drew comes again."""
         outside = (rows < self.first_row) | (rows >= self.total_rows)
         if outside.any():
             raise self._gone(int(rows[outside][0]))
-        if ((turns < 0) | (turns >= len(self._turn_actions))).any():
-            raise WrongRequest(f"a row can be turned 0 to {len(self._turn_actions) - 1} ways.")
+        if ((symmetry < 0) | (symmetry >= len(self._action_images))).any():
+            raise WrongRequest(f"a row's symmetry must be an index from 0 to {len(self._action_images) - 1}.")
         n, columns = len(rows), self._rows
         places = rows - self.first_row + columns["start"].head
         made = Batch(
@@ -164,12 +169,12 @@ class Replay:
             mask=np.zeros((n, self.game.num_actions), np.bool_),
             value=np.empty(n, np.float32),
             rows=rows,
-            turns=turns,
+            symmetry=symmetry,
             root_value=columns["root_value"].data[places] if self.root_values else None,
         )
         gather_rows(
             places,
-            turns,
+            symmetry,
             float(q_mix),
             self._first_entry - self._actions.head,
             self._planes.data,
@@ -179,8 +184,8 @@ class Replay:
             self._probs.data,
             columns["outcome"].data,
             columns["root_value"].data,
-            self._turn_actions,
-            self._turn_squares,
+            self._action_images,
+            self._square_images,
             made.planes,
             made.policy,
             made.mask,
@@ -268,7 +273,7 @@ def encode_states(states, encode, planes):
 )
 def gather_rows(
     places,
-    turns,
+    symmetry,
     q_mix,
     entry_shift,
     all_planes,
@@ -278,8 +283,8 @@ def gather_rows(
     all_probs,
     outcomes,
     root_values,
-    turn_actions,
-    turn_squares,
+    action_images,
+    square_images,
     planes,
     policy,
     mask,
@@ -287,14 +292,14 @@ def gather_rows(
 ):
     channels, height, width = planes.shape[1], planes.shape[2], planes.shape[3]
     for row in range(len(places)):
-        at, turn = places[row], turns[row]
+        at, chosen = places[row], symmetry[row]
         for channel in range(channels):
             for y in range(height):
                 for x in range(width):
-                    image = turn_squares[turn, y * width + x]
+                    image = square_images[chosen, y * width + x]
                     planes[row, channel, image // width, image % width] = all_planes[at, channel, y, x]
         for entry in range(starts[at] - entry_shift, ends[at] - entry_shift):
-            action = turn_actions[turn, all_actions[entry]]
+            action = action_images[chosen, all_actions[entry]]
             policy[row, action] = all_probs[entry]
             mask[row, action] = True
         value[row] = outcomes[at]

@@ -11,11 +11,11 @@ from typing import Any
 from az.commands.drill import faults_in_files as drill_files
 from az.commands.drill import faults_in_loops as drill_loops
 from az.commands.drill import faults_in_steps as drill_steps
-from az.commands.drill.runs import Drill, Row, temporary
+from az.commands.drill.runs import Drill, FaultResult, temporary
 from az.engine.errors import WrongRequest
 
 IN_RUNS = {fault.id: fault for fault in (*drill_files.FAULTS, *drill_steps.FAULTS)}
-ELSEWHERE: dict[str, tuple[str, Callable[[Drill, int], Row]]] = {
+ELSEWHERE: dict[str, tuple[str, Callable[[Drill, int], FaultResult]]] = {
     "D14": ("no L2, averages that stand still", drill_loops.omissions),
     "D15": ("one row on a map of one cell", lambda _, seed: drill_loops.one_value(seed)),
     "D16": ("a NaN row, skip and go on", lambda _, seed: drill_loops.skipped(seed)),
@@ -42,13 +42,13 @@ def words_of(name: str) -> str:
 def drill_command(
     seeds: int, only: list[str], controls: bool, clean_steps: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Fly every fault with seeds 0 to seeds - 1 and the controls once. Raises WrongRequest for an unknown fault."""
+    """Run every fault with seeds 0 to seeds - 1 and the controls once. Raises WrongRequest for an unknown fault."""
     unknown = [name for name in only if name not in NAMES]
     if unknown:
         raise WrongRequest(f"there is no fault '{unknown[0]}': the drill has {', '.join(NAMES)}.")
     say(HEAD)
     begun = time.perf_counter()
-    rows: list[Row] = []
+    rows: list[FaultResult] = []
     found: list[dict[str, Any]] = []
     with temporary() as root:
         drill = Drill(root)
@@ -74,26 +74,26 @@ def quiet(work: Callable[[], Any]) -> Any:
         return work()
 
 
-def one(drill: Drill, name: str, seed: int) -> Row:
+def one(drill: Drill, name: str, seed: int) -> FaultResult:
     """One fault with one seed; a run that breaks is a row that says so."""
     try:
         return _run_of(drill, name, seed)
     except Exception as error:
-        return Row(name, seed, False, False, False, None, None, verdict=f"{type(error).__name__}: {error}")
+        return FaultResult(name, seed, False, False, False, None, None, diagnosis=f"{type(error).__name__}: {error}")
 
 
-def _run_of(drill: Drill, name: str, seed: int) -> Row:
+def _run_of(drill: Drill, name: str, seed: int) -> FaultResult:
     return drill.row(IN_RUNS[name], seed) if name in IN_RUNS else ELSEWHERE[name][1](drill, seed)
 
 
-def line(row: Row) -> str:
+def line(row: FaultResult) -> str:
     """One fault as a line of the table."""
     marks = [_mark(row.detected), _mark(row.before_damage), _mark(row.cause_exact), _mark(row.recovery_equal)]
     widths = (10, 9, 7, 7)
     text = "".join(f"{mark:<{width}}" for mark, width in zip(marks, widths, strict=True))
     seconds = f"{row.seconds:.2f}" if row.seconds is not None else "-"
     place = " ".join(part for part in (row.place, f"rows {row.rows}" if row.rows else "") if part)
-    said = f"{row.verdict}; {place}" if place else row.verdict
+    said = f"{row.diagnosis}; {place}" if place else row.diagnosis
     return f"{row.id:<6}{row.seed:<5}{text}{seconds:<7}{words_of(row.id)}: {said or 'NOTHING'}"
 
 

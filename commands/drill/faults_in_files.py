@@ -22,7 +22,7 @@ from az.engine.game import ONGOING, Game
 from az.engine.records.format import ARRAYS, array_digest, sealed
 from az.engine.selfplay.batch import SelfplayBatch
 from az.train.health import Incident
-from az.train.run import deterministic as turns
+from az.train.run import deterministic
 from az.train.run import loop as runs
 
 Arrays = dict[str, Any]
@@ -239,7 +239,7 @@ def rng_draw(run: Any, row: int) -> None:
         made = original(batch, rng, *rest)
         made.rows[0] = row
         run.ingest.replay.sample = original
-        return run.ingest.replay.gather(made.rows, made.turns, run.config.learner.q_mix)
+        return run.ingest.replay.gather(made.rows, made.symmetry, run.config.learner.q_mix)
 
     run.ingest.replay.sample = sample
 
@@ -305,7 +305,7 @@ def occupied(planes: Any) -> Any:
 @contextmanager
 def no_legal_mass(result: RunResult, places: random.Random) -> Generator[None]:
     """One position of one turn gets a prior whose legal mass is 0."""
-    original, turn = turns.load_precision, places.randrange(0, 3)
+    original, turn = deterministic.load_precision, places.randrange(0, 3)
     spot: dict[str, Any] = {}
     seen: list[int] = []
 
@@ -315,7 +315,7 @@ def no_legal_mass(result: RunResult, places: random.Random) -> Generator[None]:
         wrapped = Naive(evaluator, spot, result, places) if len(seen) == turn + 1 else evaluator
         return (wrapped, *rest)
 
-    with patch.object(turns, "load_precision", load):
+    with patch.object(deterministic, "load_precision", load):
         yield
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from az.commands.drill.runs import GAME, Drill, Row, RunResult, config_of, train_with
+from az.commands.drill.runs import GAME, Drill, FaultResult, RunResult, config_of, train_with
 from az.engine.game import load_game
 from az.export.finite import Violation
 from az.export.onnx_file import model_of
@@ -81,7 +81,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 def in_loop(
     id_: str, seed: int, loop: Loop, control: Loop, spoil: Callable[[Any], Any], judge: Callable[[Incident], bool]
-) -> Row:
+) -> FaultResult:
     """A loop that meets one spoilt batch among twenty, and its control run without it."""
     strike = random.Random(f"{id_} {seed}").randrange(3, 17)
     incident, unharmed = None, False
@@ -95,15 +95,15 @@ def in_loop(
         loop.recorder.run(loop.step, batch)
         control.recorder.run(control.step, same_batch)
     if incident is None:
-        return Row(id_, seed, False, False, False, same(loop.bits(), control.bits()), None)
+        return FaultResult(id_, seed, False, False, False, same(loop.bits(), control.bits()), None)
     right = incident.first_bad_step == strike and incident.replay == "bit-exact" and judge(incident)
-    return Row(
+    return FaultResult(
         id_, seed, True, unharmed, right, same(loop.bits(), control.bits()), incident.seconds,
-        f"{incident.plane}: {incident.cause}", f"{incident.op} {incident.module}", ",".join(map(str, incident.rows)),
+        f"{incident.stage}: {incident.cause}", f"{incident.op} {incident.module}", ",".join(map(str, incident.rows)),
     )  # fmt: skip
 
 
-def one_value(seed: int) -> Row:
+def one_value(seed: int) -> FaultResult:
     """D15: a last batch of one row on a map of one cell, past torch's own guard."""
 
     def norm(self: nn.BatchNorm1d, x: Tensor) -> Tensor:
@@ -114,11 +114,11 @@ def one_value(seed: int) -> Row:
     with patch.object(nn.BatchNorm1d, "forward", norm):
         return in_loop(
             "D15", seed, Loop(seed), Loop(seed), lambda batch: (batch[0][:1], batch[1][:1]),
-            lambda i: (i.plane, i.cause, i.phase, i.module) == ("buffers", "variance-of-one-value", "buffers", "norm"),
+            lambda i: (i.stage, i.cause, i.phase, i.module) == ("buffers", "variance-of-one-value", "buffers", "norm"),
         )  # fmt: skip
 
 
-def skipped(seed: int) -> Row:
+def skipped(seed: int) -> FaultResult:
     """D16: a loop that skips a non-finite loss, and keeps the averages that its forward polluted."""
     row = random.Random(f"D16 row {seed}").randrange(ROWS)
 
@@ -128,7 +128,7 @@ def skipped(seed: int) -> Row:
 
     return in_loop(
         "D16", seed, Loop(seed, skip=True), Loop(seed, skip=True), spoil,
-        lambda i: (i.plane, i.cause, i.rows) == ("data", "batch-not-finite", [row]),
+        lambda i: (i.stage, i.cause, i.rows) == ("data", "batch-not-finite", [row]),
     )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def as_posted() -> Any:
     return patch.object(Learner, "__init__", made)
 
 
-def omissions(drill: Drill, seed: int) -> Row:
+def omissions(drill: Drill, seed: int) -> FaultResult:
     """D14: no L2 in the loss and averages that stand still; then the same run all the same, for its alarm."""
     begun = time.perf_counter()
     with as_posted():
@@ -157,14 +157,14 @@ def omissions(drill: Drill, seed: int) -> Row:
     named = all(word in stopped.stopped for word in ("no-l2", "averages-not-updated"))
     alarm = any("averages_still" in text or "average_gap" in text for text in warned.warnings())
     finite = not warned.incidents
-    return Row(
+    return FaultResult(
         "D14", seed, named, stopped.steps == 0, named and alarm and finite, None, time.perf_counter() - begun,
         "before training: no-l2, averages-not-updated",
         "alarm: " + "; ".join(text.split(":")[0] for text in warned.warnings()),
     )  # fmt: skip
 
 
-def drift(drill: Drill, seed: int) -> Row:
+def drift(drill: Drill, seed: int) -> FaultResult:
     """D18: residual gain 1.5 a block without decay. A warning with its lead time is what is asked for."""
 
     def gained(ops: Any, x: Any, net: Any) -> Any:
@@ -177,14 +177,14 @@ def drift(drill: Drill, seed: int) -> Row:
         result = train_with(RunResult(seed), config_of(seed, 100, settings), drill.folder(), ExitStack())
     warned = [t for t in result.warnings() if "activation_share" in t or "weight_drift" in t]
     lead = next((t.rpartition("at step ")[2] for t in warned if "is reached at step" in t), "")
-    return Row(
+    return FaultResult(
         "D18", seed, bool(warned), not result.incidents, bool(warned), None, None,
         warned[0].split(":")[0] if warned else "",
         f"limit expected at step {lead}" if lead else "",
     )  # fmt: skip
 
 
-def folded(seed: int) -> Row:
+def folded(seed: int) -> FaultResult:
     """D28: a dead channel whose variance is near 0: torch stays finite, the folded weights do not."""
     places = random.Random(f"D28 {seed}")
     game = load_game(GAME)
@@ -203,7 +203,7 @@ def folded(seed: int) -> Row:
     begun = time.perf_counter()
     found = model_of(network)
     named = isinstance(found, Violation) and f"blocks.0.{layer}" in found.tensor
-    return Row(
+    return FaultResult(
         "D28", seed, isinstance(found, Violation), finite, named and finite, None, time.perf_counter() - begun,
         "export: folded weights not finite", str(getattr(found, "tensor", "")),
     )  # fmt: skip
@@ -264,8 +264,8 @@ def missing_values() -> list[str]:
 
 def honest_jump() -> list[str]:
     """The learning rate and the kind of rows change; the loss jumps, and that is right."""
-    loop, signs = Loop(4), EarlyWarnings()
-    vitals = HealthMetrics(loop.model, loop.optimizer)
+    loop, warnings = Loop(4), EarlyWarnings()
+    metrics = HealthMetrics(loop.model, loop.optimizer)
     warned: list[str] = []
     for number in range(600):
         if number == 300:
@@ -276,8 +276,8 @@ def honest_jump() -> list[str]:
         incident = loop.recorder.run(loop.step, batch)
         grads = [p.grad for p in loop.model.parameters() if p.grad is not None]
         norm = vector_norm(torch.stack([vector_norm(grad) for grad in grads]))
-        values = vitals.look(number, float(norm)) if number % 20 == 0 else {}
-        warned += said([incident]) + [str(warning) for warning in signs.look(number, values)]
+        values = metrics.look(number, float(norm)) if number % 20 == 0 else {}
+        warned += said([incident]) + [str(warning) for warning in warnings.look(number, values)]
     return warned
 
 

@@ -72,7 +72,7 @@ class Fault:
 
     id: str
     words: str
-    plane: str
+    stage: str
     causes: tuple[str, ...]
     inject: Callable[[RunResult, random.Random], AbstractContextManager[Any]]
     exact: Callable[[RunResult, Incident], bool]
@@ -84,7 +84,7 @@ class Fault:
 
 
 @dataclass
-class Row:
+class FaultResult:
     """What the drill says of one fault and seed."""
 
     id: str
@@ -94,13 +94,13 @@ class Row:
     cause_exact: bool
     recovery_equal: bool | None
     seconds: float | None
-    verdict: str = ""
+    diagnosis: str = ""  # or why the run stopped; "verdict" in JSON
     place: str = ""
     rows: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return vars(self)
+        return {"verdict" if name == "diagnosis" else name: value for name, value in vars(self).items()}
 
 
 def config_of(seed: int, steps: int, settings: tuple[str, ...] = ()) -> RunConfig:
@@ -171,7 +171,7 @@ class Drill:
         self._count += 1
         return self.root / f"run-{self._count:04d}"
 
-    def row(self, fault: Fault, seed: int) -> Row:
+    def row(self, fault: Fault, seed: int) -> FaultResult:
         """One fault with one seed."""
         config = config_of(seed, fault.steps, fault.settings)
         result = RunResult(seed)
@@ -181,17 +181,18 @@ class Drill:
             train_with(result, config, self.folder(), fault.inject(result, places))
         control = self._control_run(fault, result, config)
         if not result.incidents:
-            return Row(fault.id, seed, False, False, False, result.end == control.end, None, verdict=result.stopped)
+            equal = result.end == control.end
+            return FaultResult(fault.id, seed, False, False, False, equal, None, diagnosis=result.stopped)
         path, incident = result.incidents[0]
-        named = incident.plane == fault.plane and incident.cause in fault.causes
+        named = incident.stage == fault.stage and incident.cause in fault.causes
         warned = not fault.must_warn or bool(result.warnings())
         before = self._undamaged(path, incident, control)
         equal = result.end == control.end
         exact = named and warned and fault.exact(result, incident)
         fields = incident.evidence.get("fields", [""])
-        return Row(
+        return FaultResult(
             fault.id, seed, True, equal if before is None else before, exact, equal, incident.seconds,
-            f"{incident.plane}: {incident.cause}",
+            f"{incident.stage}: {incident.cause}",
             " ".join(str(x) for x in (incident.op or fields[0], incident.module) if x),
             ",".join(map(str, incident.rows[:4])),
         )  # fmt: skip

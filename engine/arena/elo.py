@@ -108,9 +108,13 @@ class Sprt:
         score0, score1 = score_from_elo(self.elo0), score_from_elo(self.elo1)
         return total * (score1 - score0) * (2.0 * mean - score0 - score1) / (2.0 * variance)
 
-    def verdict(self, pairs: Sequence[int]) -> str | None:
+    def decision(self, pairs: Sequence[int]) -> str | None:
         """ "H0", "H1", or None while it is open."""
         llr, (lower, upper) = self.llr(pairs), self.bounds
         if llr <= lower:
             return "H0"
         return "H1" if llr >= upper else None
+
+    def verdict(self, pairs: Sequence[int]) -> str | None:
+        """The old name of `decision`, for one version."""
+        return self.decision(pairs)

@@ -97,9 +97,14 @@ class MatchResult:
         return sum(len(record.actions) for record in self.records) / len(self.records)
 
     @property
-    def verdict(self) -> str | None:
+    def decision(self) -> str | None:
         """What the sequential test says: "H0", "H1", or None (open, or no test was asked for)."""
-        return self.sprt.verdict(self.pairs) if self.sprt else None
+        return self.sprt.decision(self.pairs) if self.sprt else None
+
+    @property
+    def verdict(self) -> str | None:
+        """The old name of `decision`, for one version."""
+        return self.decision
 
     def to_json(self) -> dict[str, Any]:
         """The figures of the match, all from A's side; with a test also its state."""
@@ -115,7 +120,7 @@ class MatchResult:
             "elo_high": elo.high,
         }
         if self.sprt:
-            figures |= {"sprt": self.verdict, "llr": self.sprt.llr(self.pairs)}
+            figures |= {"sprt": self.decision, "llr": self.sprt.llr(self.pairs)}
         return figures
 
 
@@ -160,12 +165,12 @@ def play_match(
 
 
 def _until_decided(before: Sequence[GameRecord], played: Sequence[GameRecord], sprt: Sprt) -> int | None:
-    """How many of the games just played the test needed for its verdict; None while it is open."""
+    """How many of the games just played the test needed for its decision; None while it is open."""
     counts = _pair_counts(before)
     for pair in range(len(played) // 2):
         more = _pair_counts(played[2 * pair : 2 * pair + 2])
         counts = tuple(n + m for n, m in zip(counts, more, strict=True))
-        if sprt.verdict(counts):
+        if sprt.decision(counts):
             return 2 * pair + 2
     return None
 

@@ -15,7 +15,7 @@ from az.engine.game import Game
 OnCall = Callable[[str | None], None]
 GUARDED = (
     "start", "apply", "legal", "outcome", "encode", "render", "moves", "parse_position", "position_text",
-    "normalise_move",
+    "normalize_move",
 )  # fmt: skip
 GUARDED_OF_BOARD = ("cells", "move_cells", "winning", "counts", "ending")
 
@@ -56,7 +56,7 @@ def _guard(name: str, function: Callable[..., Any], on_call: OnCall | None) -> C
         try:
             return function(*arguments)
         except WrongRequest as error:
-            if name in ("parse_position", "normalise_move"):
+            if name in ("parse_position", "normalize_move"):
                 raise
             raise FaultError(name, error, function) from error
         except (Exception, SystemExit) as error:

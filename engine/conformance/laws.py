@@ -263,7 +263,7 @@ def _check_moves(game: Game, state: State, mask: Mask, where: str, report: Repor
     if report.broken:
         return
     for text, hops in moves.items():
-        report.demand("moves-text", isinstance(game.normalise_move(state, text), str), f"{where}: '{text}'")
+        report.demand("moves-text", isinstance(game.normalize_move(state, text), str), f"{where}: '{text}'")
         if report.broken:
             return
         try:

@@ -15,6 +15,7 @@ from az.engine.board import EMPTY, Board, Colors, Piece
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, Mask, State, Symmetry
 from az.engine.jit import Rules, helper
+from az.engine.printable import quoted
 
 SHIFTS = np.array([1, 8, 7, 9])
 ROW = 0x0101010101010101
@@ -143,7 +144,7 @@ def parse(text: str, n: int, name: str) -> State:
     match = re.fullmatch(rf"([XO-]{{{n * n}}})\s+([XO])", text.strip().upper())
     if not match:
         raise WrongRequest(
-            f"{name} position '{text}' cannot be read:"
+            f"{name} position '{quoted(text)}' cannot be read:"
             f" write the {n * n} squares row by row as X, O or -, a space, and the side to move, X or O."
         )
     state = np.zeros(3, np.int64)

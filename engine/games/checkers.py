@@ -29,6 +29,7 @@ from az.engine.board import EMPTY, NO_SQUARE, Board, Cell, Colors, Grid, Piece
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, Game, State
 from az.engine.jit import Rules, helper
+from az.engine.printable import quoted
 
 rules = Rules(np.int64)
 
@@ -166,11 +167,11 @@ def drawn(state):
 
 
 @helper
-def write_actions(mask, pieces, plane, turn):
+def write_actions(mask, pieces, plane, flip):
     while pieces:
         lowest = pieces & -pieces
         square = BIT_INDEX[((lowest * DE_BRUIJN) & ALL) >> 27]
-        mask[(32 * plane + square) ^ turn] = True
+        mask[(32 * plane + square) ^ flip] = True
         pieces ^= lowest
 
 
@@ -180,19 +181,19 @@ def legal(state, mask):
         mask[action] = False
     if drawn(state):
         return
-    turn = 127 if state[0] == 0 else 0
+    flip = 127 if state[0] == 0 else 0
     candidates = 1 << state[JUMPER] if state[JUMPER] >= 0 else ALL
     forced = False
     for direction in range(4):
         pieces = jumpers(state, candidates & movers(state, direction), direction)
         if pieces:
             forced = True
-            write_actions(mask, pieces, 4 + direction, turn)
+            write_actions(mask, pieces, 4 + direction, flip)
     if forced:
         return
     empty = ~(state[BLACK] | state[WHITE]) & ALL
     for direction in range(4):
-        write_actions(mask, movers(state, direction) & neighbours(empty, direction), direction, turn)
+        write_actions(mask, movers(state, direction) & neighbours(empty, direction), direction, flip)
 
 
 @rules.outcome
@@ -205,10 +206,10 @@ def outcome(state):
 @rules.encode
 def encode(state, planes):
     player = state[0]
-    turn = 31 if player == 0 else 0
+    flip = 31 if player == 0 else 0
     own, other, kings = state[1 + player], state[2 - player], state[KINGS]
     for square in range(32):
-        seen_as = square ^ turn
+        seen_as = square ^ flip
         king = (kings >> square) & 1
         value = 0.0
         if (own >> square) & 1:
@@ -269,19 +270,21 @@ def moves(state: State) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def normalise_move(state: State, text: str) -> str:
+def normalize_move(state: State, text: str) -> str:
     """The full text of a move: '-' or 'x' will do, and first and last square where only one move has them."""
     squares = re.split(r"[-x:]", "".join(text.lower().split()))
     whole = {full: re.split("[-x]", full) for full in moves(state)}
     same = [full for full, path in whole.items() if path == squares]
     ends = [full for full, path in whole.items() if [path[0], path[-1]] == squares]
     if not same and len(ends) > 1:
-        raise WrongRequest(f"'{text}' fits several moves: write one of {' '.join(ends)}.")
+        raise WrongRequest(f"'{quoted(text, 40)}' fits several moves: write one of {' '.join(ends)}.")
     return (same or ends or [text.strip()])[0]
 
 
 def _fault(text: str, fault: str) -> WrongRequest:
-    return WrongRequest(f"checkers position '{text}': {fault}; write it as B:W18,24,K30:B1,K5, the side to move first.")
+    return WrongRequest(
+        f"checkers position '{quoted(text, 200)}': {fault}; write it as B:W18,24,K30:B1,K5, the side to move first."
+    )
 
 
 def _squares(text: str, item: str) -> range:
@@ -291,7 +294,7 @@ def _squares(text: str, item: str) -> range:
     last = int(match[2] or first) if match else 0
     if not 1 <= first <= last <= 32:
         what = "a range of squares from 1 to 32, the lower first" if match and match[2] else "a square from 1 to 32"
-        raise _fault(text, f"'{item}' is not {what}")
+        raise _fault(text, f"'{quoted(item, 20)}' is not {what}")
     return range(first, last + 1)
 
 
@@ -369,7 +372,7 @@ BOARD = Board(
     move_cells=_move_cells,
     move_help="from and to, such as 11-15; a capture such as 22x15 or 26x17x10",
     labels={_place(square): str(square + 1) for square in range(32)},
-    turns=True,
+    flips=True,
     ending=_ending,
 )  # fmt: skip
 
@@ -390,6 +393,6 @@ GAME = Game(
     moves=moves,
     parse_position=parse_position,
     position_text=position_text,
-    normalise_move=normalise_move,
+    normalize_move=normalize_move,
     board=BOARD,
 )

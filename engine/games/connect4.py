@@ -13,6 +13,7 @@ from az.engine.board import Board, Cell, Colors, Grid, Piece, line_of
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, Game, State, Symmetry
 from az.engine.jit import Rules, helper
+from az.engine.printable import quoted
 
 rules = Rules(np.int64)
 
@@ -97,7 +98,7 @@ def parse_position(text: str) -> State:
         if sign not in legal_now:
             fault = "is not legal" if legal_now else "cannot be played, because the game is over"
             raise WrongRequest(
-                f"connect4 position '{text}': move {number + 1} ('{sign}') {fault};"
+                f"connect4 position '{quoted(text)}': move {number + 1} ('{quoted(sign)}') {fault};"
                 " write the columns 1–7 in the order in which they were played."
             )
         apply(state, legal_now[sign][0])

@@ -11,6 +11,7 @@ from az.engine.board import Board, Grid, Piece, line_of
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, Game, State, Symmetry
 from az.engine.jit import Rules, helper
+from az.engine.printable import quoted
 
 rules = Rules(np.int64)
 
@@ -84,7 +85,7 @@ def parse_position(text: str) -> State:
         if sign not in legal_now:
             fault = "is not legal" if legal_now else "cannot be played, because the game is over"
             raise WrongRequest(
-                f"tictactoe position '{text}': move {number + 1} ('{sign}') {fault};"
+                f"tictactoe position '{quoted(text)}': move {number + 1} ('{quoted(sign)}') {fault};"
                 " write the squares 1–9 in the order in which they were played."
             )
         apply(state, legal_now[sign][0])

@@ -29,7 +29,7 @@ class Staging:
         self.planes: Float32 = make((size, *game.planes_shape), np.float32)
         self.logits: Float32 = make((size, game.num_actions), np.float32)
         self.values: Float32 = make((size,), np.float32)
-        weakref.finalize(self, _free, self._held).atexit = False  # a lane may still write then
+        weakref.finalize(self, _free, self._held).atexit = False  # a thread may still write then
         self._session, self._binding = session, session.io_binding()
         self._binding.bind_input("planes", "cpu", 0, np.float32, self.planes.shape, self.planes.ctypes.data)
         for name, array in (("logits", self.logits), ("value", self.values)):

@@ -32,26 +32,26 @@ def best_proven(trees, b):
 
 
 @helper
-def allowed(trees, b, e, verdict):
+def allowed(trees, b, e, proven):
     """Whether an edge may be played: what keeps a proven win or draw, never a loss where something else is left."""
-    if verdict in (WIN, DRAW):
-        return trees.edge[b, e].edge_proven == verdict
-    return verdict == LOSS or trees.edge[b, e].edge_proven != LOSS
+    if proven in (WIN, DRAW):
+        return trees.edge[b, e].edge_proven == proven
+    return proven == LOSS or trees.edge[b, e].edge_proven != LOSS
 
 
 @helper
-def _visit_policy(trees, b, verdict, policy):
+def _visit_policy(trees, b, proven, policy):
     """Shares of visits over the allowed edges; of the priors, where none of them was visited."""
     first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
     total, mass, options = 0.0, 0.0, 0
     for e in range(first, first + count):
-        if allowed(trees, b, e, verdict):
+        if allowed(trees, b, e, proven):
             total += trees.edge[b, e].edge_visits
             mass += float(trees.edge[b, e].prior)
             options += 1
     for i in range(count):
         e = first + i
-        if not allowed(trees, b, e, verdict):
+        if not allowed(trees, b, e, proven):
             policy[i] = 0.0
         elif total > 0:
             policy[i] = trees.edge[b, e].edge_visits / total
@@ -60,19 +60,19 @@ def _visit_policy(trees, b, verdict, policy):
 
 
 @helper
-def _gumbel_policy(trees, settings, b, verdict, policy):
+def _gumbel_policy(trees, settings, b, proven, policy):
     """softmax(logits + sigma(completed q)) over the allowed edges: Danihelka et al. 2022, equation 11."""
     first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
     unvisited = mixed_value(trees, b, ROOT)
     scale = sigma_scale(trees, settings, b, ROOT)
     top, mass = -1e30, 0.0
     for e in range(first, first + count):
-        if allowed(trees, b, e, verdict):
+        if allowed(trees, b, e, proven):
             top = max(top, float(trees.edge[b, e].logit) + scale * edge_q(trees, b, e, unvisited))
     for i in range(count):
         e = first + i
         policy[i] = 0.0
-        if allowed(trees, b, e, verdict):
+        if allowed(trees, b, e, proven):
             policy[i] = math.exp(float(trees.edge[b, e].logit) + scale * edge_q(trees, b, e, unvisited) - top)
             mass += policy[i]
     for i in range(count):
@@ -82,11 +82,11 @@ def _gumbel_policy(trees, settings, b, verdict, policy):
 @helper
 def write_policy(trees, settings, b, policy):
     """Write the search's policy over the root's edges into `policy` [>= edges]; returns the number of edges."""
-    verdict = best_proven(trees, b)
+    proven = best_proven(trees, b)
     if settings.gumbel == 1:
-        _gumbel_policy(trees, settings, b, verdict, policy)
+        _gumbel_policy(trees, settings, b, proven, policy)
     else:
-        _visit_policy(trees, b, verdict, policy)
+        _visit_policy(trees, b, proven, policy)
     return trees.node[b, 0].num_edges
 
 
@@ -108,7 +108,7 @@ def root_policy(trees, settings, b, policy):
 
 
 @helper
-def prefer(trees, roots, settings, b, verdict):
+def prefer(trees, roots, settings, b, proven):
     """The index of the root edge to play.
 
     A win in the fewest plies; among losses the longest; else the most visited (Gumbel: of those, the best score),
@@ -119,16 +119,16 @@ def prefer(trees, roots, settings, b, verdict):
     best, best_major, best_minor = 0, -1e30, -1e30
     for i in range(count):
         e = first + i
-        if not allowed(trees, b, e, verdict):
+        if not allowed(trees, b, e, proven):
             continue
-        if verdict in (UNKNOWN, DRAW):
+        if proven in (UNKNOWN, DRAW):
             major = float(trees.edge[b, e].edge_visits)
             minor = float(trees.edge[b, e].prior)
             if settings.gumbel == 1:
                 minor = gumbel_score(trees, roots, b, e, scale, unvisited)
         else:
             plies = float(plies_of(trees, b, e))
-            major = -plies if verdict == WIN else plies
+            major = -plies if proven == WIN else plies
             minor = float(trees.edge[b, e].prior)
         if major > best_major or (major == best_major and minor > best_minor):
             best, best_major, best_minor = i, major, minor

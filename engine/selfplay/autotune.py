@@ -1,4 +1,4 @@
-"""How self-play uses this machine: processes, lanes and games in flight, by what there is and a short measurement."""
+"""How self-play uses this machine: processes, threads and games in flight, by what there is and a short measurement."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.system.cores import usable_cores
 
 GPU_BATCHES = (256, 512, 1024, 2048, 4096)
-NEAR = 0.95  # the smallest batch that comes so near to the fastest: small ones keep more lanes busy
-MOST_LANES = 6  # threads of one process: beyond this they wait for Python's lock
+NEAR = 0.95  # the smallest batch that comes so near to the fastest: small ones keep more threads busy
+MOST_THREADS = 6  # threads of one process: beyond this they wait for Python's lock
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,20 @@ class Plan:
     """What a run's self-play is told. config: with the sizes filled in that were left to the machine."""
 
     workers: int  # processes
-    lanes: int  # of each
+    threads: int  # of each
     provider: str
     config: SelfplayConfig
     line: str  # for people
 
+    @property
+    def lanes(self) -> int:
+        """The old name of `threads`, for one version."""
+        return self.threads
+
 
 def plan_for(model: Path, game: Game, config: SelfplayConfig, workers: int, provider: str = "auto") -> Plan:
     """On the CPU a process a core, each with a network of its own, none waiting for another. On a GPU one process with
-    several lanes, so that at least two batches are in flight, and the batch that a short measurement finds.
+    several threads, so that at least two batches are in flight, and the batch that a short measurement finds.
 
     Raises what `load_precision` raises.
     """
@@ -50,10 +55,10 @@ def plan_for(model: Path, game: Game, config: SelfplayConfig, workers: int, prov
         return OnnxEvaluator(first.name, game, provider=provider, batch=size)
 
     batch = config.gpu_batch or best_batch(open_at)
-    lanes = config.in_flight or max(2, min(MOST_LANES, cores - 1))
+    threads = config.in_flight or max(2, min(MOST_THREADS, cores - 1))
     sized = replace(config, gpu_batch=batch, slots=max(config.slots, batch))
-    line = f"self-play in {why}, calls of {batch:,} positions, {lanes} in flight"
-    return Plan(workers or 1, lanes, provider, sized, line)
+    line = f"self-play in {why}, calls of {batch:,} positions, {threads} in flight"
+    return Plan(workers or 1, threads, provider, sized, line)
 
 
 def best_batch(open_at: Callable[[int], Evaluator], seconds: float = 0.2, sizes: tuple[int, ...] = GPU_BATCHES) -> int:

@@ -1,7 +1,7 @@
 """Several batches of games in one process, so that the device is never idle: while one waits for the network the others
 walk. Each has its own thread and its own games; walking and waiting both leave Python's lock to the rest.
 
-Which games are played does not depend on how many lanes there are, since a game is a function of its number; only the
+Which games are played does not depend on how many threads there are, since a game is a function of its number; only the
 order in which they end does.
 """
 
@@ -48,7 +48,7 @@ class GameThreads:
         return [fault for batch in self.batches for fault in batch.lost()]
 
     def play(self, next_game: NextGame, pause: Callable[[], None] | None = None) -> Generator[FinishedGame]:
-        """Yield games as they end. `next_game` is never called twice at once; `pause` is called in every lane."""
+        """Yield games as they end. `next_game` is never called twice at once; `pause` is called in every thread."""
         if len(self.batches) == 1:
             yield from self.batches[0].play(next_game, pause)
             return

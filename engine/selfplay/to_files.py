@@ -98,7 +98,7 @@ def selfplay_to_files(
     files = _OrderedFiles(evaluator.game, config, games, seed, out)
     numbers = iter(range(games))
     slots = max(1, min(config.slots, -(-games // threads)))
-    lanes = GameThreads(evaluator.game, replace(config, slots=slots), seed, threads)
+    played = GameThreads(evaluator.game, replace(config, slots=slots), seed, threads)
 
     def next_game() -> tuple[int, Evaluator] | None:
         return next(((k, evaluator) for k in numbers), None)
@@ -107,10 +107,10 @@ def selfplay_to_files(
         if on_progress is not None:
             on_progress(files.progress)
 
-    for finished in lanes.play(next_game, tell):
+    for finished in played.play(next_game, tell):
         files.add(finished)
-    for fault in lanes.lost()[-1:]:
+    for fault in played.lost()[-1:]:
         raise Refused(f"game {fault.k} cannot be written: ply {fault.ply}: {fault.cause}: {fault.text}.")
-    files.progress.simulations = lanes.simulations
+    files.progress.simulations = played.simulations
     tell()
     return files.progress

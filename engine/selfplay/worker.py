@@ -40,7 +40,7 @@ class WorkerJob:
     worker: int
     first_game: int  # this worker plays games first_game, first_game + stride, …
     stride: int
-    lanes: int = 1
+    threads: int = 1
     provider: str = "auto"
 
 
@@ -126,7 +126,7 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
     try:
         game = load_game(job.game)
         models = _NewestModel(job, game, Fallback(lambda text, plain: pipe.send(("precision", text, plain))))
-        lanes = GameThreads(game, job.config, job.seed, job.lanes)
+        batches = GameThreads(game, job.config, job.seed, job.threads)
         outbox = _Outbox(job, game, pipe)
         k = job.first_game
 
@@ -136,13 +136,13 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
             return k - job.stride, models.get()
 
         def rest() -> None:
-            meter[job.worker % job.stride] = lanes.simulations
+            meter[job.worker % job.stride] = batches.simulations
             while paused.value:
                 time.sleep(0.005)
 
-        for finished in lanes.play(next_game, rest):
-            outbox.add(finished, lanes.simulations, k)
-            for fault in lanes.take_faults():
+        for finished in batches.play(next_game, rest):
+            outbox.add(finished, batches.simulations, k)
+            for fault in batches.take_faults():
                 pipe.send(("fault", fault.to_json(), {}))
     except (BrokenPipeError, EOFError):
         return

@@ -59,7 +59,7 @@ def draw(game: Game, state: State, look: Look, previous: State | None = None, fl
     board = game.board
     if board is None:
         return _plain(game, state, look)
-    drawing = _Drawing(game, board, state, look, previous, flipped and board.turns)
+    drawing = _Drawing(game, board, state, look, previous, flipped and board.flips)
     for text in drawing.versions():
         if max(len(line) for line in text.plain.split("\n")) <= look.width:
             return text

@@ -18,6 +18,7 @@ from az.engine.board import Board, Cell, Colors, Grid, Piece
 from az.engine.errors import WrongRequest
 from az.engine.game import LOSS, ONGOING, Game, State, Symmetry
 from az.engine.jit import Rules, helper
+from az.engine.printable import quoted
 
 rules = Rules(np.int64)
 
@@ -126,8 +127,8 @@ def parse_position(text: str) -> State:
     fits = [len(row) for row in rows.split("/")] == [5] * 5 and set(squares) <= set("-WB")
     if not fits or mover not in ("W", "B") or max(squares.count("W"), squares.count("B")) > 10:
         raise WrongRequest(
-            f"breakthrough5 position '{text}' cannot be read: write five rows of '-', 'W' and 'B' from the top and the"
-            " side to move, such as BBBBB/BBBBB/-----/WWWWW/WWWWW W."
+            f"breakthrough5 position '{quoted(text)}' cannot be read: write five rows of '-', 'W' and 'B' from the top"
+            " and the side to move, such as BBBBB/BBBBB/-----/WWWWW/WWWWW W."
         )
     return np.array(["WB".index(mover), *("-WB".index(sign) for sign in squares)], np.int64)
 
@@ -145,7 +146,7 @@ BOARD = Board(
     column_labels="abcde",
     columns_below=True,
     signs_beside_names=True,
-    turns=True,
+    flips=True,
     below=0,
 )
 

@@ -32,7 +32,7 @@ ELSEWHERE = (
 
 
 def replay_step(found: Bundle, run: Path | None) -> dict[str, Any]:
-    """What the step does now: {"verdict", "text", "differs", …}. Nothing is written."""
+    """What the step does now: {"verdict", "text", "differs", …}, keys of `az doctor --json`. Nothing is written."""
     if "file" in found.incident.evidence and found.batch is None:
         return _file_again(found, run)
     if found.batch is None or found.state is None:
@@ -100,12 +100,14 @@ def _compared(then: Incident, now: Incident | None, differs: dict[str, list[Any]
             text += f"; the cause was at step {then.causal_step}, which the bundle does not hold"
         return {"verdict": "another verdict", "text": text, **made}
     if differs:
-        text = f"same verdict on another machine: {other}"
+        text = f"the same root cause on another machine: {other}"
         return {"verdict": "same verdict on another machine", "text": text, **made}
     numbers = json.loads(json.dumps(now.evidence.get("operands"))) == then.evidence.get("operands")
     numbers = numbers and now.evidence.get("end_digest") == then.evidence.get("end_digest")
     if then.replay == now.replay == "bit-exact" and numbers:
-        text = "bit-exact: versions, processor and threads are those of then, and so are the verdict and the end state"
+        text = (
+            "bit-exact: versions, processor and threads are those of then, and so are the root cause and the end state"
+        )
         return {"verdict": "bit-exact", "text": text, **made}
     return {"verdict": "same verdict", "text": "run again, the step fails in the same way with other numbers", **made}
 

@@ -159,10 +159,10 @@ class RowReader:
         row = int(origin["batch_row"])
         if not 0 <= row < len(batch.value):
             return []
-        turn = int(batch.turns[row])
+        chosen = int(batch.symmetry[row])
         mix = self.found.state.config.learner.q_mix if self.found.state is not None else 0.0
-        planes, policy, mask, value = expected(self.game, truth, turn, mix)
-        symmetry = self.game.symmetries[turn - 1] if 0 < turn <= len(self.game.symmetries) else None
+        planes, policy, mask, value = expected(self.game, truth, chosen, mix)
+        symmetry = self.game.symmetries[chosen - 1] if 0 < chosen <= len(self.game.symmetries) else None
         words = []
         held = np.float32(batch.value[row])
         if held.tobytes() != value.tobytes():
@@ -212,16 +212,16 @@ def find_model(run: Path | None, model_id: str) -> Path | None:
 
 
 def expected(
-    game: Game, truth: Position, turn: int, mix: float
+    game: Game, truth: Position, chosen: int, mix: float
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], np.float32]:
     """(planes, policy, mask, value) as az.train.replay gathers them from a sound row."""
     planes, policy = game.planes(truth.state), np.zeros(game.num_actions, np.float32)
     mask, actions = np.zeros(game.num_actions, np.bool_), truth.actions
-    if 0 < turn <= len(game.symmetries):
-        symmetry, flat = game.symmetries[turn - 1], planes.reshape(planes.shape[0], -1)
-        turned = np.empty_like(flat)
-        turned[:, symmetry.squares] = flat
-        planes, actions = turned.reshape(planes.shape), symmetry.actions[actions]
+    if 0 < chosen <= len(game.symmetries):
+        symmetry, flat = game.symmetries[chosen - 1], planes.reshape(planes.shape[0], -1)
+        mapped = np.empty_like(flat)
+        mapped[:, symmetry.squares] = flat
+        planes, actions = mapped.reshape(planes.shape), symmetry.actions[actions]
     policy[actions], mask[actions] = truth.policy, True
     target, root = float(np.float32(truth.target)), float(np.float32(truth.root_value))
     return planes, policy, mask, np.float32((1.0 - mix) * target + mix * root if mix > 0.0 else target)

@@ -56,11 +56,11 @@ def trends(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every health metric over the steps, in the order of METRICS; those never measured are left out."""
     found = []
     told = steps(lines)
-    for sign in METRICS:
-        values = [(line["step"], _inner(line, "signs").get(sign.name)) for line in told]
-        made = _trend(sign.name, sign.words, values)
+    for metric in METRICS:
+        values = [(line["step"], _inner(line, "signs").get(metric.name)) for line in told]
+        made = _trend(metric.name, metric.words, values)
         if made is not None:
-            found.append({**made, "threshold": sign.warn, "limit": sign.limit, "above": made["last"] > sign.warn})
+            found.append({**made, "threshold": metric.warn, "limit": metric.limit, "above": made["last"] > metric.warn})
     return found
 
 

@@ -1,10 +1,10 @@
-"""What can be wrong, by id: the plane it lies in, in plain words, and the way out. docs/health.md lists them."""
+"""What can be wrong, by id: the stage it belongs to, in plain words, and the way out. docs/health.md lists them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-PLANES = (
+STAGES = (
     "data", "storage", "loader", "search", "forward", "loss", "backward", "optimizer", "buffers", "schedule",
     "export", "engine", "hardware",
 )  # fmt: skip
@@ -12,9 +12,9 @@ PLANES = (
 
 @dataclass(frozen=True)
 class Cause:
-    """One kind of fault. plane "": that of the phase in which it was born."""
+    """One kind of fault. stage "": that of the phase in which it was born."""
 
-    plane: str
+    stage: str
     words: str
     fix: str
 
@@ -73,7 +73,7 @@ CAUSES = {
     "gate-refused": Cause(
         "export", "a model was refused before anyone saw it", "Self-play goes on with the last good model."
     ),
-    # operations: the plane is the phase
+    # operations: the stage is the phase
     "log-of-zero": Cause("", "the logarithm of 0", "Take log_softmax of the logits, or clamp the argument from below."),
     "log-of-negative": Cause("", "the logarithm of a negative number", "Clamp the argument from below."),
     "division-by-zero": Cause("", "a division by 0", "Add a small number to the divisor, or divide where it is not 0."),

@@ -1,4 +1,4 @@
-"""From a harmed step to its verdict: put the state back, run it again under watch, and try the repair."""
+"""From a harmed step to its diagnosis: put the state back, run it again under watch, and try the repair."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def legal_overflow(found: Diagnosis) -> bool:
 
 
 def diagnose(found: Diagnosis) -> Incident | None:
-    """The verdict; None when the step raised for a reason of its own."""
+    """The incident; None when the step raised for a reason of its own."""
     watch, error = found.watched()
     exact = found.replay_is_exact()
     changed = any(not same_bits(leaf, kept) for leaf, kept in zip_ends(found))
@@ -148,7 +148,7 @@ def diagnose(found: Diagnosis) -> Incident | None:
     birth = find_birth(watch, _ends(found, watch, again, bad_ops) or set(bad_ops[-1:]), loss)
     if birth is None:
         return _transient(found)
-    incident = _verdict(found, watch, birth, exact)
+    incident = _incident(found, watch, birth, exact)
     _from_data(found, incident, birth)
     _from_earlier(found, incident)
     if incident.counterfactual is None:
@@ -180,7 +180,7 @@ def _ends(found: Diagnosis, watch: OpTrace, harm: set[str], bad_ops: list[int]) 
     return ends
 
 
-def _verdict(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> Incident:
+def _incident(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> Incident:
     op, cause = birth.op, classify(birth)
     phase = op.phase
     if cause in ("variance-of-one-value", "running-average-not-finite"):
@@ -196,7 +196,7 @@ def _verdict(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> Inc
             one.name.startswith("exp_avg_sq") for one in found.session.snapshotter.layout().held
         ):
             cause = "second-moment-overflow"  # a gradient whose square overflows, met at its norm first
-    plane = CAUSES[cause].plane or (phase if phase != "data" else "forward")
+    stage = CAUSES[cause].stage or (phase if phase != "data" else "forward")
     evidence: dict[str, Any] = {
         "operands": [operand.to_json() for operand in op.operands],
         "text": [str(operand) for operand in op.operands[:6]],
@@ -210,7 +210,7 @@ def _verdict(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> Inc
     name = op.node if op.phase == "backward" and op.node else op.name
     return incident_of(
         cause, phase, found.number, exact,
-        plane=plane, op=name, module=module or None, source=op.source or None, rows=op.rows, evidence=evidence,
+        stage=stage, op=name, module=module or None, source=op.source or None, rows=op.rows, evidence=evidence,
     )  # fmt: skip
 
 
@@ -265,7 +265,7 @@ def _unwatched(found: Diagnosis, error: Exception) -> Incident:
     incident.notes.append(f"run under watch, the step raised {type(error).__name__}: {error}")
     if back:
         cause = "not-a-number"
-        incident.cause, incident.plane, incident.fix = cause, incident.phase, CAUSES[cause].fix
+        incident.cause, incident.stage, incident.fix = cause, incident.phase, CAUSES[cause].fix
         incident.replay, incident.counterfactual = "bit-exact" if exact else "not reproducible", None
     return incident
 
@@ -298,7 +298,7 @@ def _from_data(found: Diagnosis, incident: Incident, birth: Birth) -> None:
             if tried is None or not tried["finite"]:
                 continue
             incident.counterfactual = tried
-            incident.cause, incident.plane, incident.phase = "batch-value-out-of-range", "data", "data"
+            incident.cause, incident.stage, incident.phase = "batch-value-out-of-range", "data", "data"
             incident.fix, incident.rows = CAUSES[incident.cause].fix, rows
             text = f"{name}: up to {size:.4g} in these rows, usually up to {usual:.4g}"
             incident.evidence |= {"fields": [name], "text": [text, *incident.evidence["text"]]}
@@ -323,7 +323,7 @@ def _try_without(found: Diagnosis, incident: Incident) -> None:
 
 def _from_earlier(found: Diagnosis, incident: Incident) -> None:
     """A spike of the learning rate, or an update that dwarfed all others, some steps before."""
-    if incident.plane == "data":
+    if incident.stage == "data":
         return
     session = found.session
     found.session.snapshotter.put_back(found.before)
@@ -340,7 +340,7 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
             break  # later steps with such a rate are acquitted, this one cannot be tried any more
         if finite is not False:
             incident.cause, incident.causal_step = "learning-rate-spike", step
-            incident.plane, incident.fix = "schedule", CAUSES["learning-rate-spike"].fix
+            incident.stage, incident.fix = "schedule", CAUSES["learning-rate-spike"].fix
             at = session.history.at(step)
             incident.evidence["text"] = [
                 f"learning rate {max(at.rates if at else rates):.4g} at step {step}, usually {max(usual):.4g}",
@@ -359,7 +359,7 @@ def _from_earlier(found: Diagnosis, incident: Incident) -> None:
             )
         if _was_transient(found, burst):
             cause = "not-reproducible"
-            incident.cause, incident.plane, incident.fix = cause, CAUSES[cause].plane, CAUSES[cause].fix
+            incident.cause, incident.stage, incident.fix = cause, CAUSES[cause].stage, CAUSES[cause].fix
             incident.rows, incident.replay = [], "not reproducible"
             finite = _redo_from(found, burst, [])
             incident.counterfactual = {"repair": f"the steps from {burst} on again", "finite": finite}

@@ -1,8 +1,8 @@
 """Early warnings: numbers that leave their usual range long before anything stops being finite.
 
-Each sign has a threshold that clean runs never reached (docs/health.md has the runs and their largest values) and,
-where there is one, the limit at which arithmetic gives out. A sign warns once, when it has stood above its threshold
-at three looks running, and again only after it has been well below.
+Each metric has a threshold that clean runs never reached (docs/health.md has the runs and their largest values) and,
+where there is one, the limit at which arithmetic gives out. A metric warns once, when it has stood above its threshold
+at three measurements in a row, and again only after it has been well below.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-LOOKS = 3  # looks running before a sign warns
-TREND = 24  # looks that the trend is taken over
+LOOKS = 3  # measurements in a row above the threshold before a metric warns
+TREND = 24  # measurements that the trend is taken over
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,35 @@ METRICS = (
     Metric("averages_still", 0.5, None, "the batch-norm averages do not move"),
     Metric("bad_files", 0.5, None, "one writer's record files are refused again and again", looks=1),
 )
-BY_NAME = {sign.name: sign for sign in METRICS}
+BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 @dataclass
 class EarlyWarning:
-    """A sign that has gone beyond its threshold."""
+    """A metric that has gone beyond its threshold."""
 
-    sign: str
+    metric: str
     step: int
     value: float
     since: int
     expected: int | None  # the step at which its limit is reached if the trend goes on
 
+    @property
+    def sign(self) -> str:
+        """The old name of `metric`, for one version."""
+        return self.metric
+
     def __str__(self) -> str:
-        sign = BY_NAME[self.sign]
-        text = f"early warning {self.sign}: {sign.words}: {self.value:.4g}, above {sign.warn:g} since step {self.since}"
-        return text + (f"; on this trend {sign.limit:g} is reached at step {self.expected}" if self.expected else "")
+        metric = BY_NAME[self.metric]
+        text = (
+            f"early warning {self.metric}: {metric.words}: {self.value:.4g},"
+            f" above {metric.warn:g} since step {self.since}"
+        )
+        return text + (f"; on this trend {metric.limit:g} is reached at step {self.expected}" if self.expected else "")
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        return {**vars(self), "text": str(self)}
+        """As JSON: a line of the log, where the metric has the key "sign"."""
+        return {"sign" if name == "metric" else name: value for name, value in vars(self).items()} | {"text": str(self)}
 
 
 @dataclass
@@ -80,31 +88,31 @@ class EarlyWarnings:
     """Takes the measured numbers, returns the warnings that are due. A non-finite number is ignored."""
 
     def __init__(self) -> None:
-        self.watches = {sign.name: _History() for sign in METRICS}
+        self.watches = {metric.name: _History() for metric in METRICS}
 
     def look(self, step: int, values: Mapping[str, float]) -> list[EarlyWarning]:
-        """values: signs by name (those that were measured)."""
+        """values: health metrics by name (those that were measured)."""
         warnings: list[EarlyWarning] = []
-        for sign in METRICS:
-            value = values.get(sign.name)
+        for metric in METRICS:
+            value = values.get(metric.name)
             if value is None or not math.isfinite(value):
                 continue
-            watch = self.watches[sign.name]
+            watch = self.watches[metric.name]
             watch.past.append((step, value))
-            if value > sign.warn:
+            if value > metric.warn:
                 watch.since = step if watch.above == 0 else watch.since
                 watch.above += 1
             else:
                 watch.above = 0
-                watch.raised = watch.raised and value > 0.7 * sign.warn
-            if watch.above >= sign.looks and not watch.raised:
+                watch.raised = watch.raised and value > 0.7 * metric.warn
+            if watch.above >= metric.looks and not watch.raised:
                 watch.raised = True
-                warnings.append(EarlyWarning(sign.name, step, value, watch.since, self._expected(sign, watch)))
+                warnings.append(EarlyWarning(metric.name, step, value, watch.since, self._expected(metric, watch)))
         return warnings
 
-    def _expected(self, sign: Metric, watch: _History) -> int | None:
-        """Where an exponential through the last looks meets the limit."""
-        if sign.limit is None or len(watch.past) < 3 or min(v for _, v in watch.past) <= 0:
+    def _expected(self, metric: Metric, watch: _History) -> int | None:
+        """Where an exponential through the last measurements meets the limit."""
+        if metric.limit is None or len(watch.past) < 3 or min(v for _, v in watch.past) <= 0:
             return None
         steps = np.array([s for s, _ in watch.past], float)
         logs = np.log([v for _, v in watch.past])
@@ -112,4 +120,4 @@ class EarlyWarnings:
         slope = float(line[0])
         if slope <= 0:
             return None
-        return int(steps[-1] + max(0.0, (math.log(sign.limit) - logs[-1]) / slope))
+        return int(steps[-1] + max(0.0, (math.log(metric.limit) - logs[-1]) / slope))

@@ -8,15 +8,16 @@ from typing import Any, TypedDict, Unpack
 from az.train.health.causes import CAUSES
 
 FIELDS = (
-    "plane", "cause", "phase", "op", "module", "source", "rows", "first_bad_step", "causal_step", "replay", "evidence",
+    "stage", "cause", "phase", "op", "module", "source", "rows", "first_bad_step", "causal_step", "replay", "evidence",
     "fix", "counterfactual",
 )  # fmt: skip
+IN_JSON = {"stage": "plane"}  # an input plane is something else; the file keeps its key
 
 
 class Known(TypedDict, total=False):
     """The fields of an incident that `incident_of` takes; without one, what the registry of causes says."""
 
-    plane: str
+    stage: str
     op: str | None
     module: str | None
     source: str | None
@@ -34,7 +35,7 @@ class Known(TypedDict, total=False):
 class Incident:
     """One fault, stopped and named. Steps are counted from 0. See `incident_of`."""
 
-    plane: str  # where it lies: causes.PLANES
+    stage: str  # where it belongs: causes.STAGES; "plane" in JSON
     cause: str  # id: a key of causes.CAUSES
     phase: str  # data, forward, loss, backward, optimizer, buffers
     op: str | None = None  # torch's name of the operation: aten::log; in backward the autograd node's: SqrtBackward0
@@ -50,21 +51,27 @@ class Incident:
     seconds: float = 0.0  # from detection to diagnosis
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def plane(self) -> str:
+        """The old name of `stage`, for one version."""
+        return self.stage
+
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON types."""
-        return {**{name: getattr(self, name) for name in FIELDS}, "seconds": self.seconds, "notes": self.notes}
+        found = {IN_JSON.get(name, name): getattr(self, name) for name in FIELDS}
+        return {**found, "seconds": self.seconds, "notes": self.notes}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Incident:
         """The incident that `to_json` wrote. Raises KeyError or TypeError for anything else."""
-        return cls(**{name: value[name] for name in (*FIELDS, "seconds", "notes")})
+        return cls(**{name: value[IN_JSON.get(name, name)] for name in (*FIELDS, "seconds", "notes")})
 
     def words(self) -> str:
         """The cause in plain words."""
         return CAUSES[self.cause].words if self.cause in CAUSES else self.cause
 
     def __str__(self) -> str:
-        lines = [f"step {self.first_bad_step}: {self.words()} ({self.plane}: {self.cause})"]
+        lines = [f"step {self.first_bad_step}: {self.words()} ({self.stage}: {self.cause})"]
         if self.causal_step != self.first_bad_step:
             lines.append(f"  caused at step {self.causal_step}, showed at step {self.first_bad_step}")
         place = [f"in {self.phase}"]
@@ -92,6 +99,6 @@ def incident_of(cause: str, phase: str, step: int, exact: bool = True, **known: 
     step: both where it showed and where it was caused. exact: whether the replay was bit-exact. known: other fields.
     """
     found = CAUSES[cause]
-    fields: dict[str, Any] = {"plane": found.plane, "fix": found.fix, "first_bad_step": step, "causal_step": step}
+    fields: dict[str, Any] = {"stage": found.stage, "fix": found.fix, "first_bad_step": step, "causal_step": step}
     fields |= known
     return Incident(cause=cause, phase=phase, replay="bit-exact" if exact else "not reproducible", **fields)

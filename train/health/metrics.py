@@ -31,11 +31,11 @@ class HealthMetrics:
         self.largest_moment: dict[int, float] = {}
         self.means: Tensor | None = None
         self.looks = 0
-        self.near = False  # a costly sign is halfway to its threshold: measure it at every look
+        self.near = False  # a costly metric is halfway to its threshold: measure it at every look
 
     @torch.no_grad()
     def look(self, step: int, grad_norm: float, loss: Callable[[], float] | None = None) -> dict[str, float]:
-        """The signs of now. loss: the loss of a fixed small batch in the mode that the network is in."""
+        """The health metrics of now. loss: the loss of a fixed small batch in the mode that the network is in."""
         values = {"grad_norm_ratio": self._grad_ratio(grad_norm), "weight_drift": self._drift(step)}
         values |= self._moments()
         if self.norms:

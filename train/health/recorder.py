@@ -57,7 +57,7 @@ class FlightRecorder:
         return self.session
 
     def run(self, step: StepFunction, batch: Any) -> Incident | None:
-        """Run `step(batch)`. None when all is well; else everything is as it was before, and this is the verdict.
+        """Run `step(batch)`. None when all is well; else everything is as it was before, and this is the incident.
 
         An exception of the step that no bad number explains is raised again, with everything as it was before.
         """

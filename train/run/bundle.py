@@ -1,6 +1,6 @@
 """An incident on the disk: all that is needed to look at it, and to run the step again, in another place or year.
 
-RUN/health/incident-0001/: incident.json (the verdict, where its rows came from, what made it), checkpoints/step-…
+RUN/health/incident-0001/: incident.json (the incident, where its rows came from, what made it), checkpoints/step-…
 (the state before the step, verified like any checkpoint), batch.safetensors, timeline.jsonl (the log before it).
 """
 
@@ -36,6 +36,7 @@ from az.train.run.names import incident_folders
 
 FORMAT, FORMAT_VERSION = "az-incident", 1
 TIMELINE = 200  # lines of the log that are kept
+IN_FILE = {"symmetry": "turns"}  # field of a batch: its key in batch.safetensors
 MOST_BYTES = {"incident.json": 16 * MB, "timeline.jsonl": 16 * MB, "batch.safetensors": 512 * MB}
 
 
@@ -100,10 +101,10 @@ def write(
     batch: Batch | None,
     log: Path,
 ) -> Path:
-    """Write verdict, batch and timeline; incident.json comes last: without it the bundle is not there."""
+    """Write incident, batch and timeline; incident.json comes last: without it the bundle is not there."""
     data: dict[str, str] = {}
     if batch is not None:
-        fields = {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
+        fields = {IN_FILE.get(name, name): getattr(batch, name) for name in Batch.__dataclass_fields__}
         arrays = {name: np.ascontiguousarray(array) for name, array in fields.items() if array is not None}
         content = arrays_to(arrays)
         write_atomic(folder / "batch.safetensors", content)
@@ -150,7 +151,7 @@ def read(path: Path) -> Bundle:
     return Bundle(folder, Incident.from_json(value["incident"]), origins, about, timeline, batch, state)
 
 
-def verdict(folder: Path) -> Incident:
+def incident_in(folder: Path) -> Incident:
     """What incident.json says, nothing else being verified. Raises Refused, or FileNotFoundError."""
     if not (folder / "incident.json").exists():
         raise FileNotFoundError
@@ -198,4 +199,5 @@ def _batch(folder: Path, data: dict[str, bytes]) -> Batch | None:
     fault = batch_fault(arrays)
     if fault:
         raise Refused(f"'{file}' is damaged: {fault}.")
-    return Batch(**arrays)
+    fields = {key: name for name, key in IN_FILE.items()}
+    return Batch(**{fields.get(key, key): array for key, array in arrays.items()})

@@ -59,8 +59,8 @@ class Repair(_Strict):
     finite: bool | None = None
 
 
-class Verdict(_Strict):
-    """The fields of train/health/incident.py."""
+class IncidentFields(_Strict):
+    """The fields of train/health/incident.py, by their keys in JSON."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -111,7 +111,7 @@ class IncidentFile(_Strict):
 
     format: Literal["az-incident"]
     format_version: Literal[1]
-    incident: Verdict
+    incident: IncidentFields
     origins: Annotated[list[Origin], Field(max_length=10_000)]
     about: About
     files: dict[Literal[*FILES], Text]  # pyright: ignore[reportInvalidTypeForm]
@@ -123,7 +123,7 @@ BATCH: dict[str, tuple[Any, int]] = {  # dtype, number of dimensions
     "mask": (np.bool_, 2),
     "value": (np.float32, 1),
     "rows": (np.int64, 1),
-    "turns": (np.int64, 1),
+    "turns": (np.int64, 1),  # `Batch.symmetry`
     "root_value": (np.float32, 1),  # only for a network that learns it
 }
 OPTIONAL = {"root_value"}

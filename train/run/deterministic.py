@@ -45,8 +45,8 @@ def play_turn(
     evaluator, why = load_precision(model, game, usable(model, config.selfplay.precision), config.provider)
     loaded(model, why)
     slots = min(config.selfplay.slots, -(-count // threads))
-    lanes = GameThreads(game, replace(config.selfplay, slots=slots), config.seed, threads)
-    report({"stage": lambda: f"turn {turn}: {lanes.simulations:,} simulations"})
+    batches = GameThreads(game, replace(config.selfplay, slots=slots), config.seed, threads)
+    report({"stage": lambda: f"turn {turn}: {batches.simulations:,} simulations"})
 
     def next_game() -> tuple[int, Evaluator] | None:
         return next(((k, evaluator) for k in numbers), None)
@@ -56,11 +56,11 @@ def play_turn(
             raise _Dropped
 
     try:
-        games = sorted(lanes.play(next_game, drop_when_stopping), key=lambda game: game.k)
+        games = sorted(batches.play(next_game, drop_when_stopping), key=lambda game: game.k)
     except _Dropped:
         return None
     name = record_name(0, 0, turn)
     write_records(folder.records / name, game, games, config.seed, config.selfplay.header())
-    faults = [fault.to_json() for fault in lanes.take_faults()]
-    stats = {**tally(games), "simulations": lanes.simulations, "faults": faults}
+    faults = [fault.to_json() for fault in batches.take_faults()]
+    stats = {**tally(games), "simulations": batches.simulations, "faults": faults}
     return name, stats

@@ -60,13 +60,24 @@ class GuardedLearner:
         self._progress: dict[int, float] = {}  # of the last steps
         also = [random, self.moment, *([] if learner.average is None else [learner.average])]
         self.recorder = FlightRecorder(learner.model, learner.optimizer, extra_state=also)
-        self.signs, self.vitals = EarlyWarnings(), HealthMetrics(learner.model, learner.optimizer)
+        self.early_warnings = EarlyWarnings()
+        self.health_metrics = HealthMetrics(learner.model, learner.optimizer)
         self.met: Counter[str] = Counter()
         self.incidents: list[Path] = []
         self.seconds: list[float] = []  # from detection to diagnosis, of each
         self.last_incident = max((number for number, _ in incident_folders(self.folder / "health")), default=0)
         self.went_back: int | None = None  # to this step; the caller that has read it sets it to None
         self._checked = config.health.preflight == "off"
+
+    @property
+    def signs(self) -> EarlyWarnings:
+        """The old name of `early_warnings`, for one version."""
+        return self.early_warnings
+
+    @property
+    def vitals(self) -> HealthMetrics:
+        """The old name of `health_metrics`, for one version."""
+        return self.health_metrics
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -88,13 +99,13 @@ class GuardedLearner:
             if attempt == 1:
                 self.say(f"step {begun} failed twice: its batch is given up")
                 return None
-            if found.plane == "data":
+            if found.stage == "data":
                 fresh = self._mended(batch, found.rows)
                 if fresh is None:
                     return None
                 batch = fresh
-            elif found.plane == "loader":
-                batch = self.ingest.replay.gather(batch.rows, batch.turns, self.config.learner.q_mix)
+            elif found.stage == "loader":
+                batch = self.ingest.replay.gather(batch.rows, batch.symmetry, self.config.learner.q_mix)
         return None
 
     def _try(self, batch: Batch, progress: float) -> StepMetrics | Incident:
@@ -196,7 +207,7 @@ class GuardedLearner:
         """The same batch, its bad rows read from their files again; None when a file itself is bad."""
         if not self.ingest.reread(batch.rows[rows]):
             return None
-        fresh = self.ingest.replay.gather(batch.rows, batch.turns, self.config.learner.q_mix)
+        fresh = self.ingest.replay.gather(batch.rows, batch.symmetry, self.config.learner.q_mix)
         return None if check_batch(fresh) else fresh
 
     def _report(self, incident: Incident, batch: Batch, progress: float) -> None:
@@ -288,10 +299,10 @@ class GuardedLearner:
     def look(self, metrics: StepMetrics, batch: Batch) -> tuple[dict[str, float], list[EarlyWarning]]:
         """The health metrics of now, and the warnings that are due."""
         rows = min(SMALL_BATCH, len(batch.value))
-        values = self.vitals.look(metrics.step, metrics.grad_norm, lambda: self._loss(batch, rows))
+        values = self.health_metrics.look(metrics.step, metrics.grad_norm, lambda: self._loss(batch, rows))
         values |= {"max_logit": metrics.max_logit, "max_pre_tanh": metrics.max_pre_tanh}
         values["bad_files"] = float(max(self.ingest.refused_by_writer.values(), default=0) >= SAME_CAUSE)
-        return values, self.signs.look(metrics.step, values)
+        return values, self.early_warnings.look(metrics.step, values)
 
     def _loss(self, batch: Batch, rows: int) -> float:
         device = self.learner.device

@@ -47,21 +47,21 @@ class HealthMemory:
     refused_by_writer: dict[str, Count]
 
 
-def remember(signs: EarlyWarnings, vitals: HealthMetrics, met: Counter[str], refused: Counter[str]) -> HealthMemory:
+def remember(warnings: EarlyWarnings, metrics: HealthMetrics, met: Counter[str], refused: Counter[str]) -> HealthMemory:
     """As it is now; numbers that are not finite are left out, since JSON has none."""
     watches = {
         name: WatchMemory(watch.above, watch.since, watch.raised, list(watch.past))
-        for name, watch in signs.watches.items()
+        for name, watch in warnings.watches.items()
     }
-    means = None if vitals.means is None else vitals.means.tolist()
+    means = None if metrics.means is None else metrics.means.tolist()
     return HealthMemory(
         watches=watches,
-        grad_norms=list(vitals.grad_norms),
-        weights=list(vitals.weights),
-        largest_moments={str(i): value for i, value in vitals.largest_moment.items() if math.isfinite(value)},
+        grad_norms=list(metrics.grad_norms),
+        weights=list(metrics.weights),
+        largest_moments={str(i): value for i, value in metrics.largest_moment.items() if math.isfinite(value)},
         means=means if means is None or all(map(math.isfinite, means)) else None,
-        looks=vitals.looks,
-        near=vitals.near,
+        looks=metrics.looks,
+        near=metrics.near,
         met=dict(met),
         refused_by_writer=dict(refused),
     )
@@ -69,30 +69,30 @@ def remember(signs: EarlyWarnings, vitals: HealthMetrics, met: Counter[str], ref
 
 def restore(
     memory: HealthMemory,
-    signs: EarlyWarnings,
-    vitals: HealthMetrics,
+    warnings: EarlyWarnings,
+    metrics: HealthMetrics,
     met: Counter[str],
     refused: Counter[str],
     seamless: bool,
 ) -> None:
-    """Go on watching the same training. A sign that is not known any more is left out.
+    """Go on watching the same training. A metric that is not known any more is left out.
 
     seamless: as if there had been no stop, which a deterministic run needs for its bytes. Otherwise what is counted for
     one session begins at zero: how often a cause was met (three times end a session, and would end every later one at
     its first), the files refused by each writer (other processes have those numbers now), and what was warned of.
     """
     for name, kept in memory.watches.items():
-        if name in signs.watches:
-            watch = signs.watches[name]
+        if name in warnings.watches:
+            watch = warnings.watches[name]
             watch.above, watch.since, watch.raised = kept.above, kept.since, kept.raised and seamless
             watch.past.extend(kept.past)
-    vitals.grad_norms.extend(memory.grad_norms)
-    vitals.weights.extend(memory.weights)
-    vitals.largest_moment = {int(i): value for i, value in memory.largest_moments.items()}
-    vitals.looks, vitals.near = memory.looks, memory.near
+    metrics.grad_norms.extend(memory.grad_norms)
+    metrics.weights.extend(memory.weights)
+    metrics.largest_moment = {int(i): value for i, value in memory.largest_moments.items()}
+    metrics.looks, metrics.near = memory.looks, memory.near
     if memory.means is not None:
-        device = next(iter(vitals.model.parameters())).device
-        vitals.means = torch.tensor(memory.means, device=device)
+        device = next(iter(metrics.model.parameters())).device
+        metrics.means = torch.tensor(memory.means, device=device)
     if seamless:
         met.update(memory.met)
         refused.update(memory.refused_by_writer)

@@ -125,7 +125,8 @@ class Run:
         return found is not None
 
     def _watched(self) -> tuple[Any, ...]:
-        return self.guarded.signs, self.guarded.vitals, self.guarded.met, self.ingest.refused_by_writer
+        guarded = self.guarded
+        return guarded.early_warnings, guarded.health_metrics, guarded.met, self.ingest.refused_by_writer
 
     # -- the two ways of training ------------------------------------------------------------------------------
 
@@ -245,16 +246,16 @@ class Run:
             self._log_step(metrics, window, batch)
 
     def _log_step(self, metrics: StepMetrics, window: int, batch: Batch) -> None:
-        signs, warnings = self.guarded.look(metrics, batch)
+        measured, warnings = self.guarded.look(metrics, batch)
         for warning in warnings:
             self.message(str(warning))
             self.log.write("warning", warning.to_json())
-        values: dict[str, Any] = {**asdict(metrics), "window": window, **self._totals(), "signs": signs}
+        values: dict[str, Any] = {**asdict(metrics), "window": window, **self._totals(), "signs": measured}
         wall = 0.0 if self.config.deterministic else time.time()
         if not self.config.deterministic:
             values |= {"time": wall, "elapsed": self._elapsed()}
         self.log.write("step", values)
-        self.events.scalars(grouped(values, signs), metrics.step, wall)
+        self.events.scalars(grouped(values, measured), metrics.step, wall)
         self._latest = metrics
 
     def _replace_undone(self, first: int) -> None:

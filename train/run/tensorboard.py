@@ -31,10 +31,10 @@ GROUPS = {
 }
 
 
-def grouped(values: Mapping[str, float], signs: Mapping[str, float]) -> dict[str, float]:
+def grouped(values: Mapping[str, float], health: Mapping[str, float]) -> dict[str, float]:
     """The numbers of a step and its health metrics under the names that TensorBoard shows them by."""
     found = {f"{group}/{name}": values[name] for group, names in GROUPS.items() for name in names}
-    return found | {f"health/{name}": value for name, value in signs.items()}
+    return found | {f"health/{name}": value for name, value in health.items()}
 
 
 class EventFile:

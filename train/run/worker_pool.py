@@ -40,7 +40,7 @@ def first_job(run: Path, config: RunConfig, plan: Plan, session: int, first_game
         worker=0,
         first_game=first_game,
         stride=plan.workers,
-        lanes=plan.lanes,
+        threads=plan.threads,
         provider=plan.provider,
     )
 

@@ -1,4 +1,4 @@
-"""Make a run's newest model the one that ships: `python benchmarks/ship_model.py RUN [--quick]`.
+"""Make a run's newest model the one that ships: `python models/ship_model.py RUN [--quick]`.
 
 Copies it to models/GAME.onnx and measures it in the arena; the card models/GAME.json says how it was trained and how
 it did, with intervals. The floors that the project set itself are in FIGURES.
@@ -22,7 +22,7 @@ from az.engine.players import make_player
 from az.train import checkpoint
 from az.train.run.folder import run_path
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
+MODELS = Path(__file__).resolve().parent
 # (opponent, simulations of the model, games); "untrained" is the run's own first network
 FIGURES = [("random", 0, 200), ("untrained", 50, 100), ("rollouts:200", 50, 100), ("rollouts:400", 200, 100)]
 PERFECT = {"tictactoe": [("minimax:9", 50, 200)]}
