@@ -240,6 +240,26 @@ def arena(
 
 
 @app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="An ONNX file, a shipped model, or a run: its versions are compared.")],
+    sims: Annotated[str, typer.Option(help="Simulations a move, with commas; 0 = the network alone.")] = "0,100",
+    positions: Annotated[str | None, typer.Option(help="A file of solved positions, where not az's own.")] = None,
+    games: Annotated[int, typer.Option(help="Games of each match of the ladder; 0 = no ladder.")] = 20,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """How good a network is: solved positions, its value against known outcomes, a ladder of players."""
+    from az.commands.score import score_command, score_text
+    from az.engine.system.waiting import Waiting
+
+    _within(games, 0, 10**6, "--games")
+    _within(seed, 0, MAX_SEED, "--seed")
+    with Waiting() as waiting:
+        values = score_command(model, sims, positions, games, seed, waiting.stage)
+    _emit(as_json, values, "" if as_json else score_text(values))
+
+
+@app.command()
 def bench(
     game: Annotated[str, typer.Argument(help="See az games.")] = "connect4",
     model: Annotated[str | None, typer.Option(help="An ONNX file, where not the fixed one.")] = None,

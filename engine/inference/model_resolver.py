@@ -97,11 +97,16 @@ def default_model(game_name: str) -> Path | None:
     return _shipped().get(game_name)
 
 
-def newest_model(folder: Path) -> Path | None:
-    """The published model with the highest number in a `models` folder: without its card a model is not published."""
+def published_models(folder: Path) -> list[Path]:
+    """The published models of a `models` folder, oldest first: without its card a model is not published."""
     numbered = [path for path in folder.glob("[0-9]*.onnx") if NUMBERED.fullmatch(path.name)]
-    published = [path for path in numbered if path.with_suffix(".json").is_file()]
-    return max(published, key=lambda path: int(path.stem), default=None)
+    return sorted((path for path in numbered if path.with_suffix(".json").is_file()), key=lambda path: int(path.stem))
+
+
+def newest_model(folder: Path) -> Path | None:
+    """The published model with the highest number."""
+    published = published_models(folder)
+    return published[-1] if published else None
 
 
 def _newest_of(run: Path, text: str) -> Path:

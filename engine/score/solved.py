@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,11 @@ def answers(
     return found
 
 
+def keeps(one: SolvedPosition, answer: Answer) -> bool:
+    """Whether the move's outcome is the best one; True where nothing is known of the move."""
+    return bool(np.sign(one.scores.get(answer.action, one.best)) == np.sign(one.best))
+
+
 def by_phase(positions: Sequence[SolvedPosition], given: Sequence[Answer]) -> dict[str, Solved]:
     """The figures of each phase, in the order in which phases come, and of all positions as "all"."""
     pairs = list(zip(positions, given, strict=True))
@@ -82,9 +88,38 @@ def by_phase(positions: Sequence[SolvedPosition], given: Sequence[Answer]) -> di
 
 def _figures(pairs: Sequence[tuple[SolvedPosition, Answer]]) -> Solved:
     judged = [(one, answer) for one, answer in pairs if answer.action in one.scores]
-    thrown = sum(np.sign(one.scores[answer.action]) < np.sign(one.best) for one, answer in judged)
+    thrown = sum(not keeps(one, answer) for one, answer in judged)
     errors = np.array([answer.value - one.value for one, answer in pairs if one.value is not None])
     wrong = int((np.abs(errors) > 2 / 3).sum())
     return Solved(
         Share(int(thrown), len(judged)), Share(wrong, len(errors)), float((errors**2).mean()) if len(errors) else 0.0
     )
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Positions to which the network gives a value of this range: what it said, and what was true, on average."""
+
+    count: int
+    said: float
+    true: float
+
+
+def calibration(positions: Sequence[SolvedPosition], given: Sequence[Answer], bins: int = 8) -> list[Bin]:
+    """The value against the outcome, by the value, in equal ranges of [-1, 1]; empty ranges are left out."""
+    pairs = np.array([(answer.value, one.value) for one, answer in zip(positions, given, strict=True)
+                      if one.value is not None]).reshape(-1, 2)  # fmt: skip
+    place = np.clip(((pairs[:, 0] + 1.0) / 2.0 * bins).astype(int), 0, bins - 1)
+    parts = [pairs[place == i] for i in range(bins)]
+    return [Bin(len(part), float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts if len(part)]
+
+
+def unlearned(before: Sequence[bool], now: Sequence[bool]) -> float:
+    """How unlikely it is that a network which got these positions right before is as good now: a p-value.
+
+    One-sided sign test on the positions judged differently (McNemar 1947, in its exact form).
+    """
+    lost = sum(was and not is_ for was, is_ in zip(before, now, strict=True))
+    won = sum(is_ and not was for was, is_ in zip(before, now, strict=True))
+    changed = lost + won
+    return sum(comb(changed, k) for k in range(lost, changed + 1)) / 2**changed if lost > won else 1.0

@@ -41,6 +41,7 @@ class TrainingStats(TypedDict, total=False):
     window: int  # rows in the replay
     window_size: int
     arena: float  # last score against the earlier model, 0 to 1
+    thrown: float  # share of solved positions in which the network alone gives the result away
     elapsed: float  # seconds
     left: float  # seconds
     stage: str | Callable[[], str]  # what is going on; a function is asked again for every drawing; "" = nothing to say
@@ -151,6 +152,7 @@ class TrainingDisplay(_Display):
         self.stats: dict[str, float] = {}
         self.losses: deque[float] = deque(maxlen=KEPT)
         self.arenas: deque[float] = deque(maxlen=KEPT)
+        self.thrown: deque[float] = deque(maxlen=KEPT)
         self.notes: deque[tuple[str, bool]] = deque(maxlen=1)
         self.stage: Callable[[], str] = str
         self.between: Callable[[], str] = str  # what is told while there is no stage and no step yet
@@ -167,6 +169,8 @@ class TrainingDisplay(_Display):
             self.losses.append(news.get("policy_loss", 0.0) + news.get("value_loss", 0.0))
         if "arena" in news:
             self.arenas.append(news["arena"])
+        if "thrown" in news:
+            self.thrown.append(news["thrown"])
         self.changed()
 
     def message(self, text: str, warning: bool = False) -> None:
@@ -208,6 +212,8 @@ class TrainingDisplay(_Display):
         parts += [f"window {self._get('window')}"]
         if self.arenas:
             parts.append(f"arena {100 * self.arenas[-1]:.1f} %")
+        if self.thrown:
+            parts.append(f"result given away {100 * self.thrown[-1]:.1f} %")
         left = self._left()
         if left is not None:
             parts.append(f"left {duration(left)}")
@@ -222,6 +228,8 @@ class TrainingDisplay(_Display):
             rows.append(self._curve("loss", self.losses, format(self.losses[-1], ".3f"), inside, look))
         if self.arenas:
             rows.append(self._curve("arena", self.arenas, f"{100 * self.arenas[-1]:.0f} %", inside, look))
+        if self.thrown:  # of solved positions, by the network alone
+            rows.append(self._curve("mistakes", self.thrown, f"{100 * self.thrown[-1]:.1f} %", inside, look))
         rows.append(self._bar(inside))
         if stage := self._stage():
             rows.append(Text(stage, "dim", no_wrap=True, overflow="ellipsis"))

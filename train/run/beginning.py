@@ -57,14 +57,15 @@ def tidy(folder: RunFolder, count: Counters, keep_checkpoints: int, deterministi
         for number, path in incident_folders(folder.path / "health"):
             if number > count.incidents:
                 shutil.rmtree(path)
-    remove_old_models(folder, count.model)
+    remove_old_models(folder, count)
 
 
-def remove_old_models(folder: RunFolder, newest: int) -> None:
-    """Of the models stay the newest and every 50th. Raises OSError."""
+def remove_old_models(folder: RunFolder, count: Counters) -> None:
+    """Of the models stay the newest, every 50th and the best. Raises OSError."""
+    newest, best = count.model, count.best.model if count.best is not None else -1
     cards = {number for number, _ in model_cards(folder.models)}
     for number, path in model_files(folder.models):
-        old = number % 50 and number <= newest - MODELS_KEPT
+        old = number % 50 and number <= newest - MODELS_KEPT and number != best
         if path.suffix == ".json" and old:
             path.unlink()  # the card first: without it the model is not published
             for file in files_of(path.with_suffix(".onnx")):

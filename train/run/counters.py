@@ -13,6 +13,7 @@ from az.engine.selfplay.worker import RECORD_NAME
 from az.engine.settings import BIG
 from az.train.checkpoint_read import Checkpoint, first_fault, numpy_from_state
 from az.train.learner import Learner
+from az.train.probe import BestModel
 from az.train.run.health_memory import HealthMemory
 
 Count = Annotated[int, Field(strict=True, ge=0, le=BIG)]
@@ -43,6 +44,7 @@ class Counters:
     finished: StrictBool = False
     score: StrictFloat | None = None
     health: HealthMemory | None = None
+    best: BestModel | None = None
 
     @classmethod
     def read(cls, value: dict[str, Any]) -> Counters:

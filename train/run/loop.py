@@ -25,6 +25,7 @@ from az.train import checkpoint
 from az.train.config import RunConfig, to_toml
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
+from az.train.probe import Probe
 from az.train.process import device_of, use_threads
 from az.train.replay import Batch, window_rows
 from az.train.run import health_memory
@@ -73,9 +74,8 @@ class Run:
         self.learner = Learner(network, config.learner, self.device)
         self.rng = np.random.default_rng(config.seed)
         folder.stamps = not config.deterministic
-        learns_root = bool(config.net.auxiliary)
-        lasting = learns_root, config.learner.td_lambda
-        self.ingest = Ingest(folder, self.game, config.replay.window, self.message, *lasting)
+        values = bool(config.net.auxiliary), config.learner.td_lambda
+        self.ingest = Ingest(folder, self.game, config.replay.window, self.message, *values)
         resumed = self._resume()
         self.begun = time.monotonic() - self.count.elapsed
         if self.count.finished and self._over():
@@ -89,6 +89,8 @@ class Run:
         self.log = RunLog(folder.path / "log.jsonl", done)
         restarted = time.time() if resumed and not config.deterministic else None
         self.events = EventFile(folder.path, self.count.session, done, restarted, to_toml(config))
+        self.probe = Probe(self.game, folder.path, self.log.write, message)
+        self.probe.keep(self.count.best)
         self.scores = Scores(services, config, self._progress(), message)
         self._clock = {name: time.monotonic() for name in ("publish", "checkpoint")} | {"show": 0.0}
         self._speed: list[tuple[float, int]] = []
@@ -264,6 +266,7 @@ class Run:
         self.log.cut(self.learner.steps)
         self.events.cut(self.learner.steps, None if self.config.deterministic else time.time())
         self.scores.undo(first)
+        self.count.best = self.probe.still_best(self.count.best, first)
         if self.count.published_step > first:
             self._publish()
         if not self.config.deterministic:  # there only the end of a turn can be begun from
@@ -312,6 +315,15 @@ class Run:
         self.count.refusals = 0
         self.count.model = number
         self.count.published_step = self.learner.steps
+        self._probe()
+
+    def _probe(self) -> None:
+        count, step = self.count, self.learner.steps
+        count.best, thrown = self.probe.measure(self._newest(), count.model, step, count.best)
+        if thrown:
+            wall = 0.0 if self.config.deterministic else time.time()
+            self.events.scalars({f"solved/{phase}": share for phase, share in thrown.items()}, step, wall)
+            self.report({"thrown": thrown["all"]})
 
     def _checkpoint_when_due(self) -> None:
         every = self.config.checkpoint_steps
@@ -338,7 +350,7 @@ class Run:
             checkpoint.withdraw(self.folder.path, undone, learner.steps)
         checkpoint.prune(self.folder.path, self.config.keep_checkpoints)
         self.folder.remove_records(gone)
-        remove_old_models(self.folder, count.model)  # only now: the checkpoint before may have needed them
+        remove_old_models(self.folder, count)  # only now: the checkpoint before may have needed them
         self._has_checkpoint = True
         self._clock["checkpoint"] = time.monotonic()
 

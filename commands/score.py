@@ -1,0 +1,122 @@
+"""`az score`: everything known about how good a network is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from az.engine.errors import WrongRequest
+from az.engine.game import Game, load_game
+from az.engine.inference.model_resolver import RUNS, load_evaluator, published_models, resolve_model
+from az.engine.players import ModelPlayer, Player, make_player
+from az.engine.score.ladder import climb
+from az.engine.score.positions import SolvedPosition, read_positions, shipped
+from az.engine.score.solved import Answer, answers, by_phase, calibration
+from az.engine.search.params import SearchParams
+
+RUNGS = ("random", "rollouts:50", "rollouts:200", "minimax:2", "minimax:4")
+MOST_VERSIONS = 5  # of a run, on the ladder
+
+Say = Callable[[str], None]
+
+
+def simulations_of(text: str) -> list[int]:
+    """Of --sims: whole numbers with commas between them. Raises WrongRequest."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 8 for part in parts) or len(parts) > 8:
+        raise WrongRequest(f"--sims is '{text}': write up to 8 numbers of simulations, such as 0,100,800.")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def score_command(model: str, sims: str, positions: str | None, games: int, seed: int, say: Say) -> dict[str, Any]:
+    """Measure a model, or the versions of a run. games: of each match of the ladder; 0 leaves it out."""
+    budgets = simulations_of(sims)
+    paths = _versions(model)
+    newest = load_evaluator(str(paths[-1]))
+    game = newest.game
+    known = read_positions(Path(positions), game) if positions else shipped(game)
+    found: dict[str, Any] = {"model": newest.name, "game": game.name, "versions": []}
+    if known:
+        say(f"{len(known):,} solved positions")
+        found["versions"] = [_measured(game, path, known, budgets, say) for path in paths]
+    if games:
+        found["ladder"] = _ladder(game, paths, max(budgets), games, seed, say)
+    return found
+
+
+def _versions(model: str) -> list[Path]:
+    """The model; of a run up to MOST_VERSIONS of its published models, oldest first."""
+    newest = resolve_model(model)
+    is_run = any(run.is_dir() for run in (Path(model).expanduser(), RUNS / model))
+    models = published_models(newest.parent) if is_run else [newest]
+    steps = max(1, min(MOST_VERSIONS, len(models)) - 1)
+    return [models[i * (len(models) - 1) // steps] for i in range(steps + 1)] if len(models) > 1 else models
+
+
+def _measured(
+    game: Game, path: Path, known: Sequence[SolvedPosition], budgets: Sequence[int], say: Say
+) -> dict[str, Any]:
+    evaluator = load_evaluator(str(path), game)
+    solved: dict[str, Any] = {}
+    alone: list[Answer] = []
+    for simulations in budgets:
+
+        def done(count: int, simulations: int = simulations) -> None:
+            say(f"{evaluator.name} at {simulations} simulations: {count:,} of {len(known):,} positions")
+
+        given = answers(game, evaluator, known, SearchParams(simulations=simulations), done)
+        solved[str(simulations)] = {phase: part.to_json() for phase, part in by_phase(known, given).items()}
+        alone = alone or given
+    bins = [asdict(part) for part in calibration(known, alone)]
+    return {"model": evaluator.name, "solved": solved, "calibration": bins}
+
+
+def _ladder(game: Game, paths: Sequence[Path], simulations: int, games: int, seed: int, say: Say) -> dict[str, Any]:
+    params = SearchParams(simulations=simulations)
+    versions: list[Player] = []
+    for path in paths:
+        evaluator = load_evaluator(str(path), game)
+        versions.append(ModelPlayer(evaluator, params, f"{evaluator.name} at {simulations}"))
+    rungs = [make_player(name, load_game(game.name)) for name in RUNGS]
+    made = climb(rungs, versions, games, seed, lambda title, played: say(f"{title}: {played} of {games} games"))
+    return {"ratings": [asdict(one) for one in made.ratings], "matches": [asdict(one) for one in made.matches]}
+
+
+def score_text(found: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"{found['model']} ({found['game']})"]
+    if not found["versions"]:
+        lines.append("No solved positions are known of this game (--positions FILE gives some).")
+    for version in found["versions"]:
+        lines += ["", f"{version['model']}: moves that give the result away, of solved positions (95 % interval)"]
+        lines += _solved_lines(version["solved"])
+        lines += ["the network's value against the outcome: " + _calibration_line(version["calibration"])]
+    if "ladder" in found:
+        lines += ["", "Elo above random play (95 % interval):"]
+        order = sorted(found["ladder"]["ratings"], key=lambda one: -one["elo"])
+        lines += [
+            f"{one['elo']:+7.0f} [{one['low']:+.0f}, {one['high']:+.0f}]  {one['name']}, {one['games']} games"
+            for one in order
+        ]
+    return "\n".join(lines)
+
+
+def _solved_lines(solved: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for simulations, phases in solved.items():
+        name = "network alone" if simulations == "0" else f"{int(simulations):,} simulations"
+        parts = [f"{phase} {_share(part['thrown'])}" for phase, part in phases.items()]
+        lines.append(f"  {name:<18}" + ", ".join(parts))
+    return lines
+
+
+def _share(part: dict[str, Any]) -> str:
+    if part["share"] is None:
+        return "–"
+    return f"{100 * part['share']:.1f} % [{100 * part['low']:.1f}, {100 * part['high']:.1f}]"
+
+
+def _calibration_line(bins: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{one['said']:+.2f} is {one['true']:+.2f}" for one in bins)

@@ -1,0 +1,55 @@
+"""A ladder: known players and versions of a network, neighbors against each other, on one Elo scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from az.engine.arena.match import play_match
+from az.engine.players import Player
+from az.engine.score.ratings import Rating, ratings
+
+Done = Callable[[str, int], None]  # (the match that is played, its games so far)
+
+
+@dataclass(frozen=True)
+class Match:
+    """One match of the ladder, from A's side."""
+
+    a: str
+    b: str
+    wins: int
+    draws: int
+    losses: int
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The ratings, weakest known player first, and the matches behind them."""
+
+    ratings: list[Rating]
+    matches: list[Match]
+
+
+def climb(rungs: Sequence[Player], versions: Sequence[Player], games: int, seed: int, done: Done) -> Ladder:
+    """Rate `versions` (oldest first) on the scale of `rungs`, whose first player has Elo 0.
+
+    Neighboring rungs meet, every version meets every rung, and neighboring versions meet: `games` games each.
+    """
+    players = [*rungs, *versions]
+    places = {id(player): i for i, player in enumerate(players)}
+    pairs = [*pairwise(rungs), *((one, rung) for one in versions for rung in rungs)]
+    pairs += [(newer, older) for older, newer in pairwise(versions)]
+    matches: list[Match] = []
+    results: dict[tuple[int, int], tuple[float, int]] = {}
+    for a, b in pairs:
+        title = f"{a.name} – {b.name}"
+
+        def progress(played: int, *_: int, title: str = title) -> None:
+            done(title, played)
+
+        tally = play_match(a, b, games, seed, on_progress=progress).tally
+        matches.append(Match(a.name, b.name, tally.wins, tally.draws, tally.losses))
+        results[places[id(a)], places[id(b)]] = (tally.wins + 0.5 * tally.draws, tally.games)
+    return Ladder(ratings([player.name for player in players], results), matches)
