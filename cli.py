@@ -143,15 +143,18 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Training steps, in place of minutes.")] = None,
     precision: Precision = None,
     on_incident: OnIncident = None,
+    begin_from: Annotated[
+        str | None, typer.Option("--from", help="A run or a checkpoint whose weights it begins with, not from zero.")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as learner.batch=512.")] = None,
 ) -> None:
-    """Train a network from zero."""
+    """Train a network, from zero or from what another run has learned."""
     from az.commands.train import new_run
 
     also = {"seed": seed, "minutes": minutes, "steps": steps, "deterministic": deterministic or None}
     given = {name: None if value is None else str(value) for name, value in also.items()}
     settings = _with(settings, precision=precision, on_incident=on_incident, **given)
-    new_run(game, run, preset, seed or 0, deterministic, minutes, steps, settings)
+    new_run(game, run, preset, seed or 0, deterministic, minutes, steps, settings, begin_from)
 
 
 @app.command()

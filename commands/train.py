@@ -18,7 +18,7 @@ from az.engine.terminal.progress import TrainingDisplay
 from az.train.config import RunConfig, check, with_settings
 from az.train.machine import check_machine
 from az.train.presets import preset as load_preset
-from az.train.run.folder import RunFolder, free_name, run_path
+from az.train.run.folder import RUNS, RunFolder, free_name, run_path
 
 DETERMINISTIC_STEPS = 500
 FIXED = ("game", "preset", "seed", "deterministic", "net")  # what a run that has begun cannot change
@@ -33,8 +33,12 @@ def new_run(
     minutes: float | None,
     steps: int | None,
     settings: list[str],
+    begin_from: str | None = None,
 ) -> None:
-    """Make the run's folder and train. Raises WrongRequest for a request that cannot be met."""
+    """Make the run's folder and train. Raises WrongRequest for a request that cannot be met.
+
+    begin_from: a checkpoint, or a run: the weights that it begins with; its network takes the place of the preset's.
+    """
     if minutes is not None and steps is not None:
         raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
     if deterministic and minutes is not None:
@@ -50,10 +54,19 @@ def new_run(
         config = replace(config, steps=DETERMINISTIC_STEPS)
     if config.deterministic:
         config = replace(config, minutes=0.0)
+    if begin_from is not None and any(text.strip().startswith("net.") for text in settings):
+        raise WrongRequest("--from brings its own network: leave out --set net.….")
     path = run_path(free_name(game) if name is None else name)
     with on_stop_signal(raise_stopped):
         _try_out(config)
-        _train(RunFolder.create(path, config), config)
+        first = None
+        if begin_from is not None:
+            from az.train.run.beginning import find_source, fitted, planted
+
+            source = find_source(begin_from, RUNS)
+            config = fitted(config, source)
+            first = planted(source, load_game(game), config)
+        _train(RunFolder.create(path, config, first), config)
 
 
 def resume_run(

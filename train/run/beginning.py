@@ -1,16 +1,25 @@
-"""Where a run begins from: its newest whole checkpoint, and a folder in which nothing later or half-made is left."""
+"""Where a run begins from: its newest whole checkpoint, in a folder in which nothing later or half-made is left; or,
+for a new one, the weights of another run (`az train --from`).
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
 
-from az.engine.errors import Refused
+import numpy as np
+import torch
+
+from az.engine.errors import Refused, WrongRequest
 from az.engine.game import Game
 from az.engine.inference.precision import files_of
 from az.train import checkpoint
 from az.train.checkpoint_read import step_of
+from az.train.config import RunConfig
 from az.train.learner import Learner
+from az.train.model import Network
 from az.train.run.counters import Counters, check_resumable
 from az.train.run.folder import RunFolder
 from az.train.run.names import incident_folders, model_cards, model_files, strays_line
@@ -72,3 +81,37 @@ def remove_old_models(folder: RunFolder, count: Counters) -> None:
                 file.unlink(missing_ok=True)
         elif old and number not in cards:  # a kill came after the card
             path.unlink(missing_ok=True)
+
+
+def find_source(text: str, runs: Path) -> checkpoint.Checkpoint:
+    """The checkpoint meant by its folder, or by a run: that one's newest. Raises WrongRequest or Refused."""
+    path = Path(text).expanduser()
+    for run in (path, runs / text):
+        if (run / "checkpoints").is_dir():
+            found, reasons = checkpoint.latest(run)
+            if found is None:
+                raise Refused(reasons[0] if reasons else f"the run '{run}' has no checkpoint yet.")
+            return found
+    if not (path / "manifest.json").is_file():
+        raise WrongRequest(f"'{text}' is no checkpoint: give a run, or a folder RUN/checkpoints/step-….")
+    return checkpoint.load(path)
+
+
+def fitted(config: RunConfig, source: checkpoint.Checkpoint) -> RunConfig:
+    """The configuration with the network that the checkpoint holds."""
+    return replace(config, net=source.config.net)
+
+
+def planted(source: checkpoint.Checkpoint, game: Game, config: RunConfig) -> Callable[[Path], object]:
+    """What writes the first checkpoint of a new run, of step 0: the source's weights, averaged ones and moments.
+
+    Raises Refused where they are of another game or do not fit the network or the optimizer.
+    """
+    source.check_game(game)
+    torch.manual_seed(config.seed)
+    learner = Learner(Network(game.planes_shape, game.num_actions, config.net), config.learner)
+    source.restore(learner.model, learner.optimizer, learner.average)
+    torch.manual_seed(config.seed)  # and not the source's random state: a seed makes the run
+    extra = asdict(Counters(batches=checkpoint.numpy_state(np.random.default_rng(config.seed))))
+    parts = 0, learner.model, learner.optimizer, learner.average, extra
+    return lambda run: checkpoint.save(run, *parts, game=game, config=config)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from az.engine.errors import Refused, WrongRequest
@@ -52,8 +53,11 @@ class RunFolder:
         self._lock = RunLock(path)
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> RunFolder:
-        """A new run. Raises WrongRequest when there is one of that name."""
+    def create(cls, path: Path, config: RunConfig, first: Callable[[Path], object] | None = None) -> RunFolder:
+        """A new run. Raises WrongRequest when there is one of that name.
+
+        first: writes the checkpoint that it begins from; a folder becomes a run only after that.
+        """
         _check_free(path)
         folder = cls(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -62,6 +66,8 @@ class RunFolder:
         for part in (folder.records, folder.models, path / "checkpoints", path / "health"):
             part.mkdir(exist_ok=True)
         folder.sweep()
+        if first is not None:
+            first(path)
         write_atomic(path / "config.toml", to_toml(config).encode())
         return folder
 
@@ -146,7 +152,12 @@ def _is_empty(path: Path) -> bool:
     if not path.is_dir():
         return False
     files = (p for p in path.rglob("*") if not p.is_dir() or p.is_symlink())
-    return all(p.parent == path and (p.name == "lock" or p.name.startswith(".config.toml.tmp-")) for p in files)
+    first = tuple(path / "checkpoints" / name for name in ("step-000000000", ".step-000000000"))  # of --from
+    return all(
+        (p.parent == path and (p.name == "lock" or p.name.startswith(".config.toml.tmp-")))
+        or str(p).startswith(tuple(map(str, first)))
+        for p in files
+    )
 
 
 def _check_free(path: Path) -> None:
