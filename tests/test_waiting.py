@@ -59,7 +59,8 @@ def test_a_pipe_and_a_dumb_terminal_get_lines_and_not_many(monkeypatch, terminal
     assert stream.getvalue() == "step 101\nstep 202\n"  # none for a wait of less than ten seconds
 
 
-def test_a_stream_that_breaks_does_not_stop_the_work():
+def test_a_stream_that_breaks_does_not_stop_the_work(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     tried = []
 
     class Broken(Terminal):
