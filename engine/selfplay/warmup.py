@@ -14,7 +14,7 @@ from az.engine.game import Game
 from az.engine.jit import JIT_OFF, cache_dir, is_marked, mark
 from az.engine.system.waiting import Waiting
 
-FUNCTIONS = 80  # that numba compiles for self-play: 64 for connect four, 73 for checkers
+FUNCTIONS = 80  # that numba compiles for self-play, about: counted for tic-tac-toe
 
 
 def search_is_cold(game: Game) -> bool:
