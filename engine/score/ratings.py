@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from az.engine.arena.elo import Z95
 
 SCALE = 400.0 / np.log(10.0)  # Elo points of a unit of the logistic curve
 STEPS = 100
+_linalg: Any = np.linalg  # its stubs leave types open
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def ratings(names: Sequence[str], results: Mapping[tuple[int, int], tuple[float,
         gradient = (points - games * expected).sum(1)[1:]
         weight = games * expected * (1.0 - expected)
         information = (np.diag(weight.sum(1)) - weight)[1:, 1:]
-        step = np.linalg.solve(information, gradient) if count > 1 else np.zeros(0)
+        step: NDArray[np.float64] = _linalg.solve(information, gradient) if count > 1 else np.zeros(0)
         rating[1:] += np.clip(step, -1.0, 1.0)
         if not len(step) or np.abs(step).max() < 1e-9:
             break

@@ -14,7 +14,7 @@ from az.engine.search.cache import CACHE, find, remember
 from az.engine.search.params import UNKNOWN
 from az.engine.search.prove import plies_of, prove_root, prover_type
 from az.engine.search.select import select_gumbel_inner, select_gumbel_root, select_puct
-from az.engine.search.tree import LEAVES, SCHEDULES, SETTINGS, TREES, UNVISITED, roots_type
+from az.engine.search.tree import LEAVES, SCHEDULES, SETTINGS, TREES, UNVISITED, Roots, Settings, Trees, roots_type
 
 ONGOING, WIN, LOSS = 2, 1, -1
 # Not plain numbers: numba compiles a helper again for each literal that it is handed.
@@ -42,7 +42,7 @@ def new_node(trees, b, parent, parent_edge, player):
 
 
 @helper
-def prove_from_edges(trees, b, node):
+def prove_from_edges(trees: Trees, b: int, node: int) -> bool:
     """Prove a node from its edges: one winning edge, or all edges proven. Says whether it is proven."""
     first, count = trees.node[b, node].first_edge, trees.node[b, node].num_edges
     best, shortest_win, longest = LOSS, 1 << 30, 0
@@ -98,7 +98,7 @@ def back_up(trees, settings, b, leaf, value, was_inflight):
 
 
 @helper
-def forget_walk(trees, b, node):
+def forget_walk(trees: Trees, b: int, node: int) -> None:
     """A walk that met a leaf already in flight: take its marks back."""
     while node != 0:
         trees.edge[b, trees.node[b, node].parent_edge].edge_inflight -= 1
@@ -107,7 +107,7 @@ def forget_walk(trees, b, node):
 
 
 @helper
-def draw_root_noise(trees, roots, settings, b):
+def draw_root_noise(trees: Trees, roots: Roots, settings: Settings, b: int) -> None:
     """Temperature and Dirichlet noise on the root's priors, and its Gumbel draws."""
     first, count = trees.node[b, 0].first_edge, trees.node[b, 0].num_edges
     top = -1e30
@@ -171,7 +171,7 @@ def descend(trees, roots, settings, schedules, b, state, apply, outcome):
 
 
 @helper
-def wants_proof(trees, roots, settings, b):
+def wants_proof(trees: Trees, roots: Roots, settings: Settings, b: int) -> bool:
     """Whether to try a proof of the root now: walks have met the end of the game, and no try was nearly as long.
 
     Of positions of connect four where one of 16 walks meets an end, two thirds and more can be proven (docs/log.md).

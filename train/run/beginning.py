@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from az.train.run.counters import Counters, check_resumable
 from az.train.run.folder import RunFolder
 from az.train.run.names import incident_folders, model_cards, model_files, strays_line
 
+_torch: Any = torch  # its stubs leave the seed without a type
 MODELS_KEPT = 20  # the newest, and every 50th
 
 
@@ -108,10 +110,10 @@ def planted(source: checkpoint.Checkpoint, game: Game, config: RunConfig) -> Cal
     Raises Refused where they are of another game or do not fit the network or the optimizer.
     """
     source.check_game(game)
-    torch.manual_seed(config.seed)
+    _torch.manual_seed(config.seed)
     learner = Learner(Network(game.planes_shape, game.num_actions, config.net), config.learner)
     source.restore(learner.model, learner.optimizer, learner.average)
-    torch.manual_seed(config.seed)  # and not the source's random state: a seed makes the run
+    _torch.manual_seed(config.seed)  # and not the source's random state: a seed makes the run
     extra = asdict(Counters(batches=checkpoint.numpy_state(np.random.default_rng(config.seed))))
     parts = 0, learner.model, learner.optimizer, learner.average, extra
     return lambda run: checkpoint.save(run, *parts, game=game, config=config)
