@@ -131,26 +131,22 @@ VALUES = (
 )
 
 
-def sound_or_one_sentence(make):
-    """A configuration that survives its file, or a sentence without control characters."""
+def faults_of(make):
+    """[] for a configuration that survives its file, or for one sentence without control characters."""
     try:
         config = make()
     except WrongRequest as error:
         text = str(error)
-        assert text.isprintable()
-        assert text[-1] in ".?"
-        assert len(text) < 1000
-        return False
+        return [] if text.isprintable() and text[-1] in ".?" and len(text) < 1000 else [text]
     check(config)
-    again = from_toml(to_toml(config))
-    assert dataclasses.replace(again, az_version=config.az_version) == config
-    return True
+    again = dataclasses.replace(from_toml(to_toml(config)), az_version=config.az_version)
+    return [] if again == config else [to_toml(config)]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.builds("{}={}".format, KEYS, VALUES) | st.text(max_size=20), min_size=1, max_size=3))
 def test_any_setting_is_taken_or_one_sentence(drawn):
-    sound_or_one_sentence(lambda: with_settings(QUICK, drawn))
+    assert faults_of(lambda: with_settings(QUICK, drawn)) == []
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
@@ -162,7 +158,7 @@ def test_any_value_of_the_right_kind_is_taken_or_out_of_its_range(name, data):
             kind, st.text()
         )
     )
-    sound_or_one_sentence(lambda: with_settings(QUICK, [f"{name}={str(value).lower()}"]))
+    assert faults_of(lambda: with_settings(QUICK, [f"{name}={str(value).lower()}"])) == []
 
 
 def toml_of(value):
@@ -172,4 +168,4 @@ def toml_of(value):
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.text(max_size=60) | st.builds("[{}]\n{} = {}".format, KEYS, KEYS, values.map(toml_of)))
 def test_any_file_is_read_or_one_sentence(text):
-    sound_or_one_sentence(lambda: from_toml(text))
+    assert faults_of(lambda: from_toml(text)) == []

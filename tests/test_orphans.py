@@ -94,4 +94,7 @@ def kill_often(folder: Path, kills: int, seed: int) -> str:
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    print("\n" + kill_often(tmp_path, KILLS, SEED))
+    figure = kill_often(tmp_path, KILLS, SEED)
+    print("\n" + figure)
+    assert figure.startswith(f"{KILLS} kills")
+    assert not list((tmp_path / "runs").rglob(".*.tmp-*"))
