@@ -28,7 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout an
 MAX_SEED = 2**63 - 1
 Game = Annotated[str, typer.Argument(help="The name of a game: see az games.")]
 Model = Annotated[str, typer.Argument(help="An ONNX file, a run (its newest model) or a shipped model.")]
-PLAYER = "A model, random, rollouts:N (N random games a move) or minimax:D (D actions deep)."
+PLAYER = "A model, random, rollouts:N (N random games a move), minimax:D (D actions deep) or level:1 … level:10."
 Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
 OnIncident = Annotated[
     str | None, typer.Option(help="stop or recover (the default), when a number goes bad: docs/health.md.")
@@ -231,7 +231,7 @@ def arena(
     sprt: Annotated[str | None, typer.Option(help="ELO0:ELO1, stop as soon as it is decided which holds.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Match of two players: a model, random, rollouts:N or minimax:D. Figures are from A's side."""
+    """Match of two players: a model, random, rollouts:N, minimax:D or level:L. Figures are from A's side."""
     from az.commands.arena import match_command
 
     for value, option in ((sims, "--sims"), (sims if sims_b is None else sims_b, "--sims-b")):
@@ -325,13 +325,14 @@ def play(
     model: Annotated[str | None, typer.Option(help=f"{PLAYER} Default: the shipped model, or rollouts.")] = None,
     sims: Annotated[int | None, typer.Option(help="Simulations of the engine for each move; default: 400.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Seconds of the engine for each move.")] = None,
+    level: Annotated[int | None, typer.Option(help="1 for a beginner … 10 for full strength.")] = None,
     second: Annotated[bool, typer.Option("--second", help="Let the engine begin.")] = False,
     position: Annotated[str | None, typer.Option(help="Where to start, in the game's position text.")] = None,
 ) -> None:
     """Play against a model, or another player, in the terminal."""
     from az.commands.play import play_command
 
-    raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0, position))
+    raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0, position, level))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import sys
 
 from az.engine.errors import WrongRequest
@@ -28,8 +29,11 @@ def play_command(
     seconds: float | None,
     human: int,
     position: str | None = None,
+    level: int | None = None,
 ) -> int:
     """Play in this terminal until the person leaves; returns the exit code."""
+    if level is not None and (sims is not None or seconds is not None):
+        raise WrongRequest("--level says how long the engine thinks: leave --sims and --seconds out.")
     if sims is not None and seconds is not None:
         raise WrongRequest("--sims and --seconds exclude each other: give one of them.")
     if sims is not None and not 0 <= sims <= 10_000_000:
@@ -45,6 +49,8 @@ def play_command(
     evaluator = _model(loaded, model)
     if evaluator is None:
         player = PlayerEngine(loaded, *_player(loaded, model, sims, seconds))
+        if level is not None:
+            player.at_level(level, 0)
         if model is not None:
             player.make()  # a mistake in its name is told now
         return play(loaded, UniformEvaluator(loaded), params, human=human, start=start, engine=player)
@@ -52,6 +58,8 @@ def play_command(
         evaluator.load()
     simulations = (DEFAULT_SIMULATIONS if sims is None else sims) if seconds is None else None
     engine = Engine(loaded, evaluator, params, simulations, seconds)
+    if level is not None:
+        engine.at_level(level, secrets.randbits(32))  # a person wants another game each time
     code = play(loaded, evaluator, params, human=human, start=start, engine=engine)
     if engine.loading:  # a thread that compiles cannot be stopped, and Python would trip over it on its way out
         sys.stdout.flush()

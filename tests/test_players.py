@@ -182,7 +182,7 @@ def test_models_play_through_the_search():
     "text",
     [
         *("rollouts:x", "rollouts:", "rollouts", "rollouts:0", "rollouts:-5", "rollouts:99999999999999999999"),
-        *("minimax:-1", "minimax:0", "minimax:1.5", "minimax:²", "random:3"),
+        *("minimax:-1", "minimax:0", "minimax:1.5", "minimax:²", "random:3", "level:0", "level:11", "level"),
     ],
 )
 def test_bad_names_get_a_sentence(text: str):

@@ -8,38 +8,51 @@ from dataclasses import dataclass, replace
 from az.engine.errors import WrongRequest
 from az.engine.game import Game
 from az.engine.players.basic import ModelPlayer, Player, RandomPlayer
+from az.engine.players.levels import LEVELS
 from az.engine.search.params import SearchParams
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of player: `name`, or `name:N` where it takes a number.
+    """A kind of player: `name`, or `name:N` where it takes a number, or `name:N@MODEL` where it is a model's.
 
-    make: (game, N) → the player; N is 0 where it takes none. Imports what is slow to import when it is called.
-    number: what N is called and does; "" where there is none. most: the largest N.
+    make: (game, N, MODEL) → the player; N is 0 where it takes none, MODEL is "" where it is not given. Imports what is
+    slow to import when it is called. number: what N is called and does; "" where there is none. most: the largest N.
     """
 
-    make: Callable[[Game, int], Player]
+    make: Callable[[Game, int, str], Player]
     number: str = ""
     most: int = 0
+    of_model: bool = False
 
 
-def _rollouts(game: Game, games: int) -> Player:
+def _rollouts(game: Game, games: int, _: str) -> Player:
     from az.engine.players.rollouts import RolloutPlayer
 
     return RolloutPlayer(game, games)
 
 
-def _minimax(game: Game, depth: int) -> Player:
+def _minimax(game: Game, depth: int, _: str) -> Player:
     from az.engine.players.minimax import MinimaxPlayer
 
     return MinimaxPlayer(game, depth)
 
 
+def _level(game: Game, number: int, model: str) -> Player:
+    from az.engine.inference.model_resolver import default_model, load_evaluator
+    from az.engine.players.levels import LevelPlayer
+
+    found = model or default_model(game.name)
+    if found is None:
+        raise WrongRequest(f"no model of {game.name} ships with az: write level:{number}@MODEL.")
+    return LevelPlayer(load_evaluator(str(found), game), number)
+
+
 KINDS = {
-    "random": Kind(lambda game, _: RandomPlayer(game)),
+    "random": Kind(lambda game, *_: RandomPlayer(game)),
     "rollouts": Kind(_rollouts, "N with N random games for each move", 10_000_000),
     "minimax": Kind(_minimax, "D with D actions to look ahead", 1000),
+    "level": Kind(_level, "L with a level of the shipped model, or level:L@MODEL", len(LEVELS), of_model=True),
 }
 
 
@@ -57,7 +70,8 @@ def make_player(text: str, game: Game, simulations: int = 200, params: SearchPar
     name, colon, number = text.partition(":")
     kind = KINDS.get(name)
     if kind is not None:
-        return kind.make(game, _number(text, name, colon, number))
+        number, _, model = number.partition("@") if kind.of_model else (number, "", "")
+        return kind.make(game, _number(text, name, colon, number), model)
     if simulations < 0:
         raise WrongRequest(f"{simulations} simulations are impossible; 0 is the network alone.")
     from az.engine.inference.model_resolver import load_evaluator

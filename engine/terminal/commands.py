@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def show_hint(session: Session, _rest: str) -> None:
     if session.over:
         session.say("The game is over: there is nothing to find.")
         return
-    result, seconds = session.think()
+    result, seconds = session.think(advice=True)
     ranked = sorted(result.moves, key=lambda move: (move is not result.best, -move.share, -move.prior))[:HINTS]
     width = max(len(move.text) for move in ranked)
     if math.isnan(result.value):  # a player without a network knows its move alone
@@ -88,6 +89,19 @@ def undo(session: Session, _rest: str) -> None:
         session.state = taken[0].before
         session.say("Taken back: " + " ".join(move.text for move in taken))
     session.turn(show=True)
+
+
+def level(session: Session, rest: str) -> None:
+    """Another strength from the next move on."""
+    if not (rest == "full" or (rest.isascii() and rest.isdigit() and len(rest) < 4)):
+        session.say(f"It {session.engine.effort}; type level and a number, or level full.")
+        return
+    try:
+        session.engine.at_level(None if rest == "full" else int(rest), secrets.randbits(32))
+    except WrongRequest as error:
+        session.say(str(error), "yellow")
+        return
+    session.say(f"From now on it {session.engine.effort}.")
 
 
 def new(session: Session, _rest: str) -> None:
@@ -215,6 +229,7 @@ _ALL = (
     Command("undo", "take your last move back", undo),
     Command("new", "begin another game", new),
     Command("swap", "change sides", swap),
+    Command("level", "level N: how strong the engine plays, or level full", level),
     Command("resign", "give the game up", resign),
     Command("save", "save [FILE]: keep the moves", save),
     Command("load", "load FILE: go on with a saved game", load),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from az.engine.errors import WrongRequest
 from az.engine.game import Game, State
 from az.engine.rng import key_of
 from az.engine.search.params import UNKNOWN
@@ -31,9 +32,9 @@ class PlayerEngine:
         self.name = "rollouts" if seconds is not None else player
         kind, _, number = player.partition(":")
         self.games = int(number) if kind == "rollouts" and number.isdecimal() else 0  # random games a move
-        self.effort = f"{self.games} random games a move" if self.games else "a moment"
+        self.effort = f"thinks for {self.games} random games a move" if self.games else "thinks for a moment"
         if seconds is not None:
-            self.effort = f"{seconds:g} seconds a move"
+            self.effort = f"thinks for {seconds:g} seconds a move"
 
     def make(self) -> Player:
         """The player. Raises WrongRequest for a text that means none."""
@@ -49,7 +50,7 @@ class PlayerEngine:
     def prepare(self) -> None:
         """Compile what the first move needs, before its time is taken."""
         if not self._asked:
-            self._choose(self.make(), self.game.new_state())
+            whole_move(self.make(), self.game.new_state(), 0)
 
     def think(self, state: State) -> WholeResult:
         """The whole move that the player chooses, hop by hop."""
@@ -57,26 +58,38 @@ class PlayerEngine:
         from az.engine.players.rollouts import RolloutPlayer
 
         begun, games = time.monotonic(), self.games
-        hops = self._whole(self.make(), state)
+        hops = whole_move(self.make(), state, self._asked)
         while self.seconds is not None and games < MOST_GAMES:
             if 3 * (time.monotonic() - begun) > self.seconds:  # twice as many would take too long
                 break
             games *= 2
-            hops = self._whole(RolloutPlayer(self.game, games), state)
-        moves = [
-            WholeMove(text, actions, float(actions == hops), 1.0, math.nan, UNKNOWN)
-            for text, actions in self.game.moves(state).items()
-        ]
-        best = next(move for move in moves if move.actions == hops)
-        return WholeResult(tuple(moves), best, math.nan, UNKNOWN, games, (best.text,))
+            hops = whole_move(RolloutPlayer(self.game, games), state, self._asked)
+        return without_opinion(self.game, state, hops, games)
 
-    def _whole(self, player: Player, state: State) -> Hops:
-        hops: Hops = ()
-        options = set(self.game.moves(state).values())
-        while hops not in options:
-            hops += (self._choose(player, self.game.play(state, hops)),)
-        return hops
+    def advise(self, state: State) -> WholeResult:
+        """What it would play itself."""
+        return self.think(state)
 
-    def _choose(self, player: Player, state: State) -> int:
-        keys = np.array([key_of(0, "play", self._asked, 0)], np.int64)
-        return int(player.choose(np.stack([state]), keys)[0])
+    def at_level(self, _level: int | None, _seed: int, /) -> None:
+        """Raises WrongRequest: levels are a model's."""
+        raise WrongRequest(f"{self.name} has no levels: only models have.")
+
+
+def whole_move(player: Player, state: State, *parts: int) -> Hops:
+    """The hops of the move that a player chooses; `parts` make its key."""
+    hops: Hops = ()
+    options = set(player.game.moves(state).values())
+    keys = np.array([key_of(0, "play", *parts, 0)], np.int64)
+    while hops not in options:
+        hops += (int(player.choose(np.stack([player.game.play(state, hops)]), keys)[0]),)
+    return hops
+
+
+def without_opinion(game: Game, state: State, hops: Hops, simulations: int) -> WholeResult:
+    """The answer of a player that knows its move and no chance to win (value NaN)."""
+    moves = [
+        WholeMove(text, actions, float(actions == hops), 1.0, math.nan, UNKNOWN)
+        for text, actions in game.moves(state).items()
+    ]
+    best = next(move for move in moves if move.actions == hops)
+    return WholeResult(tuple(moves), best, math.nan, UNKNOWN, simulations, (best.text,))

@@ -21,6 +21,7 @@ from az.engine.search.params import SearchParams
 from az.engine.search.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
 from az.engine.selfplay.warmup import compile_search
 from az.engine.terminal.commands import COMMANDS, find_command
+from az.engine.terminal.opponent import whole_move, without_opinion
 from az.engine.terminal.session import Session, Thinker, printable
 
 if TYPE_CHECKING:
@@ -47,10 +48,13 @@ class Engine:
         self.name = f"the model {evaluator.name}"
         self.params = quiet(params, params.simulations if simulations is None else simulations)
         self.seconds = seconds
-        self.effort = (
-            f"{seconds:g} seconds a move" if seconds is not None else f"{self.params.simulations:,} simulations a move"
-        )
+        budget = f"{seconds:g} seconds" if seconds is not None else f"{self.params.simulations:,} simulations"
+        self.effort = f"thinks for {budget} a move"
         self.after_hops: SearchStates = searcher(game, evaluator, self.params)
+        self.full_effort = self.effort
+        self.level: int | None = None  # None: it plays as well as it can
+        self.seed = 0  # of what a level draws
+        self._asked = 0
         self._tree: TreeSearch | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -95,7 +99,26 @@ class Engine:
         if self._tree is None:
             self._load()
 
+    def at_level(self, level: int | None, seed: int, /) -> None:
+        """Play at a level from now on; None: at full strength. Advice stays as good as it can be."""
+        from az.engine.players.levels import LEVELS, level_of
+
+        if level is not None:
+            level_of(level)
+        self.level, self.seed = level, seed
+        self.effort = self.full_effort if level is None else f"plays at level {level} of {len(LEVELS)}"
+
     def think(self, state: State) -> WholeResult:
+        if self.level is None:
+            return self.advise(state)
+        from az.engine.players.levels import LevelPlayer
+
+        self._asked += 1
+        player = LevelPlayer(self.evaluator, self.level, self.params)
+        hops = whole_move(player, state, self.seed, self._asked)
+        return without_opinion(self.game, state, hops, player.params.simulations)
+
+    def advise(self, state: State) -> WholeResult:
         tree = self._prepared()
         if self.seconds is None:
             result = tree.search(state, simulations=self.params.simulations)

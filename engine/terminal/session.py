@@ -27,7 +27,7 @@ class Thinker(Protocol):
     """The engine's side of the board: a search, or a player without a network."""
 
     name: str
-    effort: str  # how hard it thinks about a move, for people
+    effort: str  # how hard it thinks about a move, for people: "thinks for …"
 
     def begin(self) -> None:
         """Get ready for the first thought while the person looks at the board."""
@@ -38,7 +38,15 @@ class Thinker(Protocol):
         ...
 
     def think(self, state: State) -> WholeResult:
-        """An answer in whole moves for an unfinished position."""
+        """The move it plays in an unfinished position, an answer in whole moves."""
+        ...
+
+    def advise(self, state: State) -> WholeResult:
+        """The best it knows of that position: for the person who asks for a hint."""
+        ...
+
+    def at_level(self, level: int | None, seed: int, /) -> None:
+        """Play at a level from now on (None: at full strength). Raises WrongRequest."""
         ...
 
 
@@ -189,7 +197,7 @@ class Session:
         else:
             who = f"{self.game.name}: you are {self.name(self.human)} against {self.engine.name}."
             self.say(f"{who} {self.name(self.mover)} begins.", "bold")
-        self.say(f"It thinks for {self.engine.effort}. Type a move, or help.", "dim")
+        self.say(f"It {self.engine.effort}. Type a move, or help.", "dim")
 
     def turn(self, show: bool) -> None:
         """After any change: show the board, let the engine move while it is its turn, say when it is over."""
@@ -201,12 +209,12 @@ class Session:
         if self.over:
             self.show_ending()
 
-    def think(self) -> tuple[WholeResult, float]:
-        """Ask the engine; seconds taken."""
+    def think(self, advice: bool = False) -> tuple[WholeResult, float]:
+        """Ask the engine for its move, or for advice; seconds taken."""
         with self._busy("thinking …" if self.warm else self._first_words()):
             self.engine.prepare()
             begin = time.perf_counter()
-            result = self.engine.think(self.state)
+            result = (self.engine.advise if advice else self.engine.think)(self.state)
         self.warm = True
         return result, time.perf_counter() - begin
 

@@ -1,0 +1,87 @@
+"""Levels for people: a model that looks a little way ahead and does not always take what it likes best.
+
+A level has a number of simulations and a spread. It draws its move with weights sqrt(prior) * exp(value / spread), the
+values from its search: a small mistake is likelier than a large one, and an unlikely move is rare, so that it errs
+as people do. It never overlooks a win that its search has proven. The last level plays the best move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from az.engine.errors import WrongRequest
+from az.engine.game import LOSS, WIN
+from az.engine.inference.evaluator import Evaluator
+from az.engine.rng import seed_words, uniform
+from az.engine.search.params import SearchParams
+from az.engine.search.result import SearchResult
+
+
+@dataclass(frozen=True)
+class Level:
+    """simulations: a move, spread over the moves by Gumbel's halving. spread: of values, in [-1, 1]; 0 = the best."""
+
+    simulations: int
+    spread: float
+
+
+LEVELS = (
+    Level(8, 1.0),
+    Level(8, 0.6),
+    Level(12, 0.4),
+    Level(16, 0.28),
+    Level(16, 0.2),
+    Level(24, 0.14),
+    Level(32, 0.09),
+    Level(64, 0.05),
+    Level(128, 0.0),
+    Level(800, 0.0),
+)
+
+
+def level_of(number: int) -> Level:
+    """Level 1 (a beginner) to the last (full strength). Raises WrongRequest."""
+    if not 1 <= number <= len(LEVELS):
+        raise WrongRequest(f"there is no level {number}: levels go from 1 to {len(LEVELS)}.")
+    return LEVELS[number - 1]
+
+
+def params_of(level: Level, params: SearchParams) -> SearchParams:
+    """The search of a level: of the last ones `params`, else a look at every move that is at all likely."""
+    if level.spread == 0:
+        return replace(params, simulations=level.simulations)
+    return replace(params, simulations=level.simulations, algorithm="gumbel", gumbel_scale=0.0, prove=0, leaves=1)
+
+
+def drawn(result: SearchResult, spread: float, key: int) -> int:
+    """The action that a level with this spread plays after its search."""
+    if spread == 0 or result.root_proven == WIN:
+        return result.best
+    values = np.where(result.proven == LOSS, -1.0, result.values).astype(np.float64)
+    logs = 0.5 * np.log(np.maximum(result.priors.astype(np.float64), 1e-6)) + values / spread
+    weights = np.exp(logs - logs.max())
+    words = np.zeros(4, np.int64)
+    seed_words(key, words)
+    place = np.searchsorted(np.cumsum(weights), uniform(words) * weights.sum(), side="right")
+    return int(result.actions[min(int(place), len(weights) - 1)])
+
+
+class LevelPlayer:
+    """A model at a level; an answer depends on its position and its key alone."""
+
+    def __init__(self, evaluator: Evaluator, number: int, params: SearchParams | None = None) -> None:
+        self.evaluator, self.game = evaluator, evaluator.game
+        self.level = level_of(number)
+        self.params = params_of(self.level, params or SearchParams())
+        self.name = f"level:{number}@{evaluator.name}"
+
+    def choose(self, states: NDArray[np.integer], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[n] actions for states [n, S] (none of them over) and keys [n]."""
+        from az.engine.search.many import search_many  # the search compiles for seconds: only those who need it wait
+
+        results = search_many(self.game, self.evaluator, states, self.params, keys.tolist())
+        pairs = zip(results, keys.tolist(), strict=True)
+        return np.array([drawn(result, self.level.spread, key) for result, key in pairs], np.int64)
