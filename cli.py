@@ -248,6 +248,7 @@ def score(
     sims: Annotated[str, typer.Option(help="Simulations a move, with commas; 0 = the network alone.")] = "0,100",
     positions: Annotated[str | None, typer.Option(help="A file of solved positions, where not az's own.")] = None,
     games: Annotated[int, typer.Option(help="Games of each match of the ladder; 0 = no ladder.")] = 20,
+    picture: Annotated[str | None, typer.Option(help="FILE.svg or .png: how the run has learned.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -258,7 +259,7 @@ def score(
     _within(games, 0, 10**6, "--games")
     _within(seed, 0, MAX_SEED, "--seed")
     with Waiting() as waiting:
-        values = score_command(model, sims, positions, games, seed, waiting.stage)
+        values = score_command(model, sims, positions, games, seed, waiting.stage, picture)
     _emit(as_json, values, "" if as_json else score_text(values))
 
 

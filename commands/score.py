@@ -30,14 +30,22 @@ def simulations_of(text: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def score_command(model: str, sims: str, positions: str | None, games: int, seed: int, say: Say) -> dict[str, Any]:
-    """Measure a model, or the versions of a run. games: of each match of the ladder; 0 leaves it out."""
+def score_command(
+    model: str, sims: str, positions: str | None, games: int, seed: int, say: Say, picture: str | None = None
+) -> dict[str, Any]:
+    """Measure a model, or the versions of a run. games: of each match of the ladder; 0 leaves it out.
+
+    picture: a file for the curve of the run; it is drawn first, since it takes no time.
+    """
     budgets = simulations_of(sims)
+    drawn = None if picture is None else draw_curve(model, picture)
     paths = _versions(model)
     newest = load_evaluator(str(paths[-1]))
     game = newest.game
     known = read_positions(Path(positions), game) if positions else shipped(game)
     found: dict[str, Any] = {"model": newest.name, "game": game.name, "versions": []}
+    if drawn is not None:
+        found["picture"] = str(drawn)
     if known:
         say(f"{len(known):,} solved positions")
         found["versions"] = [_measured(game, path, known, budgets, say) for path in paths]
@@ -46,11 +54,28 @@ def score_command(model: str, sims: str, positions: str | None, games: int, seed
     return found
 
 
+def run_of(model: str) -> Path | None:
+    """The folder of the run that is meant; None for a model."""
+    return next((run for run in (Path(model).expanduser(), RUNS / model) if run.is_dir()), None)
+
+
+def draw_curve(model: str, picture: str) -> Path:
+    """Draw how a run has learned. Raises WrongRequest where that is impossible."""
+    from az.train.doctor.curves import check_format, draw, points
+    from az.train.doctor.trends import read_log
+
+    run, path = run_of(model), Path(picture).expanduser()
+    check_format(path)
+    if run is None:
+        raise WrongRequest(f"{model} is a model, and a picture shows how a run has learned: give a run.")
+    draw(points(read_log(run / "log.jsonl")[0]), run.name, path)
+    return path
+
+
 def _versions(model: str) -> list[Path]:
     """The model; of a run up to MOST_VERSIONS of its published models, oldest first."""
     newest = resolve_model(model)
-    is_run = any(run.is_dir() for run in (Path(model).expanduser(), RUNS / model))
-    models = published_models(newest.parent) if is_run else [newest]
+    models = published_models(newest.parent) if run_of(model) is not None else [newest]
     steps = max(1, min(MOST_VERSIONS, len(models)) - 1)
     return [models[i * (len(models) - 1) // steps] for i in range(steps + 1)] if len(models) > 1 else models
 
@@ -100,6 +125,8 @@ def score_text(found: dict[str, Any]) -> str:
             f"{one['elo']:+7.0f} [{one['low']:+.0f}, {one['high']:+.0f}]  {one['name']}, {one['games']} games"
             for one in order
         ]
+    if "picture" in found:
+        lines += ["", f"How it has learned: {found['picture']}"]
     return "\n".join(lines)
 
 

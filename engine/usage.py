@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "filelock")
+TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "filelock", "matplotlib")
 BASE_PACKAGES = ("numpy", "numba", "llvmlite", "rich", "onnxruntime")
 
 

@@ -34,6 +34,18 @@ def test_positions_are_read_as_they_were_written(tmp_path: Path):
     assert all(np.array_equal(a.state, b.state) for a, b in zip(found, made, strict=True))
 
 
+def test_the_value_is_judged_where_positions_were_not_chosen_by_their_moves():
+    state = CONNECT4.new_state()
+    chosen, free = SolvedPosition("begin", state, 1, {3: 4.0, 2: 0.0}), SolvedPosition("begin", state, -1, {})
+    given = [Answer(3, -1.0), Answer(3, -0.5)]
+    found = by_phase([chosen, free], given)["all"]
+    assert (found.thrown.count, found.thrown.of) == (0, 1)
+    assert (found.value_wrong.count, found.value_wrong.of) == (0, 1)
+    assert found.value_error == pytest.approx(0.25)
+    assert by_phase([chosen], given[:1])["all"].value_error == pytest.approx(4.0)
+    assert [(one.count, one.true) for one in calibration([chosen, free], given)] == [(1, -1.0)]
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

@@ -44,7 +44,7 @@ class Probe:
         self, game: Game, run: Path, note: Callable[[str, dict[str, Any]], None], message: Callable[[str], None]
     ) -> None:
         self.game, self.run, self.note, self.message = game, run, note, message
-        self.positions = [one for one in shipped(game) if one.scores]
+        self.positions = shipped(game)
 
     def measure(
         self, model: Path, number: int, step: int, best: BestModel | None
@@ -55,7 +55,7 @@ class Probe:
         given = answers(self.game, OnnxEvaluator(model, self.game, provider="cpu"), self.positions, ALONE)
         phases = by_phase(self.positions, given)
         thrown = {name: part.thrown.count / max(1, part.thrown.of) for name, part in phases.items()}
-        kept = [keeps(one, answer) for one, answer in zip(self.positions, given, strict=True)]
+        kept = [keeps(one, answer) for one, answer in zip(self.positions, given, strict=True) if one.scores]
         figures = {"thrown": thrown, "value_error": phases["all"].value_error}
         self.note("solved", {"step": step, "model": number, **figures})
         return self._compared(number, step, kept, best), thrown

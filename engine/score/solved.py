@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Solved:
-    """Figures over the positions of one phase."""
+    """Figures over the positions of one phase; `for_values` says by which of them the value is judged."""
 
     thrown: Share  # the move's outcome is worse than the best move's
     value_wrong: Share  # |value - outcome| is above 2/3: another outcome is nearer, halves apart
@@ -78,6 +78,17 @@ def keeps(one: SolvedPosition, answer: Answer) -> bool:
     return bool(np.sign(one.scores.get(answer.action, one.best)) == np.sign(one.best))
 
 
+Pair = tuple[SolvedPosition, Answer]
+
+
+def for_values(pairs: Sequence[Pair]) -> list[Pair]:
+    """By which positions the value is judged: those without known moves, if there are any, since those with moves were
+    chosen by them (none of them is lost); else all whose outcome is known.
+    """
+    known = [pair for pair in pairs if pair[0].value is not None]
+    return [pair for pair in known if not pair[0].scores] or known
+
+
 def by_phase(positions: Sequence[SolvedPosition], given: Sequence[Answer]) -> dict[str, Solved]:
     """The figures of each phase, in the order in which phases come, and of all positions as "all"."""
     pairs = list(zip(positions, given, strict=True))
@@ -86,10 +97,10 @@ def by_phase(positions: Sequence[SolvedPosition], given: Sequence[Answer]) -> di
     return {name: _figures(part) for name, part in (parts | {"all": pairs}).items()}
 
 
-def _figures(pairs: Sequence[tuple[SolvedPosition, Answer]]) -> Solved:
+def _figures(pairs: Sequence[Pair]) -> Solved:
     judged = [(one, answer) for one, answer in pairs if answer.action in one.scores]
     thrown = sum(not keeps(one, answer) for one, answer in judged)
-    errors = np.array([answer.value - one.value for one, answer in pairs if one.value is not None])
+    errors = np.array([answer.value - (one.value or 0) for one, answer in for_values(pairs)])
     wrong = int((np.abs(errors) > 2 / 3).sum())
     return Solved(
         Share(int(thrown), len(judged)), Share(wrong, len(errors)), float((errors**2).mean()) if len(errors) else 0.0
@@ -107,8 +118,8 @@ class Bin:
 
 def calibration(positions: Sequence[SolvedPosition], given: Sequence[Answer], bins: int = 8) -> list[Bin]:
     """The value against the outcome, by the value, in equal ranges of [-1, 1]; empty ranges are left out."""
-    pairs = np.array([(answer.value, one.value) for one, answer in zip(positions, given, strict=True)
-                      if one.value is not None]).reshape(-1, 2)  # fmt: skip
+    judged = for_values(list(zip(positions, given, strict=True)))
+    pairs = np.array([(answer.value, one.value) for one, answer in judged]).reshape(-1, 2)
     place = np.clip(((pairs[:, 0] + 1.0) / 2.0 * bins).astype(int), 0, bins - 1)
     parts = [pairs[place == i] for i in range(bins)]
     return [Bin(len(part), float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts if len(part)]
