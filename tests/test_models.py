@@ -31,6 +31,38 @@ def test_a_path_a_run_or_a_shipped_name(place):
     assert default_model("hex") is None
 
 
+def test_a_version_of_a_run(place):
+    (place / "runs" / "night" / "best.json").write_text('{"model": "000002", "step": 200, "thrown": 0.1}')
+    for text in ("night@best", "runs/night@best", "night@2", "night@000002"):
+        assert resolve_model(text).name == "000002.onnx", text
+    assert resolve_model("night@11").name == "000011.onnx"
+    (place / "runs" / "odd@best").mkdir()
+    with pytest.raises(WrongRequest, match="'odd@best' holds no published model"):  # a folder of that very name
+        resolve_model("odd@best")
+
+
+@pytest.mark.parametrize(
+    ("text", "best", "hint"),
+    [
+        ("night@best", None, "has not named its best model"),
+        ("night@best", "[", "has not named its best model"),
+        ("night@best", '{"model": 2}', "has not named its best model"),
+        ("night@best", '{"model": "000003"}', "no model '000003' now: it has 2 to 11"),
+        ("night@best", '{"model": "../../x"}', "no model"),
+        ("night@12", None, "no model '12' now"),
+        ("night@", None, "no model '' now"),
+        ("night@²", None, "no model"),
+        ("nigt@best", None, "no model 'nigt@best'"),
+    ],
+)
+def test_a_version_that_is_not_there(place, text, best, hint):
+    if best is not None:
+        (place / "runs" / "night" / "best.json").write_text(best)
+    with pytest.raises(WrongRequest, match=hint) as error:
+        resolve_model(text)
+    assert str(error.value).endswith(".")
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [

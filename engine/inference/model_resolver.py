@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from az.engine.errors import WrongRequest
 from az.engine.inference.model_file import ModelFile
 from az.engine.inference.precision import is_variant
+from az.engine.printable import quoted
+from az.engine.system.safe_read import read_json
 
 if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for those who evaluate
     from az.engine.game import Game
@@ -17,13 +19,14 @@ if TYPE_CHECKING:  # onnxruntime takes a quarter of a second to import: only for
     from az.engine.inference.onnx_evaluator import OnnxEvaluator
 
 RUNS = Path("runs")
+MOST_BEST = 4096  # bytes of best.json
 NUMBERED = re.compile(r"[0-9]{6,12}\.onnx")  # of a run; other names there are not models that it has published
 # The package data of az.models. (importlib.resources cannot see a package without code in an editable install.)
 SHIPPED = Path(__file__).resolve().parents[2] / "models"
 
 
 def resolve_model(text: str) -> Path:
-    """The ONNX file meant by a path to one, a run (its newest model) or the name of a shipped model.
+    """The ONNX file meant by a path to one, a run (its newest model; RUN@best, RUN@12) or the name of a shipped model.
 
     Raises WrongRequest that names what comes near.
     """
@@ -37,6 +40,10 @@ def resolve_model(text: str) -> Path:
     for run in (path, RUNS / text):
         if text.strip() and run.is_dir():
             return _newest_of(run, text)
+    name, at, which = text.rpartition("@")
+    for run in (Path(name).expanduser(), RUNS / name):
+        if at and name.strip() and run.is_dir():
+            return _version_of(run, which)
     shipped = _shipped()
     name = text.removesuffix(".onnx")
     if name in shipped:
@@ -115,6 +122,24 @@ def _newest_of(run: Path, text: str) -> Path:
     if newest is None:
         raise WrongRequest(f"'{text}' holds no published model: give a run that has published one, or a .onnx file.")
     return newest
+
+
+def _version_of(run: Path, which: str) -> Path:
+    """The model of a run that is named by its number, or as the best that its run has measured."""
+    number = which
+    if which == "best":
+        try:
+            about = read_json(run / "best.json", MOST_BEST)
+        except (OSError, ValueError):
+            about = None
+        number = about.get("model") if isinstance(about, dict) else None
+        if not isinstance(number, str):
+            raise WrongRequest(f"run '{run.name}' has not named its best model: without @best its newest is meant.")
+    found = {int(path.stem): path for path in published_models(run / "models")}
+    if not (number.isascii() and number.isdigit() and len(number) <= 12 and int(number) in found):
+        have = f"it has {min(found)} to {max(found)}, and best" if found else "it has none yet"
+        raise WrongRequest(f"run '{run.name}' has no model '{quoted(number)}' now: {have}.")
+    return found[int(number)]
 
 
 def _shipped() -> dict[str, Path]:
