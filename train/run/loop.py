@@ -26,7 +26,7 @@ from az.train.config import RunConfig, to_toml
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.probe import Probe
-from az.train.process import device_of, use_threads
+from az.train.process import LearnerThreads, device_of
 from az.train.replay import Batch, window_rows
 from az.train.run import health_memory
 from az.train.run.beginning import find_checkpoint, remove_old_models, tidy
@@ -100,7 +100,7 @@ class Run:
     # -- beginning ---------------------------------------------------------------------------------------------
 
     def _set_threads(self) -> None:
-        use_threads(self.config, alone=False)
+        self.threads = LearnerThreads(self.config)
         torch.use_deterministic_algorithms(self.config.deterministic)
         # Weights and moments of outputs that are never legal decay into denormals, which cost a CPU many times more.
         torch.set_flush_denormal(True)
@@ -164,9 +164,9 @@ class Run:
                 pool.listen(0.0 if ready else 0.05, self._take, self.guarded.search_failed)
                 resting = self._backlog() > BACKLOG_STEPS * self.config.learner.batch
                 pool.pause(resting)
-                use_threads(self.config, resting)
+                self.threads.use(resting)
                 if ready:
-                    self._step()
+                    self.threads.timed(self._step)
                     self._publish_when_due()
                 self._checkpoint_when_due()
                 self._score_when_due()
