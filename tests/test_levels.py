@@ -38,17 +38,17 @@ def answer(priors: list[float], values: list[float], proven: list[int], root: in
     )
 
 
-def counts(result: SearchResult, spread: float, draws: int = 3000) -> list[int]:
-    found = [drawn(result, spread, key_of("level", k)) for k in range(draws)]
+def counts(result: SearchResult, temperature: float, draws: int = 3000) -> list[int]:
+    found = [drawn(result, temperature, key_of("level", k)) for k in range(draws)]
     return [found.count(action) for action in (10, 11, 12)]
 
 
 @pytest.mark.nojit
 def test_moves_are_drawn_by_prior_and_value() -> None:
-    priors, values, spread = [0.04, 0.64, 0.32], [0.5, -0.2, 0.1], 0.4
-    weights = np.sqrt(priors) * np.exp(np.array(values) / spread)
+    priors, values = [0.04, 0.64, 0.32], [0.3, -0.1, 0.1]
+    weights = np.sqrt(priors) * np.exp(5.0 * np.array(values))
     expected = 3000 * weights / weights.sum()
-    found = counts(answer(priors, values, [UNKNOWN] * 3), spread)
+    found = counts(answer(priors, values, [UNKNOWN] * 3), 2.0)
     assert ((found - expected) ** 2 / expected).sum() < 13.8  # chi squared, 2 degrees of freedom, 99.9 %
 
 
@@ -72,8 +72,8 @@ def test_an_answer_depends_on_its_row_and_key_alone(number: int) -> None:
 def test_levels_only_grow() -> None:
     assert len(LEVELS) == 10
     assert [level.simulations for level in LEVELS] == sorted(level.simulations for level in LEVELS)
-    assert [level.spread for level in LEVELS] == sorted((level.spread for level in LEVELS), reverse=True)
-    assert LEVELS[-1].spread == 0
+    assert [level.temperature for level in LEVELS] == sorted((level.temperature for level in LEVELS), reverse=True)
+    assert LEVELS[-1].temperature == 0
     for number in (0, 11, -1):
         with pytest.raises(WrongRequest, match="levels go from 1 to 10"):
             level_of(number)

@@ -1,8 +1,9 @@
 """Levels for people: a model that looks a little way ahead and does not always take what it likes best.
 
-A level has a number of simulations and a spread. It draws its move with weights sqrt(prior) * exp(value / spread), the
-values from its search: a small mistake is likelier than a large one, and an unlikely move is rare, so that it errs
-as people do. It never overlooks a win that its search has proven. The last level plays the best move.
+A level has a number of simulations and a temperature T. It draws its move with weights
+exp((log prior + SHARPNESS * value) / T), the values from its search: a small mistake is likelier than a large one, and
+an unlikely move is rare, so that it errs as people do. It never overlooks a win that its search has proven. The last
+level plays the best move.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ from az.engine.rng import seed_words, uniform
 from az.engine.search.params import SearchParams
 from az.engine.search.result import SearchResult
 
+SHARPNESS = 10.0  # what a value in [-1, 1] weighs beside the logarithm of the prior
+
 
 @dataclass(frozen=True)
 class Level:
-    """simulations: a move, spread over the moves by Gumbel's halving. spread: of values, in [-1, 1]; 0 = the best."""
+    """simulations: a move. temperature: of the draw; 0 = the best move."""
 
     simulations: int
-    spread: float
+    temperature: float
 
 
 LEVELS = (
-    Level(8, 1.0),
-    Level(8, 0.6),
-    Level(12, 0.4),
-    Level(16, 0.28),
-    Level(16, 0.2),
-    Level(24, 0.14),
-    Level(32, 0.09),
-    Level(64, 0.05),
-    Level(128, 0.0),
+    Level(8, 6.0),
+    Level(8, 3.5),
+    Level(12, 2.2),
+    Level(16, 1.4),
+    Level(24, 0.9),
+    Level(32, 0.6),
+    Level(48, 0.25),
+    Level(96, 0.1),
+    Level(200, 0.0),
     Level(800, 0.0),
 )
 
@@ -51,17 +54,17 @@ def level_of(number: int) -> Level:
 
 def params_of(level: Level, params: SearchParams) -> SearchParams:
     """The search of a level: of the last ones `params`, else a look at every move that is at all likely."""
-    if level.spread == 0:
+    if level.temperature == 0:
         return replace(params, simulations=level.simulations)
     return replace(params, simulations=level.simulations, algorithm="gumbel", gumbel_scale=0.0, prove=0, leaves=1)
 
 
-def drawn(result: SearchResult, spread: float, key: int) -> int:
-    """The action that a level with this spread plays after its search."""
-    if spread == 0 or result.root_proven == WIN:
+def drawn(result: SearchResult, temperature: float, key: int) -> int:
+    """The action that a level with this temperature plays after its search."""
+    if temperature == 0 or result.root_proven == WIN:
         return result.best
     values = np.where(result.proven == LOSS, -1.0, result.values).astype(np.float64)
-    logs = 0.5 * np.log(np.maximum(result.priors.astype(np.float64), 1e-6)) + values / spread
+    logs = (np.log(np.maximum(result.priors.astype(np.float64), 1e-6)) + SHARPNESS * values) / temperature
     weights = np.exp(logs - logs.max())
     words = np.zeros(4, np.int64)
     seed_words(key, words)
@@ -84,4 +87,4 @@ class LevelPlayer:
 
         results = search_many(self.game, self.evaluator, states, self.params, keys.tolist())
         pairs = zip(results, keys.tolist(), strict=True)
-        return np.array([drawn(result, self.level.spread, key) for result, key in pairs], np.int64)
+        return np.array([drawn(result, self.level.temperature, key) for result, key in pairs], np.int64)
