@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import ROOT
 from run_tools import run_az
 
 from az.engine.errors import Refused
-from az.engine.game import load_game
+from az.engine.game import DRAW, LOSS, Game, State, load_game
 from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.players import make_player
 from az.engine.score.ladder import climb
 from az.engine.score.positions import HEADER, SolvedPosition, read_positions, shipped, write_positions
 from az.engine.score.ratings import ratings
 from az.engine.score.solved import Answer, answers, by_phase, calibration, unlearned
-from az.engine.search.params import SearchParams
+from az.engine.search.params import UNKNOWN, SearchParams
+from az.engine.search.prove import make_prover, prove_position
 
 CONNECT4, TICTACTOE = load_game("connect4"), load_game("tictactoe")
 
@@ -117,12 +120,70 @@ def test_a_ladder_puts_a_perfect_player_above_random():
     ]  # fmt: skip
 
 
-def test_what_ships_is_solved_in_every_phase():
-    positions = shipped(CONNECT4)
-    assert {one.phase for one in positions} == {"begin", "middle", "end"}
-    assert len(positions) >= 300
-    given = answers(CONNECT4, UniformEvaluator(CONNECT4), positions[::20], SearchParams(simulations=8))
+PHASES = {
+    "connect4": ("begin", "middle", "end"),
+    "othello6": ("20-empty", "16-empty", "12-empty"),
+}
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_what_ships_is_solved_in_every_phase(name: str):
+    game = load_game(name)
+    positions = shipped(game)
+    assert tuple(dict.fromkeys(one.phase for one in positions)) == PHASES[name]
+    judged = [one for one in positions if one.scores]
+    assert 300 <= len(judged) <= 600
+    assert len({game.position_text(one.state) for one in judged}) == len(judged)
+    assert all(one.value is not None for one in positions)
+    for one in judged:
+        legal = set(map(int, np.flatnonzero(game.mask(one.state))))
+        assert set(one.scores) == legal or (one.phase == "wins" and set(one.scores) < legal)
+        assert one.value == np.sign(one.best) >= 0, "lost"
+        assert np.sign(min(one.scores.values())) < one.value, "no move gives the result away"
+    given = answers(game, UniformEvaluator(game), positions[::20], SearchParams(simulations=8))
     assert len(given) == len(positions[::20])
+
+
+@pytest.mark.parametrize(("name", "fewest"), [("othello6", 20)])
+def test_what_ships_is_what_the_exact_search_of_az_proves(name: str, fewest: int):
+    game, known = load_game(name), 0
+    prover = make_prover(game)
+    for one in [one for one in shipped(game) if one.phase != "3-pieces"][::6]:
+        value = prove_position[game.dtype](prover, one.state.copy(), 20_000, game.apply, game.legal, game.outcome)
+        if value == UNKNOWN:
+            continue
+        known += 1
+        assert value == one.value
+        for action, score in one.scores.items():
+            unequal = one.phase == "wins" and score == 0  # such a move does not win, that is all
+            assert prover.result[action] in ((UNKNOWN, DRAW, LOSS) if unequal else (UNKNOWN, np.sign(score)))
+    assert known >= fewest
+
+
+def oracle_states(game: Game) -> list[State]:
+    """The positions of the oracles; those of Othello on 6 by 6 squares after the passes that the file may leave out."""
+    found: list[State] = []
+    for path in sorted((ROOT / "tests" / "oracles").glob(f"{game.name}_*.csv")):
+        for row in csv.DictReader(path.read_text("utf-8").splitlines(), delimiter=";"):
+            if game.name != "othello6":
+                keys = ("moves", "fen", "board_X_black_O_white_then_side")
+                found.append(game.parse_position(next(row[key] for key in keys if key in row)))
+                continue
+            state = game.new_state()
+            for move in row["moves"].replace("pass", "").split():
+                state = game.play(state, game.parse_move(state, move))
+                while list(moves := game.moves(state)) == ["pass"]:
+                    state = game.play(state, moves["pass"])
+            found.append(state)
+    return found
+
+
+@pytest.mark.parametrize("name", ["othello6"])
+def test_what_ships_is_none_of_the_oracles(name: str):
+    game = load_game(name)
+    oracles = {game.position_text(state) for state in oracle_states(game)}
+    assert len(oracles) > 100
+    assert not oracles & {game.position_text(one.state) for one in shipped(game)}
 
 
 def test_the_command_measures_a_model(tmp_path: Path):

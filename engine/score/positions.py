@@ -18,7 +18,7 @@ from az.engine.system.safe_read import MB, read_regular
 
 HEADER = "phase;position;value;moves"
 MOST_BYTES = 64 * MB
-FOLDER = Path(__file__).parent / "data"  # one file a game that has some, made by benchmarks/solved_positions.py
+FOLDER = Path(__file__).parent / "data"  # one file a game that has some, made by benchmarks/solved_*.py
 
 
 @dataclass(frozen=True)
