@@ -1,7 +1,8 @@
 """Make a run's newest model the one that ships: `python models/ship_model.py RUN [--quick]`.
 
-Copies it to models/GAME.onnx and measures it in the arena; the card models/GAME.json says how it was trained and how
-it did, with intervals. The floors that the project set itself are in FIGURES.
+Copies it to models/GAME.onnx and measures it in the arena and on solved positions; the card models/GAME.json says how
+it was trained and how it did, with intervals. The floors that the project set itself are in FIGURES. The run's newest
+checkpoint goes to models/checkpoints/GAME, from where `az train GAME --from` goes on; it is not part of the package.
 """
 
 from __future__ import annotations
@@ -11,20 +12,27 @@ import json
 import os
 import platform
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from az.engine.arena.match import play_match
 from az.engine.game import load_game
-from az.engine.inference.model_resolver import newest_model
+from az.engine.inference.model_resolver import load_evaluator, newest_model
 from az.engine.inference.precision import variant_of
 from az.engine.players import make_player
+from az.engine.score.positions import shipped
+from az.engine.score.solved import answers, by_phase
+from az.engine.search.params import SearchParams
 from az.train import checkpoint
+from az.train.config import RunConfig
+from az.train.presets import preset
 from az.train.run.folder import run_path
 
 MODELS = Path(__file__).resolve().parent
 # (opponent, simulations of the model, games); "untrained" is the run's own first network
 FIGURES = [("random", 0, 200), ("untrained", 50, 100), ("rollouts:200", 50, 100), ("rollouts:400", 200, 100)]
+SIMULATIONS = (0, 100, 800)  # of the solved positions
 PERFECT = {"tictactoe": [("minimax:9", 50, 200)]}
 
 
@@ -49,6 +57,28 @@ def measure(game_name: str, model: Path, untrained: Path, scale: float) -> list[
     return figures
 
 
+def settings_of(config: RunConfig) -> list[str]:
+    """What differs from the preset, as --set takes it."""
+    usual = asdict(preset(config.game, config.preset))
+    found = []
+    for section, values in asdict(config).items():
+        changed = values.items() if isinstance(values, dict) else ()
+        found += [f"{section}.{key}={value}" for key, value in changed if value != usual[section][key]]
+    return found
+
+
+def solved(game_name: str, model: Path) -> dict[str, Any]:
+    """By simulations: how often the result is given away in the solved positions that az has, by phase."""
+    game = load_game(game_name)
+    known, found = shipped(game), {}
+    for simulations in SIMULATIONS if known else ():
+        given = answers(game, load_evaluator(str(model), game), known, SearchParams(simulations=simulations))
+        phases = by_phase(known, given)
+        found[str(simulations)] = {phase: part.to_json() for phase, part in phases.items()}
+        print(simulations, {phase: part.thrown.to_json()["share"] for phase, part in phases.items()}, flush=True)
+    return found
+
+
 def main() -> None:
     """Read the run, measure, write model and card."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,7 +99,9 @@ def main() -> None:
         shutil.copyfile(variant_of(newest, "int8"), variant)
     card |= {
         "file": target.name,
-        "trained_by": f"az train {card['game']} --preset {card['preset']}",
+        "trained_by": " --set ".join(
+            [f"az train {card['game']} --preset {card['preset']}", *settings_of(found.config)]
+        ),
         "minutes": round(found.extra["elapsed"] / 60, 1),
         "machine": f"{os.cpu_count()} cores, {cpu_name()}, shared with other work",
         "games": found.extra["games"],
@@ -78,7 +110,11 @@ def main() -> None:
         "starts": found.extra["session"],
         "figures": measure(card["game"], target, run / "models" / "000000.onnx", 0.25 if arguments.quick else 1.0),
     }
+    card["solved"] = solved(card["game"], target)
     target.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+    kept = MODELS / "checkpoints" / card["game"]
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(found.path, kept)
 
 
 if __name__ == "__main__":
