@@ -28,11 +28,28 @@ class Quick:
     opening_plies: int
     noisy_plies: int = 30
     c_scale: float = 0.25
+    prove: int = 0
+    row_value: str = "mean"
+    td_lambda: float = 1.0
+    average: float = 0.0
 
 
 QUICK = {
     "tictactoe": Quick(blocks=2, channels=32, minutes=1.5, batch=128, simulations=16, opening_plies=2),
-    "connect4": Quick(4, 32, 5.0, batch=128, simulations=32, opening_plies=4, noisy_plies=10, c_scale=1.0),
+    "connect4": Quick(
+        blocks=4,
+        channels=32,
+        minutes=5.0,
+        batch=128,
+        simulations=32,
+        opening_plies=20,
+        noisy_plies=10,
+        c_scale=0.5,
+        prove=30,
+        row_value="policy",
+        td_lambda=0.9,
+        average=0.999,
+    ),
     "othello6": Quick(blocks=4, channels=32, minutes=15.0, batch=128, simulations=32, opening_plies=4),
     "othello": Quick(blocks=5, channels=48, minutes=30.0, batch=256, simulations=40, opening_plies=6),
     "checkers": Quick(blocks=5, channels=48, minutes=60.0, batch=256, simulations=24, opening_plies=6),
@@ -43,7 +60,8 @@ def quick_choice(game: Game) -> Quick:
     """The choice for a game; one that is not listed gets that of a listed game with a board of its size."""
     cells = game.planes_shape[1] * game.planes_shape[2]
     like = "tictactoe" if cells <= 16 else "connect4" if cells <= 42 else "othello"
-    return QUICK.get(game.name, QUICK[like])
+    opening = min(QUICK[like].opening_plies, game.max_plies // 10)  # how many a game bears is known of the listed ones
+    return QUICK.get(game.name, replace(QUICK[like], opening_plies=opening))
 
 
 def quick(game: Game) -> RunConfig:
@@ -68,6 +86,8 @@ def quick(game: Game) -> RunConfig:
             masked_loss=True,
             symmetries=True,
             q_mix=0.2,
+            td_lambda=choice.td_lambda,
+            average=choice.average,
             grad_clip=5.0,
             precision="auto",
         ),
@@ -86,7 +106,9 @@ def quick(game: Game) -> RunConfig:
             fpu_reduction=0.2,
             opening_plies=choice.opening_plies,
             temperature_plies=choice.noisy_plies,
+            row_value=choice.row_value,
             solve=True,
+            prove=choice.prove,
             skip_forced=True,
             slots=32,
         ),
