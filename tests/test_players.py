@@ -182,7 +182,17 @@ def test_models_play_through_the_search():
     "text",
     [
         *("rollouts:x", "rollouts:", "rollouts", "rollouts:0", "rollouts:-5", "rollouts:99999999999999999999"),
-        *("minimax:-1", "minimax:0", "minimax:1.5", "minimax:²", "random:3", "level:0", "level:11", "level"),
+        *(
+            "minimax:-1",
+            "minimax:0",
+            "minimax:1.5",
+            "minimax:²",
+            "random:3",
+            "level:0",
+            "level:11",
+            "level",
+            "level:3@",
+        ),
     ],
 )
 def test_bad_names_get_a_sentence(text: str):

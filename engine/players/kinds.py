@@ -70,7 +70,9 @@ def make_player(text: str, game: Game, simulations: int = 200, params: SearchPar
     name, colon, number = text.partition(":")
     kind = KINDS.get(name)
     if kind is not None:
-        number, _, model = number.partition("@") if kind.of_model else (number, "", "")
+        model = ""
+        if kind.of_model and not number.endswith("@"):
+            number, _, model = number.partition("@")
         return kind.make(game, _number(text, name, colon, number), model)
     if simulations < 0:
         raise WrongRequest(f"{simulations} simulations are impossible; 0 is the network alone.")
