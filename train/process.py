@@ -43,7 +43,7 @@ class LearnerThreads:
         self._alone = False
         self._times: dict[int, list[float]] = {self.few: [], self.many: []}  # seconds of the steps that were tried
         self._since, self._wait = 0, FIRST_WAIT  # steps since the last trial began, and until the next one
-        self._used = 0
+        self._used: int = 0
         self.use(alone=False)
 
     def use(self, alone: bool) -> None:
@@ -55,7 +55,8 @@ class LearnerThreads:
 
     def timed(self, step: Callable[[], None]) -> None:
         """Make a step, and remember how long it took where that says something."""
-        threads, begun = torch.get_num_threads(), self._clock()
+        threads: int = torch.get_num_threads()
+        begun = self._clock()
         step()
         if not self._alone or self.many == self.few:
             return

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from az.engine.errors import WrongRequest
 from az.engine.inference.model_file import ModelFile
@@ -128,11 +129,10 @@ def _version_of(run: Path, which: str) -> Path:
     """The model of a run that is named by its number, or as the best that its run has measured."""
     number = which
     if which == "best":
-        try:
+        about: Any = None
+        with suppress(OSError, ValueError):
             about = read_json(run / "best.json", MOST_BEST)
-        except (OSError, ValueError):
-            about = None
-        number = about.get("model") if isinstance(about, dict) else None
+        number = cast("dict[str, Any]", about).get("model") if isinstance(about, dict) else None
         if not isinstance(number, str):
             raise WrongRequest(f"run '{run.name}' has not named its best model: without @best its newest is meant.")
     found = {int(path.stem): path for path in published_models(run / "models")}

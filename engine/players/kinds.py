@@ -48,8 +48,12 @@ def _level(game: Game, number: int, model: str) -> Player:
     return LevelPlayer(load_evaluator(str(found), game), number)
 
 
+def _random(game: Game, _number: int, _model: str) -> Player:
+    return RandomPlayer(game)
+
+
 KINDS = {
-    "random": Kind(lambda game, *_: RandomPlayer(game)),
+    "random": Kind(_random),
     "rollouts": Kind(_rollouts, "N with N random games for each move", 10_000_000),
     "minimax": Kind(_minimax, "D with D actions to look ahead", 1000),
     "level": Kind(_level, "L with a level of the shipped model, or level:L@MODEL", len(LEVELS), of_model=True),

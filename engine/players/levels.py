@@ -68,8 +68,8 @@ def drawn(result: SearchResult, temperature: float, key: int) -> int:
     weights = np.exp(logs - logs.max())
     words = np.zeros(4, np.int64)
     seed_words(key, words)
-    place = np.searchsorted(np.cumsum(weights), uniform(words) * weights.sum(), side="right")
-    return int(result.actions[min(int(place), len(weights) - 1)])
+    place = int(np.searchsorted(np.cumsum(weights), float(uniform(words)) * float(weights.sum()), side="right"))
+    return int(result.actions[min(place, len(weights) - 1)])
 
 
 class LevelPlayer:

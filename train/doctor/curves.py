@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from az.engine.errors import WrongRequest
 from az.engine.system.files import write_atomic
@@ -39,7 +39,8 @@ def points(lines: Iterable[dict[str, Any]]) -> list[Point]:
         step, model, thrown = number(line.get("step")), number(line.get("model")), line.get("thrown")
         if line.get("kind") != "solved" or step is None or model is None or not isinstance(thrown, dict):
             continue
-        shares = {str(phase): float(good) for phase, share in thrown.items() if (good := number(share)) is not None}
+        told_shares = cast("dict[str, Any]", thrown)
+        shares = {phase: float(good) for phase, share in told_shares.items() if (good := number(share)) is not None}
         before = at[max((s for s in measured if s <= step), default=measured[0])] if measured else {}
         rows, seconds = (number(before.get(key)) or 0.0 for key in ("rows", "elapsed"))
         found[int(model)] = Point(int(model), float(rows) if step else 0.0, seconds / 3600 if step else 0.0, shares)
@@ -65,6 +66,8 @@ def draw(found: list[Point], title: str, path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "az"  # the same run gives the same file
     from matplotlib import pyplot
 
+    figure: Any
+    panels: Any
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.4), sharey=True)
     long = found[-1].hours >= 2
     times = ("hours", "hours of training") if long else ("minutes", "minutes of training")
