@@ -1,8 +1,9 @@
 """Every change that a process makes below a folder, as a numbered event: counted, made to fail, or its last act.
 
 What is seen: calls of Python's `os` module (open for writing, write, fsync, truncate, rename, unlink, rmdir, mkdir), by
-whatever library, and opening for reading by `os.open` or `open`. What is not: writes by C code, and buffered writes of
-Python's `open`. That nothing of the kind is missed is proved by `rebuilt`, which makes the folder from the events.
+whatever library, and, where asked, opening for reading by `os.open` or `open` and listing a folder. What is not: writes
+by C code, and buffered writes of Python's `open`. That nothing of the kind is missed is proved by `rebuilt`, which makes
+the folder from the events.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ KINDS = ("open", "write", "fsync", "truncate", "rename", "unlink", "rmdir", "mkd
 
 @dataclass(frozen=True)
 class Event:
-    """kind: one of KINDS, or `read` (opening for reading). path: below the folder."""
+    """kind: one of KINDS, or `read` (opening for reading, or listing). path: below the folder."""
 
     kind: str
     path: str
@@ -48,7 +49,7 @@ class Recorder:
         self._places: dict[int, str] = {}  # of open descriptors
         self._lock = threading.RLock()
         self._real = {name: getattr(os, name) for name in ("open", "close", "write", "fsync", "ftruncate", "truncate",
-                      "replace", "rename", "unlink", "remove", "rmdir", "mkdir")}  # fmt: skip
+                      "replace", "rename", "unlink", "remove", "rmdir", "mkdir", "scandir", "listdir")}  # fmt: skip
         self._open = builtins.open
 
     def install(self) -> None:
@@ -58,6 +59,8 @@ class Recorder:
         put.ftruncate, put.truncate = self._ftruncate, self._truncate
         put.replace, put.rename = self._moved("replace"), self._moved("rename")
         put.unlink, put.remove = self._gone("unlink", "unlink"), self._gone("remove", "unlink")
+        if self.reads:
+            put.scandir, put.listdir = self._listed("scandir"), self._listed("listdir")
         put.rmdir, put.mkdir = self._gone("rmdir", "rmdir"), self._gone("mkdir", "mkdir")
         builtins.open = io.open = self._any_open
 
@@ -133,6 +136,15 @@ class Recorder:
             return call() if place is None else self._event(Event(kind, place), call)
 
         return gone
+
+    def _listed(self, name: str) -> Any:
+        def listed(path: Any = ".") -> Any:
+            place = self._places.get(path) if isinstance(path, int) else self._place(path, None)
+            if place is None:
+                return self._real[name](path)
+            return self._event(Event("read", place), lambda: self._real[name](path))
+
+        return listed
 
     # -- what happens there --------------------------------------------------------------------------------------------
 

@@ -106,6 +106,7 @@ class Cases:
         code, said = forked(TRAIN, self.control, Plan())
         assert code == 0, said
         self.events = self._read(self.control)
+        self.all_events: list[Event] = []  # those that read too, for `fail`
         self.expected = digests(self.control)
         files = {
             str(p.relative_to(self.control / "runs")): p.read_bytes() for p in self.control.rglob("*") if p.is_file()
@@ -149,9 +150,7 @@ class Cases:
         self._check(f"{errno.errorcode[number]} at {self._name(at, reads=True)}", place, faults)
 
     def _name(self, at: int, reads: bool = False) -> str:
-        if reads:
-            return f"event {at}"
-        event = self.events[at]
+        event = (self.all_events if reads else self.events)[at]
         return f"event {at} ({event.kind} {event.path}{' to ' + event.to if event.to else ''})"
 
     def _check(self, name: str, place: Path, faults: list[str]) -> None:
@@ -175,6 +174,7 @@ class Cases:
                 faults.append(f"{file} {state}")
         if faults:
             self.wrong.append({"case": name, "faults": [fault[-600:] for fault in faults[:6]]})
+            print(f"case {self.count}: {self.wrong[-1]}", file=sys.stderr, flush=True)
 
 
 def all_cases(cases: Cases, kind: str) -> list[tuple[Any, ...]]:
@@ -191,7 +191,8 @@ def all_cases(cases: Cases, kind: str) -> list[tuple[Any, ...]]:
     place = cases._new("reads")
     code, said = forked(TRAIN, place, Plan(), reads=True)
     assert code == 0, said
-    return [(cases.fail, at, number) for at in range(len(cases._read(place))) for number in FAILURES]
+    cases.all_events = cases._read(place)
+    return [(cases.fail, at, number) for at in range(len(cases.all_events)) for number in FAILURES]
 
 
 def spread(count: int) -> list[int]:

@@ -88,7 +88,7 @@ def test_kernels_are_drawn_by_xavier_and_biases_start_at_zero():
 
 
 def test_unknown_names_are_wrong_requests_that_name_what_there_is():
-    with pytest.raises(WrongRequest, match=r"did you mean seed.*quick, seed"):
+    with pytest.raises(WrongRequest, match=r"did you mean seed.*quick, long, gpu, seed"):
         build("tictactoe", "sed")
     with pytest.raises(WrongRequest, match="did you mean tictactoe"):
         build("tictacto", "seed")

@@ -102,7 +102,12 @@ def _remove(path: Path) -> None:
     with naming(path):
         if not path.name.startswith("."):
             path = path.rename(path.with_name(f".{path.name}.tmp-{getpid()}"))
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except OSError:  # one call may fail and the next go well: what stays after both is told
+            shutil.rmtree(path, ignore_errors=True)
+            if path.exists():
+                raise
 
 
 def numpy_state(rng: np.random.Generator) -> dict[str, Any]:

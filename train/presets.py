@@ -1,4 +1,6 @@
-"""Named configurations. `seed` is the founding description to the letter; `quick` learns fast on two CPU cores."""
+"""Named configurations: `seed` is the founding description to the letter; `quick` is for minutes on two CPU cores,
+`long` for hours there, `gpu` for a machine with a GPU.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,53 @@ def quick(game: Game) -> RunConfig:
     )
 
 
-PRESETS: dict[str, Callable[[Game], RunConfig]] = {"quick": quick, "seed": seed}
+LONG_MINUTES = 600.0
+
+
+def long(game: Game) -> RunConfig:
+    """Hours on two CPU cores: what the shipped connect four was trained with (docs/log.md), for the other games too.
+
+    More simulations, each row used six times, averaged weights. Measured on connect four alone.
+    """
+    config, choice = quick(game), quick_choice(game)
+    learner = replace(config.learner, batch=256, learning_rate=1.5e-3, td_lambda=0.9, average=0.999)
+    selfplay = replace(
+        config.selfplay,
+        simulations=64,
+        fast_simulations=64,
+        c_scale=0.5,
+        prove=30,
+        row_value="policy",
+        temperature_plies=10,
+        opening_plies=max(choice.opening_plies, min(20, game.max_plies // 4)),
+    )
+    small = game.planes_shape[1] * game.planes_shape[2] <= 16
+    return replace(
+        config,
+        preset="long",
+        minutes=LONG_MINUTES,
+        net=replace(config.net, channels=32, blocks=4) if small else NetConfig(64, 5, 8, 4, 64, bn_momentum=0.05),
+        learner=learner,
+        replay=replace(config.replay, reuse=6.0, publish_every_steps=200),
+        selfplay=selfplay,
+        arena=replace(config.arena, games=0, per_run=0),
+    )
+
+
+def gpu(game: Game) -> RunConfig:
+    """A GPU beside many cores: `long` with larger batches on both sides. Not measured yet: no GPU was to be had."""
+    config = long(game)
+    return replace(
+        config,
+        preset="gpu",
+        minutes=60.0,
+        net=replace(config.net, channels=96, blocks=6),
+        learner=replace(config.learner, batch=1024, learning_rate=2e-3),
+        selfplay=replace(config.selfplay, slots=256),
+    )
+
+
+PRESETS: dict[str, Callable[[Game], RunConfig]] = {"quick": quick, "long": long, "gpu": gpu, "seed": seed}
 
 
 def preset(game_name: str, preset_name: str) -> RunConfig:

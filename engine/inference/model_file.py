@@ -107,4 +107,5 @@ def _read(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and is_passing(error):
             raise
-        raise WrongRequest(f"there is no readable model file '{path}': give the path of an ONNX file.") from None
+        why = f" ({error.strerror})" if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else ""
+        raise WrongRequest(f"there is no readable model file '{path}'{why}: give the path of an ONNX file.") from None

@@ -20,16 +20,16 @@ ADVICE = {
     getattr(errno, "ESTALE", -2): "the network file system has gone: mount it again",
 }
 
-# These say nothing about the file that was to be read: what it holds may be as good as ever.
-PASSING = {
+# Only these say something about the file that was to be read; any other is of the disk or the system.
+OF_THE_FILE = {
     getattr(errno, name, -1)
-    for name in ("EIO", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "ESTALE", "ETIMEDOUT", "EINTR", "EBUSY")
+    for name in ("ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "ELOOP", "ENAMETOOLONG", "EINVAL", "EFBIG", "ENXIO")
 }
 
 
 def is_passing(error: OSError) -> bool:
     """Whether the fault lies with the system: then a file is neither refused nor put aside, and the command stops."""
-    return error.errno in PASSING
+    return error.errno is not None and error.errno not in OF_THE_FILE
 
 
 def sentence(error: OSError, then: str = "") -> str:
