@@ -2,8 +2,8 @@
 
 What is seen: calls of Python's `os` module (open for writing, write, fsync, truncate, rename, unlink, rmdir, mkdir), by
 whatever library, and, where asked, opening for reading by `os.open` or `open` and listing a folder. What is not: writes
-by C code, and buffered writes of Python's `open`. That nothing of the kind is missed is proved by `rebuilt`, which makes
-the folder from the events.
+by C code, and buffered writes of Python's `open`. That none is missed is proved by `rebuilt`, which makes the folder
+from the events.
 """
 
 from __future__ import annotations

@@ -123,6 +123,8 @@ def test_a_ladder_puts_a_perfect_player_above_random():
 PHASES = {
     "connect4": ("begin", "middle", "end"),
     "othello6": ("20-empty", "16-empty", "12-empty"),
+    "othello": ("18-empty", "14-empty", "10-empty"),
+    "checkers": ("wins", "4-pieces", "3-pieces"),
 }
 
 
@@ -144,11 +146,11 @@ def test_what_ships_is_solved_in_every_phase(name: str):
     assert len(given) == len(positions[::20])
 
 
-@pytest.mark.parametrize(("name", "fewest"), [("othello6", 20)])
-def test_what_ships_is_what_the_exact_search_of_az_proves(name: str, fewest: int):
+@pytest.mark.parametrize(("name", "step", "fewest"), [("othello6", 6, 20), ("othello", 6, 10), ("checkers", 1, 3)])
+def test_what_ships_is_what_the_exact_search_of_az_proves(name: str, step: int, fewest: int):
     game, known = load_game(name), 0
     prover = make_prover(game)
-    for one in [one for one in shipped(game) if one.phase != "3-pieces"][::6]:
+    for one in [one for one in shipped(game) if one.phase not in ("3-pieces", "4-pieces")][::step]:
         value = prove_position[game.dtype](prover, one.state.copy(), 20_000, game.apply, game.legal, game.outcome)
         if value == UNKNOWN:
             continue
@@ -178,7 +180,7 @@ def oracle_states(game: Game) -> list[State]:
     return found
 
 
-@pytest.mark.parametrize("name", ["othello6"])
+@pytest.mark.parametrize("name", ["othello6", "othello", "checkers"])
 def test_what_ships_is_none_of_the_oracles(name: str):
     game = load_game(name)
     oracles = {game.position_text(state) for state in oracle_states(game)}
