@@ -12,6 +12,7 @@ from az.engine.game import Game
 from az.engine.selfplay.worker import RECORD_NAME
 from az.engine.settings import BIG
 from az.train.checkpoint_read import Checkpoint, first_fault, numpy_from_state
+from az.train.config import RunConfig
 from az.train.learner import Learner
 from az.train.probe import BestModel
 from az.train.run.health_memory import HealthMemory
@@ -39,12 +40,27 @@ class Counters:
     turns: Count = 0
     incidents: Count = 0  # number of the newest incident
     forgotten_rows: Count = 0
+    extra_rows: Annotated[float, Field(strict=True, ge=-BIG, le=BIG)] = 0.0  # that the learner may draw, see `go_on`
     gone: list[RecordName] = field(default_factory=list)  # record files to delete
     batches: dict[str, Any] = field(default_factory=dict)  # the generator that draws batches
     finished: StrictBool = False
     score: StrictFloat | None = None
     health: HealthMemory | None = None
     best: BestModel | None = None
+
+    def go_on(self, before: RunConfig, now: RunConfig, rows: int, steps: int) -> None:
+        """Keep what the learner may still draw as it is where `reuse` or `batch` changed: they hold from now on.
+
+        Without that, a smaller reuse would stop the learner until the run's whole past has been made up for.
+        """
+        self.extra_rows += rows * (before.replay.reuse - now.replay.reuse)
+        self.extra_rows -= steps * (before.learner.batch - now.learner.batch)
+
+    def left_to_draw(self, config: RunConfig, rows: int, steps: int) -> float:
+        """Rows that the learner may still draw before it must wait for self-play."""
+        if rows < config.replay.min_rows:
+            return 0.0
+        return rows * config.replay.reuse + self.extra_rows - steps * config.learner.batch
 
     @classmethod
     def read(cls, value: dict[str, Any]) -> Counters:

@@ -115,6 +115,8 @@ class Run:
             self.rng = checkpoint.numpy_from_state(self.count.batches)
         tidy(self.folder, self.count, self.config.keep_checkpoints, self.config.deterministic)
         self.ingest.load_all(self.count.forgotten_rows, self.count.gone)
+        if found is not None:
+            self.count.go_on(found.config, self.config, self.ingest.total_rows, found.step)
         if self.config.deterministic:
             self.count.session = 1  # a stop leaves no trace
         else:
@@ -203,9 +205,7 @@ class Run:
 
     def _backlog(self) -> float:
         """Rows that the learner may still draw before it must wait for self-play."""
-        if self.ingest.total_rows < self.config.replay.min_rows:
-            return 0.0
-        return self.ingest.total_rows * self.config.replay.reuse - self.learner.steps * self.config.learner.batch
+        return self.count.left_to_draw(self.config, self.ingest.total_rows, self.learner.steps)
 
     def _over(self) -> bool:
         config = self.config
