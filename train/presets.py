@@ -122,18 +122,18 @@ LONG_MINUTES = 600.0
 
 
 def long(game: Game) -> RunConfig:
-    """Hours on two CPU cores: what the shipped connect four was trained with (docs/log.md), for the other games too.
+    """Hours on two CPU cores: the settings of the shipped connect four (docs/decisions.md), for the other games too.
 
-    More simulations, each row used six times, averaged weights. Measured on connect four alone.
+    A larger network, proofs, averaged weights, each row used four times. Measured on connect four alone.
     """
     config, choice = quick(game), quick_choice(game)
     learner = replace(config.learner, batch=256, learning_rate=1.5e-3, td_lambda=0.9, average=0.999)
     selfplay = replace(
         config.selfplay,
-        simulations=64,
-        fast_simulations=64,
+        simulations=32,
+        fast_simulations=32,
         c_scale=0.5,
-        prove=30,
+        prove=60,
         row_value="policy",
         temperature_plies=10,
         opening_plies=max(choice.opening_plies, min(20, game.max_plies // 4)),
@@ -145,7 +145,7 @@ def long(game: Game) -> RunConfig:
         minutes=LONG_MINUTES,
         net=replace(config.net, channels=32, blocks=4) if small else NetConfig(64, 5, 8, 4, 64, bn_momentum=0.05),
         learner=learner,
-        replay=replace(config.replay, reuse=6.0, publish_every_steps=200),
+        replay=replace(config.replay, reuse=4.0, publish_every_steps=200),
         selfplay=selfplay,
         arena=replace(config.arena, games=0, per_run=0),
     )
