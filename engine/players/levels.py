@@ -32,14 +32,14 @@ class Level:
 
 
 LEVELS = (
-    Level(8, 6.0),
-    Level(8, 3.5),
-    Level(12, 2.2),
-    Level(16, 1.4),
-    Level(24, 0.9),
-    Level(32, 0.6),
-    Level(48, 0.25),
-    Level(96, 0.1),
+    Level(8, 14.0),
+    Level(8, 8.5),
+    Level(8, 5.5),
+    Level(8, 3.8),
+    Level(8, 2.6),
+    Level(10, 1.7),
+    Level(24, 0.85),
+    Level(64, 0.3),
     Level(200, 0.0),
     Level(800, 0.0),
 )
