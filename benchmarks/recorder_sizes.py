@@ -2,10 +2,10 @@
 
     python benchmarks/recorder_sizes.py [--rounds 30] [--sizes 2ms 10ms 50ms 500ms] [--json]
 
-Each loop is a network of convolutions on an 8 × 8 board with Adam; its channels and batch are chosen so that a step takes
-about that long and its state (weights and both moments) has about that many bytes. With and without alternate in blocks, there and
-back again, so that a noisy machine is as noisy to each; the ratio is taken within a round, its interval (95 %) by
-bootstrap over the rounds. It must have the machine for itself.
+Each loop is a network of convolutions on an 8 × 8 board with Adam; its channels and batch are chosen so that a step
+takes about that long and its state (weights and both moments) has about that many bytes. With and without alternate in
+blocks, there and back again, so that a noisy machine is as noisy to each; the ratio is taken within a round, its
+interval (95 %) by bootstrap over the rounds. It must have the machine for itself.
 """
 
 from __future__ import annotations
@@ -122,8 +122,9 @@ def main() -> None:
         if options.json:
             print(json.dumps(found), flush=True)
             continue
-        print(f"step {found['step_ms']:.2f} ms, state {found['state_bytes'] / 1e6:.2f} MB: on ÷ off {found['ratio']:.3f}"
-              f" ({found['low']:.3f} – {found['high']:.3f})", flush=True)  # fmt: skip
+        ratio = f"{found['ratio']:.3f} ({found['low']:.3f} – {found['high']:.3f})"
+        about = f"step {found['step_ms']:.2f} ms, state {found['state_bytes'] / 1e6:.2f} MB"
+        print(f"{about}: with ÷ without {ratio}", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Loop:
 
     def __init__(self, interval: int | None, schedule_outside: bool = False, **more: Any) -> None:
         torch.manual_seed(1)
-        np.random.seed(1)  # noqa: NPY002 (the recorder keeps this generator too)
+        np.random.seed(1)
         random.seed(1)
         self.model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Dropout(0.3), nn.ReLU(), nn.Linear(16, 1))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01)
@@ -32,7 +32,7 @@ class Loop:
         self.schedule_outside, self.done = schedule_outside, 0
 
     def step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        noise = float(np.random.rand()) + random.random()  # noqa: NPY002
+        noise = float(np.random.rand()) + random.random()
         self.optimizer.zero_grad()
         loss = (self.model(batch[0]) - batch[1] * noise).square().mean()
         loss.backward()
@@ -60,7 +60,7 @@ class Loop:
     def state(self) -> dict[str, Any]:
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "schedule": self.schedule.state_dict(), "torch": torch.get_rng_state(),
-                 "numpy": np.random.get_state()[1], "python": random.getstate()}  # noqa: NPY002  # fmt: skip
+                 "numpy": np.random.get_state()[1], "python": random.getstate()}  # fmt: skip
         return copy.deepcopy(parts)
 
 
