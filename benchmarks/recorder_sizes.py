@@ -2,10 +2,10 @@
 
     python benchmarks/recorder_sizes.py [--rounds 30] [--sizes 2ms 10ms 50ms 500ms] [--json]
 
-Each loop is a network of linear layers with Adam; its width and batch are chosen so that a step takes about that long
-and its state (weights and both moments) has about that many bytes. With and without alternate in blocks, there and
-back again, so that a noisy machine is as noisy to each; the ratio is taken within a round, its interval (95 %) by
-bootstrap over the rounds. It must have the machine for itself.
+Each loop is a network of convolutions on an 8 × 8 board with Adam; its channels and batch are chosen so that a step
+takes about that long and its state (weights and both moments) has about that many bytes. With and without alternate in
+blocks, there and back again, so that a noisy machine is as noisy to each; the ratio is taken within a round, its
+interval (95 %) by bootstrap over the rounds. It must have the machine for itself.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from az.train.health import FlightRecorder
 
 @dataclass(frozen=True)
 class Size:
-    """layers of width × width; rows of a batch; steps of a block; what the step is meant to take and to hold."""
+    """channels; rows of a batch; steps of a block; what the state is meant to have."""
 
-    width: int
-    layers: int
+    channels: int
     rows: int
     steps: int
     state_mb: float
 
 
 SIZES = {
-    "2ms": Size(width=48, layers=4, rows=900, steps=40, state_mb=0.1),
-    "10ms": Size(width=128, layers=5, rows=1100, steps=20, state_mb=1.0),
-    "50ms": Size(width=384, layers=6, rows=1000, steps=8, state_mb=10.0),
-    "500ms": Size(width=1024, layers=8, rows=900, steps=2, state_mb=100.0),
+    "2ms": Size(channels=16, rows=24, steps=40, state_mb=0.1),
+    "10ms": Size(channels=56, rows=24, steps=20, state_mb=1.0),
+    "50ms": Size(channels=180, rows=20, steps=8, state_mb=10.0),
+    "500ms": Size(channels=560, rows=20, steps=2, state_mb=100.0),
 }
+LAYERS, PLANES = 3, 3
 
 
 class Loop:
@@ -49,14 +49,16 @@ class Loop:
 
     def __init__(self, size: Size, recorded: bool) -> None:
         torch.manual_seed(0)
-        layers = [part for _ in range(size.layers) for part in (nn.Linear(size.width, size.width), nn.ReLU())]
-        self.model = nn.Sequential(*layers)
+        wide = size.channels
+        inner = [part for _ in range(LAYERS) for part in (nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU())]
+        self.model = nn.Sequential(nn.Conv2d(PLANES, wide, 3, padding=1), nn.ReLU(), *inner, nn.Conv2d(wide, 1, 1))
         self.optimizer = torch.optim.Adam(self.model.parameters())
         self.recorder = FlightRecorder(self.model, self.optimizer) if recorded else None
-        self.batches = [(torch.randn(size.rows, size.width), torch.randn(size.rows, size.width)) for _ in range(4)]
+        shapes = (size.rows, PLANES, 8, 8), (size.rows, 1, 8, 8)
+        self.batches = [tuple(torch.randn(shape) for shape in shapes) for _ in range(4)]
         self.count = 0
 
-    def step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def step(self, batch: tuple[Tensor, ...]) -> Tensor:
         """One ordinary training step."""
         self.optimizer.zero_grad()
         loss = nn.functional.mse_loss(self.model(batch[0]), batch[1])
@@ -120,8 +122,9 @@ def main() -> None:
         if options.json:
             print(json.dumps(found), flush=True)
             continue
-        print(f"step {found['step_ms']:.2f} ms, state {found['state_bytes'] / 1e6:.2f} MB: on ÷ off {found['ratio']:.3f}"
-              f" ({found['low']:.3f} – {found['high']:.3f})", flush=True)  # fmt: skip
+        ratio = f"{found['ratio']:.3f} ({found['low']:.3f} – {found['high']:.3f})"
+        about = f"step {found['step_ms']:.2f} ms, state {found['state_bytes'] / 1e6:.2f} MB"
+        print(f"{about}: with ÷ without {ratio}", flush=True)
 
 
 if __name__ == "__main__":

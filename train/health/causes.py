@@ -46,6 +46,12 @@ CAUSES = {
     "plane-out-of-range": Cause(
         "data", "an input plane outside [-1, +1]: it has lost its scale", "Leave these rows out; mend the encoding."
     ),
+    # the recorder itself
+    "not-explained": Cause(
+        "",
+        "a number went bad, and what made it could not be told",
+        "Run the loop again with FlightRecorder(..., interval=1), which copies the state before every step.",
+    ),
     # storage and loader
     "checksum": Cause(
         "storage", "a file is not the one that was written", "It is put aside; the games can be played again."

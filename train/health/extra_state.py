@@ -61,7 +61,9 @@ def same_bits(a: Any, b: Any) -> bool:
             raise RuntimeError(LOST)
         if a.shape != b.shape or a.dtype != b.dtype:
             return False
-        return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+        one, two = a.contiguous().view(-1), b.contiguous().view(-1)
+        wide = torch.int64 if one.nbytes % 8 == 0 and _at_words(one) and _at_words(two) else torch.uint8
+        return torch.equal(one.view(wide), two.view(wide))
     if a.dtype == object:
         return True
     if a.nbytes != b.nbytes:
@@ -72,6 +74,11 @@ def same_bits(a: Any, b: Any) -> bool:
     from az.train.health.kernels import same_words  # imports numba
 
     return same_words(one, two)
+
+
+def _at_words(tensor: Tensor) -> bool:
+    """Whether its memory begins at a multiple of eight bytes, as torch's wide numbers must."""
+    return tensor.storage_offset() * tensor.itemsize % 8 == 0 and tensor.data_ptr() % 8 == 0
 
 
 def _words(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -171,6 +178,17 @@ def keep_optimizer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
         for parameter, inner, values in state:
             whole[parameter] = inner
             _write(inner, {name: _copied(value) for name, value in values.items()})
+
+    return back
+
+
+def keep_options(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """Puts the options of an optimizer's groups back, such as its rates, and nothing else."""
+    groups = [(group, _options(group)) for group in optimizer.param_groups]
+
+    def back() -> None:
+        for group, options in groups:
+            _write(group, {name: _again(*option) for name, option in options.items()} | {"params": group["params"]})
 
     return back
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from az.train.health.snapshot import Snapshot
+from az.train.health.starts import Start
 
 KEPT = 512  # steps whose numbers are remembered
 
@@ -18,33 +20,70 @@ class Step:
 
     step: int
     rates: list[float]  # learning rate of every parameter group
-    update: float  # norm of what the weights moved by
+    update: float  # norm of what the weights moved by; NaN where the state was not copied before it
     weights: float  # norm of the weights
     loss: float | None
     snapshot: Snapshot | None = None  # the state before it
     batch: Any = None
+    start: Start | None = None  # or what it takes to make the step again after the one before
+    function: Callable[[Any], Any] | None = None  # the step
+
+    @property
+    def inputs(self) -> list[tuple[Any, Any]]:
+        """(leaf, its copy) of the batch; [] where it is not kept."""
+        kept = self.snapshot or self.start
+        return kept.batch if kept is not None else []
 
 
 class History:
-    """The last steps, the newest last. `depth`: how many keep the state before them."""
+    """The numbers of the last steps, the newest last, and what it takes to make the last few again.
 
-    def __init__(self, depth: int) -> None:
+    depth: how many keep the state before them where all do; copies: how many do where only some do.
+    """
+
+    def __init__(self, depth: int, copies: int = 2) -> None:
         self.steps: deque[Step] = deque(maxlen=KEPT)
-        self.depth = depth
+        self.kept: deque[Step] = deque()  # can be made again one after the other; the first has a snapshot
+        self.depth, self.copies = depth, copies
+        self.free: list[Snapshot] = []  # no longer needed: their memory may be used
+        self.free_starts: list[Start] = []
+        self.since_copy = 0  # steps since the state was last copied, that one included; 0: there is no copy
+        self._snapshots = 0
 
-    def add(self, step: Step) -> Snapshot | None:
-        """Remember a step; returns a snapshot that is no longer needed, whose memory may be used again."""
+    def add(self, step: Step) -> None:
+        """Remember a step, and let go of what is no longer needed."""
         self.steps.append(step)
-        old = self.steps[-self.depth - 1] if len(self.steps) > self.depth else None
-        if old is None or old.snapshot is None:
-            return None
-        free, old.snapshot, old.batch = old.snapshot, None, None
-        return free
+        self.kept.append(step)
+        self.since_copy = 1 if step.snapshot is not None else self.since_copy + 1
+        self._snapshots += step.snapshot is not None
+        most = self.depth if self._snapshots == len(self.kept) else self.copies
+        while self._snapshots > most:
+            self._let_go()
+            while self.kept[0].snapshot is None:
+                self._let_go()
+
+    def recount(self) -> None:
+        """More of the last steps have a snapshot now."""
+        self._snapshots = sum(one.snapshot is not None for one in self.kept)
+        copied = (i for i, one in enumerate(reversed(self.kept), 1) if one.snapshot is not None)
+        self.since_copy = next(copied, 0)
+
+    def _let_go(self) -> None:
+        old = self.kept.popleft()
+        self._snapshots -= old.snapshot is not None
+        if old.snapshot is not None:
+            self.free = [old.snapshot]
+        if old.start is not None:
+            self.free_starts.append(old.start)
+        old.snapshot = old.start = old.batch = old.function = None
 
     def forget_from(self, step: int) -> None:
         """Steps from this one on have been undone."""
         while self.steps and self.steps[-1].step >= step:
             self.steps.pop()
+        while self.kept and self.kept[-1].step >= step:
+            self.kept.pop()
+        self.recount()
 
     def at(self, step: int) -> Step | None:
         """The numbers of a step, if they are still remembered."""

@@ -5,34 +5,42 @@ It knows nothing of az: any PyTorch loop can use it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from az.train.health.diagnosis import Diagnosis, diagnose, legal_overflow
 from az.train.health.extra_state import same_bits
 from az.train.health.history import Step
-from az.train.health.incident import Incident
-from az.train.health.session import Session
+from az.train.health.incident import Incident, not_made_again
+from az.train.health.pace import Pace
+from az.train.health.quick_look import QuickLook
+from az.train.health.remake import state_before
+from az.train.health.session import Seen, Session, find_loss
 from az.train.health.snapshot import Snapshot
+from az.train.health.starts import Stamp, Start, stamp_of, start_of
 
 StepFunction = Callable[[Any], Any]
-MOST_DEPTH, MOST_MEMORY = 8, 256 << 20  # steps that can be undone, and the bytes that their copies may take
 
 
 class FlightRecorder:
-    """Keeps the state from before each step; puts it back and says what was wrong when a number goes bad.
+    """Keeps what it takes to undo each step; undoes it and says what was wrong when a number goes bad.
 
         recorder = FlightRecorder(model, optimizer, extra_state=[scheduler, scaler])
         incident = recorder.run(step, batch)  # None: all is well
 
     optimizer: one, a list of them, or None. extra_state: whatever else a step changes: schedulers, scalers, averages,
     generators, tensors, dicts, lists (`also` is its old name). depth: how many earlier steps can be undone (`rewind`)
-    and searched for a cause that came before its effect; each costs a copy of the state (default: 8, fewer where they
-    exceed 256 MiB).
+    and searched for a cause that came before its effect (default: 8, or what two copies of the state allow).
+
+    budget: the share of a step's time that the recorder may take. Where copying the state before every step takes
+    more, it is copied every few steps only, and after a fault the steps since are made again, with their batches and
+    random states, and compared with how they ended. interval: from one copy to the next, for steps that cannot be
+    made again, such as those that count by themselves: 1 copies before every step.
     """
 
     def __init__(
@@ -42,14 +50,18 @@ class FlightRecorder:
         extra_state: Sequence[Any] = (),
         *,
         depth: int | None = None,
+        budget: float = 0.02,
+        interval: int | None = None,
         also: Sequence[Any] = (),
     ) -> None:
         self.session = Session(model, optimizer, [*extra_state, *also], depth or 0)
         self.step = 0  # number of the next step; may be set
         self.value: Any = None  # what the last step returned
         self.error: Exception | None = None  # what the last step raised, when that was the fault
-        self._depth = depth
-        self._free: Snapshot | None = None
+        self.pace = Pace(budget, interval, depth)
+        self._after: Stamp | None = None  # of the end of the last step
+        self._now: Stamp | None = None  # of the end of this one
+        self._look: QuickLook | None = None
 
     @property
     def flight(self) -> Session:
@@ -70,57 +82,128 @@ class FlightRecorder:
             raise
 
     def _run(self, step: StepFunction, batch: Any) -> Incident | None:
+        begun = time.perf_counter()
         number, self.step = self.step, self.step + 1
-        before = self.session.snapshotter.take(batch, self._free)
-        self._free = None
-        if self._depth is None:
-            self._depth = self.session.history.depth = max(1, min(MOST_DEPTH, MOST_MEMORY // max(1, before.bytes())))
+        began = self._begin(batch)
         value, error = None, None
+        stepping = time.perf_counter()
         try:
             value = step(batch)
         except Exception as raised:  # a guard of the user's own may have met the bad number first
             error = raised
         except BaseException:
-            self.session.snapshotter.put_back(before)
+            self._undo(began, batch)
             raise
+        ended = time.perf_counter()
         self.value, self.error = value, None
         try:
-            seen = self.session.look(before, value, error)
+            seen = self._quickly(began, value, error) or self.session.look(began, value, error)
         except BaseException:  # such as a kind of number that torch cannot add up
-            self.session.snapshotter.put_back(before)
+            self._undo(began, batch)
             raise
-        if not seen.harm:
-            loss = seen.loss
-            rates = self.session.rates()
-            self._free = self.session.history.add(Step(number, rates, seen.update, seen.weights, loss, before, batch))
+        if seen.harm:
+            return self._harmed(Step(number, [], 0.0, 0.0, None, function=step), batch, began, value, error, seen.harm)
+        self._remember(Step(number, self.session.rates(), seen.update, seen.weights, seen.loss), step, batch, began)
+        self.pace.told_time(time.perf_counter() - begun - (ended - stepping), ended - stepping)
+        return None
+
+    def _begin(self, batch: Any) -> Snapshot | Start:
+        """A copy of the state where one is due, or where something was written since the last step ended."""
+        session, history = self.session, self.session.history
+        if 0 < history.since_copy < self.pace.every and self._after is not None:
+            now = stamp_of(session.snapshotter)
+            if self._after.is_followed_by(now):
+                return start_of(session.snapshotter, batch, history.free_starts.pop() if history.free_starts else None)
+        copied = session.snapshotter.take(batch, history.free.pop() if history.free else None)
+        self.pace.told_size(copied.bytes(), copied.batch_bytes())
+        history.depth = self.pace.depth
+        return copied
+
+    def _quickly(self, began: Snapshot | Start, value: Any, error: Exception | None) -> Seen | None:
+        """What the look after a step sees where all is well and that can be told quickly; None elsewhere."""
+        session = self.session
+        if isinstance(began, Snapshot) or error is not None or self._after is None or session.snapshotter.others:
             return None
-        return self._handle(Diagnosis(self.session, step, batch, before, value, error, number, seen.harm))
+        if self._look is None or self._look.layout is not began.layout:
+            self._look = QuickLook(began.layout, session.snapshotter.known().parameters)
+        now, found = stamp_of(session.snapshotter), find_loss(value)
+        loss = float(found.detach()) if isinstance(found, Tensor) else found
+        if not self._look.is_well(self._after, now, began, loss, not session.changes_batch):
+            return None
+        self._now = now
+        return Seen(set(), loss, math.nan, math.nan)
+
+    def _remember(self, done: Step, step: StepFunction, batch: Any, began: Snapshot | Start) -> None:
+        done.batch, done.function = batch, step
+        if isinstance(began, Snapshot):
+            done.snapshot = began
+        else:
+            done.start = began
+        self.session.history.add(done)
+        now, self._now = self._now, None
+        self._after = now or stamp_of(self.session.snapshotter) if self.pace.every > 1 else None
+
+    def _undo(self, began: Snapshot | Start, batch: Any) -> Snapshot | None:
+        """Back to before the step, or, where that cannot be had, to before the oldest step that is kept (None)."""
+        self._after = None
+        if isinstance(began, Start):
+            found = state_before(self.session, began, batch)
+            if found is None:
+                self.pace.always()
+            return found
+        self.session.snapshotter.put_back(began)
+        return began
 
     def rewind(self, step: int) -> bool:
         """Put back the state from before an earlier step; False when it is no longer kept."""
-        found = self.session.history.at(step)
-        if found is None or found.snapshot is None:
+        history = self.session.history
+        at = next((i for i, one in enumerate(history.kept) if one.step == step), None)
+        if at is None:
             return False
-        self.session.snapshotter.put_back(found.snapshot)
-        self.session.history.forget_from(step)
+        one, self._after = history.kept[at], None
+        if one.snapshot is None:
+            assert one.start is not None
+            history.forget_from(step)
+            if state_before(self.session, one.start, one.batch) is None:
+                self.step = history.steps[-1].step + 1 if history.steps else step
+                self.pace.always()
+                return False
+        else:
+            self.session.snapshotter.put_back(one.snapshot)
+            history.forget_from(step)
         self.step = step
         return True
+
+    def _harmed(
+        self, at: Step, batch: Any, began: Snapshot | Start, value: Any, error: Exception | None, harm: set[str]
+    ) -> Incident | None:
+        assert at.function is not None
+        if isinstance(began, Snapshot):
+            return self._handle(Diagnosis(self.session, at.function, batch, began, value, error, at.step, harm))
+        snapshotter = self.session.snapshotter
+        end = snapshotter.take(batch)
+        before = self._undo(began, batch)
+        if before is None:
+            self.step = self.session.history.steps[-1].step + 1 if self.session.history.steps else 0
+            return not_made_again(at.step, self.step, harm)
+        snapshotter.put_back(end)
+        return self._handle(Diagnosis(self.session, at.function, batch, before, value, error, at.step, harm))
 
     def _handle(self, found: Diagnosis) -> Incident | None:
         begun = time.perf_counter()
         found.keep_end()
         if self.session.scalers and found.harm == {"gradients"} and found.error is None and legal_overflow(found):
             found.restore_end()  # the scaler saw it, skipped the step and lowered its scale: that is its work
-            self._free = found.before
+            self._after = None
             return None
         if found.harm == {"batch"} and self._step_changes_batch(found):
             self.session.changes_batch = True
             found.restore_end()
-            self._free = found.before
+            self._after = None
             return None
         incident = diagnose(found)
         self.session.snapshotter.put_back(found.before)
-        self._free = found.before
+        self._after = None
         if incident is None:
             assert found.error is not None
             raise found.error

@@ -16,6 +16,7 @@ from az.train.health.flat_tensors import LOST, Held, has_lost_memory
 from az.train.health.history import History
 from az.train.health.pytree import is_finite
 from az.train.health.snapshot import Inventory, Snapshot, Snapshotter
+from az.train.health.starts import Start
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,12 @@ class Session:
         meant = not values.ndim or name in self._loosely_meant
         return bool(torch.isnan(values).any()) if meant else not is_finite(values)
 
-    def look(self, before: Snapshot, value: Any, error: Exception | None) -> Seen:
+    def look(self, before: Snapshot | Start, value: Any, error: Exception | None) -> Seen:
         """One reduction over all that the step may have written; exact only where that is not finite."""
         seen = self.snapshotter.sure(lambda found, worth, is_sure: self._look(found, worth, is_sure, before, value))
         return replace(seen, harm=seen.harm | {"error"}) if error is not None else seen
 
-    def _look(self, found: Inventory, worth: bool, is_sure: bool, before: Snapshot, value: Any) -> Seen | None:
+    def _look(self, found: Inventory, worth: bool, is_sure: bool, before: Snapshot | Start, value: Any) -> Seen | None:
         """None where `found` is not what there is."""
         layout, grads = found.layout, self.snapshotter.gradients(found)
         if self.meant is None:
@@ -107,7 +108,7 @@ class Session:
         bad, change, size = self._sweep.out.tolist()
         ends = len(sums), len(sums) + len(weights)
         weight = math.hypot(math.sqrt(size), *told[ends[0] : ends[1]])
-        update = math.hypot(math.sqrt(change), *told[ends[1] :])
+        update = math.hypot(math.sqrt(change), *told[ends[1] :]) if isinstance(before, Snapshot) else math.nan
         if loss_number is not None and not math.isfinite(loss_number):
             harm.add("loss")
         if not all(math.isfinite(x) for x in (bad, size, *told[: ends[0]])):

@@ -58,6 +58,10 @@ class Snapshot:
             digest.update(piece.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def batch_bytes(self) -> int:
+        """Memory of the batch's copy."""
+        return sum(int(kept.nbytes) for _, kept in self.batch)
+
     def bytes(self) -> int:
         """Memory of the copies."""
         copies = [*self.copies.values(), *self.grad_copies.values(), *(kept for _, kept in self.batch)]
@@ -149,6 +153,10 @@ class Snapshotter:
         held += [Held("also", name, tensor) for name, tensor in self.tensors]
         return [one for one in held if _has_numbers(one.tensor)]
 
+    def known(self) -> Inventory:
+        """What was found last."""
+        return self._found if self._found is not None else self.found()
+
     def reachable(self) -> Inventory:
         """What there was, where all of it may be read; work on it can begin before `found` has said what there is."""
         kept = self._found
@@ -210,6 +218,16 @@ class Snapshotter:
                 generators(),
                 batch_copy(batch, old.batch if old else []),
             )
+
+    def modes(self) -> list[Callable[[], None]]:
+        """Puts every module's training mode back."""
+        parts = [(vars(part), part.training) for part in self._parts]
+
+        def back() -> None:
+            for holder, training in parts:
+                holder["training"] = training
+
+        return [back]
 
     def put_back(self, snapshot: Snapshot) -> None:
         """Everything as it was, to the bit, in the same objects."""

@@ -59,7 +59,7 @@ class GuardedLearner:
         self.random, self.moment = random, Moment()
         self._progress: dict[int, float] = {}  # of the last steps
         also = [random, self.moment, *([] if learner.average is None else [learner.average])]
-        self.recorder = FlightRecorder(learner.model, learner.optimizer, extra_state=also)
+        self.recorder = FlightRecorder(learner.model, learner.optimizer, extra_state=also, interval=1)
         self.early_warnings = EarlyWarnings()
         self.health_metrics = HealthMetrics(learner.model, learner.optimizer)
         self.met: Counter[str] = Counter()
