@@ -42,8 +42,8 @@ def marks_of(pair: Pair, found: Outcome) -> Marks:
 
 
 def plain(op: str) -> str:
-    """The same name for an operation and its node of backward: aten::_softmax and SoftmaxBackward0 are `softmax`."""
-    return re.sub(r"backward\d*$", "", op.lower().removeprefix("aten::").replace("_", ""))
+    """One name for an operation: aten::_softmax and SoftmaxBackward0 are `softmax`, nll_loss_forward is `nllloss`."""
+    return re.sub(r"(forward|backward\d*)$", "", op.lower().removeprefix("aten::").replace("_", ""))
 
 
 def _one_of(given: str, right: str, as_plain: object = None) -> bool | None:
