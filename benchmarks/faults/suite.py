@@ -77,9 +77,18 @@ def wrong(summary: Summary) -> str:
     return "\n".join([*lines, *([f"  slowest: {slowest.outcome.seconds:.1f} s, {slowest.pair}"] if slowest else [])])
 
 
+def machine() -> str:
+    """Processor, torch, Python and date, to print over the table."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else [f"model name: {platform.processor()}"]
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")] or ["unknown"]
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}, one thread"
+    return f"{len(names)} × {names[0]}, {versions}, {time.strftime('%Y-%m-%d')}"
+
+
 def as_json(summaries: list[Summary], part: list[Pair]) -> dict[str, Any]:
     """Everything, as JSON types."""
-    found: dict[str, Any] = {"torch": torch.__version__, "python": platform.python_version(), "pairs": len(part)}
+    found: dict[str, Any] = {"machine": machine(), "pairs": len(part)}
     for one in summaries:
         rows = [
             {"pair": row.pair, **row.marks, "seconds": row.outcome.seconds, "error": row.outcome.error,
@@ -125,9 +134,9 @@ def main() -> None:
         print(f"{tool}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
     if arguments.json:
         print(json.dumps(as_json(summaries, part), indent=1))
-    print(table(summaries), file=sys.stderr if arguments.json else sys.stdout)
-    if arguments.wrong:
-        print("\n".join(map(wrong, summaries)), file=sys.stderr if arguments.json else sys.stdout)
+    lines = [f"{len(part)} pairs; {machine()}\n", table(summaries)]
+    lines += ["", *map(wrong, summaries)] if arguments.wrong else []
+    print("\n".join(lines), file=sys.stderr if arguments.json else sys.stdout)
 
 
 if __name__ == "__main__":
