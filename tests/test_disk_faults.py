@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from az.engine.inference import model_file
 from az.engine.records import format as records
 from az.engine.system.disk_errors import is_passing, sentence
 from az.train import checkpoint
+from az.train.run.worker_pool import WorkerPool
 
 OF_THE_DISK = ["EIO", "ENOSPC", "EMFILE", "ENFILE", "ENOMEM", "ESTALE", "EROFS", "EDQUOT"]
 OF_THE_FILE = ["ENOENT", "EISDIR", "EACCES", "ELOOP", "ENAMETOOLONG", "EINVAL", "EFBIG"]
@@ -95,3 +97,14 @@ def test_a_checkpoint_that_cannot_be_removed_is_told_by_its_own_name(tmp_path, m
     monkeypatch.undo()
     checkpoint.prune(tmp_path, 2)  # as the next resume does
     assert sorted((tmp_path / "checkpoints").iterdir()) == made[1:]
+
+
+def test_a_worker_that_cannot_write_is_told_as_if_the_run_could_not():
+    pool, (mine, workers) = object.__new__(WorkerPool), multiprocessing.Pipe()
+    pool._pipes = [mine]
+    workers.send(("disk", errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/records/0001-000021-001.npz"))
+    with pytest.raises(OSError, match="No space left") as caught:
+        pool.listen(5, lambda *_: None, lambda _: None)
+    told = sentence(caught.value, "go on with `az resume a`")
+    assert told.startswith("runs/a/records/0001-000021-001.npz: ")
+    assert told.endswith("then go on with `az resume a`.")

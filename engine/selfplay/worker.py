@@ -20,7 +20,6 @@ from az.engine.inference.precision import Fallback, load_precision, usable
 from az.engine.records.format import FinishedGame, tally, write_records
 from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.selfplay.threads import GameThreads
-from az.engine.system.disk_errors import sentence
 
 ROWS_A_FILE = 600
 SECONDS_A_FILE = 4.0
@@ -149,7 +148,7 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
     except AzError as error:
         pipe.send(("error", str(error)))
     except OSError as error:
-        pipe.send(("error", sentence(error)))
+        pipe.send(("disk", error.errno, error.strerror, str(error.filename or "the output")))
     except Exception:  # not expected: the run's log tells of it, and another worker takes the place of this one
         pipe.send(("crash", traceback.format_exc()))
         raise SystemExit(1) from None

@@ -138,6 +138,8 @@ class WorkerPool:
                 continue
             if kind == "error":
                 raise Refused(f"self-play stopped: {rest[0]}")
+            if kind == "disk":
+                raise OSError(*rest)  # as if this process had met it: the caller says how to go on
             if kind == "fault":
                 on_fault(rest[0])
                 continue
