@@ -20,6 +20,8 @@ from az.train.health.pytree import leaves
 # What has a snapshotter of its own, and what holds no state.
 SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
 
+UNCHANGING = (bool, int, float, str, tuple, type(None))
+
 
 def batch_copy(batch: Any, old: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """Copies of a batch's leaves, in the memory of an older copy where it fits: fresh memory costs more."""
@@ -90,7 +92,7 @@ def _words(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def generators() -> Callable[[], None]:
     """Puts torch's, numpy's and Python's own random states back to what they are now."""
     cpu, numbers, plain = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # asking for one would take longer
 
     def back() -> None:
         torch.set_rng_state(cpu)
@@ -196,11 +198,15 @@ def keep_options(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
 def _options(group: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """name → (value, its copy); a rate may be a tensor."""
     named = ((name, value) for name, value in group.items() if name != "params")
-    return {name: (value, value.clone() if isinstance(value, Tensor) else copy.copy(value)) for name, value in named}
+    return {name: (value, value.clone() if isinstance(value, Tensor) else _plain_copy(value)) for name, value in named}
 
 
 def _again(value: Any, kept: Any) -> Any:
-    return value.copy_(kept) if isinstance(value, Tensor) else copy.copy(kept)
+    return value.copy_(kept) if isinstance(value, Tensor) else _plain_copy(kept)
+
+
+def _plain_copy(value: Any) -> Any:
+    return value if type(value) in UNCHANGING else copy.copy(value)
 
 
 def _values(inner: dict[str, Any]) -> dict[str, Any]:
