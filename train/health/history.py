@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from az.train.health.python_values import Values
 from az.train.health.snapshot import Snapshot
 
 KEPT = 512  # steps whose numbers are remembered
@@ -23,6 +24,8 @@ class Step:
     loss: float | None
     snapshot: Snapshot | None = None  # the state before it
     batch: Any = None
+    function: Any = None  # the step itself: a lambda written in the loop is another one each time
+    python: Values | None = None  # numbers and tensors that it read besides its batch
 
 
 class History:
@@ -38,7 +41,7 @@ class History:
         old = self.steps[-self.depth - 1] if len(self.steps) > self.depth else None
         if old is None or old.snapshot is None:
             return None
-        free, old.snapshot, old.batch = old.snapshot, None, None
+        free, old.snapshot, old.batch, old.function, old.python = old.snapshot, None, None, None, None
         return free
 
     def forget_from(self, step: int) -> None:

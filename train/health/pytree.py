@@ -1,11 +1,16 @@
-"""Whatever a step is handed or changes, seen as named leaves: tensors and arrays inside tuples, dicts and objects."""
+"""Whatever a step is handed or changes, seen as named leaves: tensors and arrays inside tuples, dicts and objects.
+
+A sparse or nested tensor is seen as the plain tensors that it is made of; they share its memory.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol, TypeGuard, cast
 
 import numpy as np
@@ -13,32 +18,62 @@ import torch
 from torch import Tensor
 
 Leaf = Tensor | np.ndarray[Any, Any]
-FAR = 1e4  # a row is suspicious when it is so many times larger than rows usually are
+DEEPEST = 12  # containers inside of each other; a batch that holds itself would have no end
+# What is no container, although it has attributes.
+OPAQUE = (torch.nn.Module, torch.optim.Optimizer, torch.Generator, type, ModuleType, FunctionType, MethodType,
+          BuiltinFunctionType, functools.partial)  # fmt: skip
+_PARTS = {
+    torch.sparse_coo: (("values", "_values"), ("indices", "_indices")),
+    torch.sparse_csr: (("values", "values"), ("rows", "crow_indices"), ("columns", "col_indices")),
+    torch.sparse_bsr: (("values", "values"), ("rows", "crow_indices"), ("columns", "col_indices")),
+    torch.sparse_csc: (("values", "values"), ("columns", "ccol_indices"), ("rows", "row_indices")),
+    torch.sparse_bsc: (("values", "values"), ("columns", "ccol_indices"), ("rows", "row_indices")),
+}  # (name, method) of the plain tensors that a layout is made of
+_copyable: dict[type, bool] = {}  # classes of tensors, by whether their numbers can be copied and compared
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Leaf]]:
     """(name, leaf) of every tensor and array in a batch; a name is the way to it, such as `planes` or `0.tokens`."""
+    for name, leaf in whole_leaves(tree, path):
+        if isinstance(leaf, Tensor) and not is_plain(leaf):
+            yield from ((f"{name}.{part}", tensor) for part, tensor in parts_of(leaf) or ())
+        else:
+            yield name, leaf
+
+
+def whole_leaves(tree: Any, path: str = "", within: tuple[int, ...] = ()) -> Iterator[tuple[str, Leaf]]:
+    """The same; a sparse or nested tensor is one leaf, also one whose numbers cannot be kept."""
     if isinstance(tree, Tensor | np.ndarray):
         yield path or "batch", tree
         return
-    for name, child in _children(tree):
-        yield from leaves(child, f"{path}.{name}" if path else name)
+    if isinstance(tree, str | bytes | int | float | None) or id(tree) in within or len(within) >= DEEPEST:
+        return
+    for name, child in children(tree):
+        yield from whole_leaves(child, f"{path}.{name}" if path else name, (*within, id(tree)))
 
 
-def _children(tree: Any) -> Iterator[tuple[str, Any]]:
+def children(tree: Any) -> Iterator[tuple[str, Any]]:
+    """(name, part) of a container; nothing for what is none."""
     if isinstance(tree, Mapping):
         items = cast("Mapping[object, Any]", tree)
         yield from ((str(key), value) for key, value in items.items())
-    elif _is_named_tuple(tree):
+    elif is_named_tuple(tree):
         yield from zip(tree._fields, tree, strict=True)  # pyright: ignore[reportPrivateUsage]
     elif isinstance(tree, list | tuple):
         parts = cast("Sequence[Any]", tree)
         yield from ((str(i), value) for i, value in enumerate(parts))
     elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        yield from ((field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree))
-    elif hasattr(tree, "__dict__") and not isinstance(tree, type | torch.nn.Module) and not callable(tree):
+        yield from ((field.name, getattr(tree, field.name, None)) for field in dataclasses.fields(tree))
+    elif is_object(tree):
         attributes = cast("dict[str, Any]", vars(tree))
-        yield from attributes.items()
+        store = attributes.get("_store")  # PyTorch Geometric: its fields are known by their own names
+        yield from children(store) if isinstance(store, Mapping) else ()
+        yield from ((name, value) for name, value in attributes.items() if value is not store or store is None)
+
+
+def is_object(tree: Any) -> bool:
+    """Whether something keeps its fields as attributes; it may be callable, as batches of graphs are."""
+    return hasattr(tree, "__dict__") and not isinstance(tree, OPAQUE)
 
 
 class _NamedTuple(Protocol):
@@ -49,78 +84,103 @@ class _NamedTuple(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-def _is_named_tuple(tree: Any) -> TypeGuard[_NamedTuple]:
+def is_named_tuple(tree: Any) -> TypeGuard[_NamedTuple]:
+    """Whether a tuple has names for its parts."""
     return isinstance(tree, tuple) and hasattr(tree, "_fields")  # pyright: ignore[reportUnknownArgumentType]
 
 
-def mapped(tree: Any, change: Callable[[Leaf], Leaf]) -> Any:
-    """The same tree with every leaf replaced; containers are new, everything else is shared."""
-    kind = cast("Callable[..., Any]", type(tree))
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor's numbers can be copied and compared as they are."""
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        return False
+    if type(tensor) in (Tensor, torch.nn.Parameter):
+        return True
+    if type(tensor) not in _copyable:
+        _copyable[type(tensor)] = _can_copy(tensor)
+    return _copyable[type(tensor)]
+
+
+def _can_copy(tensor: Tensor) -> bool:
+    try:
+        kept = tensor.detach().clone()
+        kept.copy_(tensor.detach())
+        torch.equal(kept, tensor.detach())
+        is_finite(tensor)
+    except Exception:  # such as a MaskedTensor: what a class cannot do it says in its own way
+        return False
+    return True
+
+
+def parts_of(tensor: Tensor) -> list[tuple[str, Tensor]] | None:
+    """(name, plain tensor) of what a sparse or nested tensor is made of, over its memory; None: unknown."""
+    if tensor.is_nested:
+        names: Sequence[tuple[str, str]] = (("values", "values"),)
+        names = (*names, ("offsets", "offsets")) if tensor.layout is torch.jagged else names
+    else:
+        names = _PARTS.get(tensor.layout, ())
+    try:
+        with torch.no_grad():
+            found = [(name, cast("Tensor", getattr(tensor, method)()).detach()) for name, method in names]
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return None
+    return found if found and all(is_plain(part) for _, part in found) else None
+
+
+def left_alone(tree: Any, keep_parts: bool = True) -> list[str]:
+    """What the recorder can neither keep nor read of a batch: `edges (torch._mkldnn)`.
+
+    keep_parts: it can where it knows the plain tensors that a sparse or nested one is made of.
+    """
+    odd = [(name, leaf) for name, leaf in whole_leaves(tree) if isinstance(leaf, Tensor) and not is_plain(leaf)]
+    return [f"{name} ({_kind(leaf)})" for name, leaf in odd if not keep_parts or parts_of(leaf) is None]
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout)
+    return "quantized" if tensor.is_quantized else type(tensor).__name__
+
+
+def mapped(tree: Any, change: Callable[[Leaf], Any], inside: Callable[[Any], Any] = lambda _: None,
+           within: tuple[int, ...] = ()) -> Any:  # fmt: skip
+    """The same tree with every leaf replaced; containers are new, everything else is shared.
+
+    inside: of a container, what stands for it; None: look into it.
+    """
     if isinstance(tree, Tensor | np.ndarray):
         return change(cast("Leaf", tree))
+    if isinstance(tree, str | bytes | int | float | None) or id(tree) in within or len(within) >= DEEPEST:
+        return tree
+    whole = inside(tree)
+    if whole is not None:
+        return whole
+    return _rebuilt(tree, lambda value: mapped(value, change, inside, (*within, id(tree))))
+
+
+def _rebuilt(tree: Any, part: Callable[[Any], Any]) -> Any:
+    """A container of the same kind, holding `part(value)` of every value."""
+    kind = cast("Callable[..., Any]", type(tree))
     if isinstance(tree, dict):
-        items = cast("dict[Any, Any]", tree)
-        return kind({key: mapped(value, change) for key, value in items.items()})
-    if _is_named_tuple(tree):
-        return kind(*(mapped(value, change) for value in tree))
+        given = cast("dict[Any, Any]", tree)
+        items = {key: part(value) for key, value in given.items()}
+        if type(given) is dict:
+            return items
+        made = copy.copy(given)  # a defaultdict or a Counter cannot be made of a dict
+        made.update(items)
+        return made
+    if is_named_tuple(tree):
+        return kind(*map(part, tree))
     if isinstance(tree, list | tuple):
-        parts = cast("Sequence[Any]", tree)
-        return kind(mapped(value, change) for value in parts)
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        fields = {f.name: mapped(getattr(tree, f.name), change) for f in dataclasses.fields(tree) if f.init}
-        return dataclasses.replace(tree, **fields)
+        return kind(map(part, cast("Sequence[Any]", tree)))
+    if dataclasses.is_dataclass(tree) and not hasattr(tree, "__dict__"):  # its fields are slots
+        fields = {f.name: part(getattr(tree, f.name)) for f in dataclasses.fields(tree) if f.init}
+        return dataclasses.replace(cast("Any", tree), **fields)
+    if is_object(tree):  # by its attributes, whatever its constructor asks for: a UserDict, a batch of graphs
+        made: Any = object.__new__(type(tree))
+        attributes = cast("dict[str, Any]", vars(tree))
+        made.__dict__.update({name: part(value) for name, value in attributes.items()})
+        return made
     return tree
-
-
-def rows_of(tree: Any) -> int:
-    """How many rows a batch has: the size that most leaves share as their first or second dimension.
-
-    The second, because sequences are often given time first; where both would do, it is the first. 0: no rows.
-    """
-    shared, first = Counter[int](), Counter[int]()
-    for _, leaf in leaves(tree):
-        shared.update(set(map(int, leaf.shape[:2])))
-        first.update(map(int, leaf.shape[:1]))
-    return max(shared, key=lambda size: (shared[size], first[size], size)) if shared else 0
-
-
-def row_axis(leaf: Leaf, count: int) -> int | None:
-    """The dimension in which a leaf holds the rows; None for a leaf that is not made of them."""
-    return next((axis for axis, size in enumerate(leaf.shape[:2]) if size == count), None) if count else None
-
-
-def is_time_first(tree: Any, count: int) -> bool:
-    """Whether the largest leaf that has rows has them in its second dimension."""
-    made = [(leaf, axis) for _, leaf in leaves(tree) if (axis := row_axis(leaf, count)) is not None]
-    return max(made, key=lambda one: (one[0].ndim, np.prod(one[0].shape)))[1] == 1 if made else False
-
-
-def without_rows(tree: Any, rows: list[int]) -> Any:
-    """The batch without these rows (of every leaf that is made of rows)."""
-    count = rows_of(tree)
-    return _taken(tree, np.setdiff1d(np.arange(count), rows), count)
-
-
-def replaced_rows(tree: Any, rows: list[int]) -> Any:
-    """The batch with these rows replaced by copies of its others, for steps that need the number of rows."""
-    count = rows_of(tree)
-    others = np.setdiff1d(np.arange(count), rows)
-    taken = np.arange(count)
-    taken[rows] = np.resize(others, len(rows))
-    return _taken(tree, taken, count)
-
-
-def _taken(tree: Any, rows: np.ndarray[Any, Any], count: int) -> Any:
-    def take(leaf: Leaf) -> Leaf:
-        axis = row_axis(leaf, count)
-        if axis is None:
-            return leaf
-        if isinstance(leaf, Tensor):
-            chosen = torch.from_numpy(rows)  # pyright: ignore[reportUnknownMemberType]
-            return leaf.index_select(axis, chosen.to(leaf.device))
-        return leaf.take(rows, axis)
-
-    return mapped(tree, take)
 
 
 def as_tensor(leaf: Leaf) -> Tensor | None:
@@ -136,6 +196,10 @@ def as_tensor(leaf: Leaf) -> Tensor | None:
 def is_finite(tensor: Tensor) -> bool:
     """Whether every number of a tensor is one. Least and greatest carry NaN and infinities: one pass, no copy."""
     values = tensor.detach()
+    if values.layout is not torch.strided or values.is_nested:
+        return all(is_finite(part) for _, part in parts_of(values) or ())
+    if values.is_quantized or values.is_meta:
+        return True
     if values.is_complex():
         values = torch.view_as_real(values.resolve_conj())
     if not values.is_floating_point() or not values.numel():
@@ -144,104 +208,3 @@ def is_finite(tensor: Tensor) -> bool:
         return bool(torch.isfinite(values.float()).all())
     low, high = torch.aminmax(values)
     return math.isfinite(low) and math.isfinite(high)
-
-
-def bad_rows(tensor: Tensor, count: int, time_first: bool = False) -> list[int]:
-    """Which of `count` rows hold a non-finite number; [] where the tensor is not made of rows."""
-    if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.ndim or not count:
-        return []
-    return rows_where(~torch.isfinite(tensor), count, time_first)
-
-
-def rows_where(flags: Tensor, count: int, time_first: bool = False) -> list[int]:
-    """Rows of a batch with any flag set: the first dimension, the second (time first), or all rows of all times in one
-    dimension: row by row, or time by time where the batch is given time first."""
-    axis = row_axis(flags, count)
-    if axis is not None:
-        per_row = flags.movedim(axis, 0).reshape(count, -1).any(1)
-    elif flags.ndim and count and flags.shape[0] and flags.shape[0] % count == 0:
-        per_row = flags.reshape(-1, count, flags[0].numel()).any(2).any(0) if time_first else (
-            flags.reshape(count, -1).any(1)
-        )  # fmt: skip
-    else:
-        return []
-    return [int(i) for i in per_row.nonzero().flatten()]
-
-
-def far_rows(tree: Any, earlier: list[list[Leaf]]) -> list[tuple[str, list[int], float, float]]:
-    """(field, rows, their size, the usual size) of rows far larger than rows of this field are, here and earlier."""
-    count = rows_of(tree)
-    result: list[tuple[str, list[int], float, float]] = []
-    for i, (name, leaf) in enumerate(leaves(tree)):
-        tensor = as_tensor(leaf)
-        if tensor is None or not tensor.is_floating_point() or row_axis(tensor, count) is None:
-            continue
-        size = _row_sizes(tensor, count)
-        past = [_row_sizes(t, rows_of([t])) for kept in earlier if i < len(kept)
-                and (t := as_tensor(kept[i])) is not None and t.ndim and t.numel()]  # fmt: skip
-        usual = float(torch.cat([size, *past]).median()) or 1.0
-        far = [int(row) for row in (size > FAR * max(usual, 1e-6)).nonzero().flatten()]
-        if far:
-            result.append((name, far, float(size.max()), usual))
-    return result
-
-
-def _row_sizes(tensor: Tensor, count: int) -> Tensor:
-    """The largest finite number of every row."""
-    rows = tensor.detach().movedim(row_axis(tensor, count) or 0, 0).reshape(count, -1)
-    return torch.where(torch.isfinite(rows), rows.abs(), 0.0).amax(1).double().cpu()
-
-
-def scaled(tree: Any, name: str, factor: float) -> Any:
-    """The batch with one field multiplied."""
-    wanted = {id(leaf) for path, leaf in leaves(tree) if path == name}
-    return mapped(tree, lambda leaf: leaf * factor if id(leaf) in wanted else leaf)
-
-
-class Rows:
-    """Which rows of a batch the tensors of a step hold, also where it takes the batch in parts (micro-batches)."""
-
-    def __init__(self, batch: Any, count: int | None = None) -> None:
-        self.count = rows_of(batch) if count is None else count
-        self.time_first = is_time_first(batch, self.count)
-        made = [(t, axis) for _, leaf in leaves(batch) if (t := as_tensor(leaf)) is not None and t.numel()
-                and (axis := row_axis(t, self.count)) is not None]  # fmt: skip
-        self._spans = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size(), t, axis) for t, axis in made]
-        self._marks: list[tuple[int, list[int]]] = [(-1, list(range(self.count)))]  # (operation, rows from there on)
-
-    def see(self, index: int, name: str, inputs: list[tuple[str, Tensor]]) -> None:
-        """An operation is about to read these: a part of the batch says which rows come next."""
-        part = next((rows for _, t in inputs if (rows := self._part(t))), None)
-        if part and name in ("index", "index_select") and len(inputs) == 2 and inputs[1][1].ndim == 1:
-            picked = inputs[1][1]
-            picked = picked.nonzero().flatten() if picked.dtype == torch.bool else picked
-            part = [part[int(i)] for i in picked] if len(picked) and int(picked.max()) < len(part) else part
-        if part and part != self._marks[-1][1]:
-            self._marks.append((index, part))
-
-    def bad(self, tensor: Tensor, index: int) -> list[int]:
-        """Rows in which a tensor of this operation is non-finite."""
-        part = self._part(tensor) or self._at(index)
-        return [part[i] for i in bad_rows(tensor, len(part), self.time_first)]
-
-    def size_at(self, index: int) -> int:
-        """How many rows an operation works on."""
-        return len(self._at(index))
-
-    def _at(self, index: int) -> list[int]:
-        return next(rows for first, rows in reversed(self._marks) if first <= index)
-
-    def _part(self, tensor: Tensor) -> list[int] | None:
-        """The rows of a view of the batch, told by where it lies in memory."""
-        at = tensor.data_ptr() if self._spans and tensor.layout == torch.strided else 0
-        for low, high, leaf, axis in self._spans:
-            stride = leaf.stride(axis) * leaf.element_size()
-            if not low <= at < high or not stride:
-                continue
-            first = (at - low) // stride % self.count
-            for size, step in zip(tensor.shape[:2], tensor.stride(), strict=False):
-                step *= tensor.element_size()
-                fits = size > 1 and step % stride == 0 and first + (size - 1) * (step // stride) < self.count
-                if fits and 0 < step // stride < self.count:
-                    return [first + i * (step // stride) for i in range(size)]
-        return None

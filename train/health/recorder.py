@@ -6,16 +6,20 @@ It knows nothing of az: any PyTorch loop can use it.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from az.train.health.diagnosis import Diagnosis, diagnose, legal_overflow
+from az.train.health.diagnosis import explained
 from az.train.health.extra_state import same_bits
 from az.train.health.history import Step
 from az.train.health.incident import Incident
+from az.train.health.loss_roots import noted_roots
+from az.train.health.pytree import left_alone
+from az.train.health.replay import Diagnosis, legal_overflow
 from az.train.health.session import Session
 from az.train.health.snapshot import Snapshot
 
@@ -49,6 +53,7 @@ class FlightRecorder:
         self.value: Any = None  # what the last step returned
         self.error: Exception | None = None  # what the last step raised, when that was the fault
         self._depth = depth
+        self._has_begun = False
         self._free: Snapshot | None = None
 
     @property
@@ -71,13 +76,18 @@ class FlightRecorder:
 
     def _run(self, step: StepFunction, batch: Any) -> Incident | None:
         number, self.step = self.step, self.step + 1
+        if not self._has_begun:
+            self._has_begun = True
+            self._say_what_is_left_alone(batch)
+        python = self.session.python.read(step)
         before = self.session.snapshotter.take(batch, self._free)
         self._free = None
         if self._depth is None:
             self._depth = self.session.history.depth = max(1, min(MOST_DEPTH, MOST_MEMORY // max(1, before.bytes())))
-        value, error = None, None
+        value, error, roots = None, None, list[Tensor]()
         try:
-            value = step(batch)
+            with noted_roots() as roots:
+                value = step(batch)
         except Exception as raised:  # a guard of the user's own may have met the bad number first
             error = raised
         except BaseException:
@@ -89,12 +99,15 @@ class FlightRecorder:
         except BaseException:  # such as a kind of number that torch cannot add up
             self.session.snapshotter.put_back(before)
             raise
-        if not seen.harm:
+        harm = seen.harm | self.session.harm_of(roots)
+        if not harm:
             loss = seen.loss
             rates = self.session.rates()
-            self._free = self.session.history.add(Step(number, rates, seen.update, seen.weights, loss, before, batch))
+            self._free = self.session.history.add(
+                Step(number, rates, seen.update, seen.weights, loss, before, batch, step, python)
+            )
             return None
-        return self._handle(Diagnosis(self.session, step, batch, before, value, error, number, seen.harm))
+        return self._handle(Diagnosis(self.session, step, batch, before, value, error, number, harm, python))
 
     def rewind(self, step: int) -> bool:
         """Put back the state from before an earlier step; False when it is no longer kept."""
@@ -108,18 +121,16 @@ class FlightRecorder:
 
     def _handle(self, found: Diagnosis) -> Incident | None:
         begun = time.perf_counter()
-        found.keep_end()
-        if self.session.scalers and found.harm == {"gradients"} and found.error is None and legal_overflow(found):
-            found.restore_end()  # the scaler saw it, skipped the step and lowered its scale: that is its work
-            self._free = found.before
-            return None
-        if found.harm == {"batch"} and self._step_changes_batch(found):
-            self.session.changes_batch = True
-            found.restore_end()
-            self._free = found.before
-            return None
-        incident = diagnose(found)
-        self.session.snapshotter.put_back(found.before)
+        try:
+            if self._is_no_fault(found):
+                found.restore_end()
+                self._free = found.before
+                return None
+            incident = explained(found)
+        except BaseException:  # a signal
+            found.finish()
+            raise
+        found.finish()
         self._free = found.before
         if incident is None:
             assert found.error is not None
@@ -127,6 +138,26 @@ class FlightRecorder:
         self.error = found.error
         incident.seconds = time.perf_counter() - begun
         return incident
+
+    def _is_no_fault(self, found: Diagnosis) -> bool:
+        """Whether the harm is what the step is meant to do: an overflow for the scaler, a batch written in place."""
+        try:
+            found.keep_end()
+            if self.session.scalers and found.harm == {"gradients"} and found.error is None and legal_overflow(found):
+                return True  # the scaler saw it, skipped the step and lowered its scale: that is its work
+            if found.harm == {"batch"} and self._step_changes_batch(found):
+                self.session.changes_batch = True
+                return True
+        except Exception:  # an error of ours: `explained` says what was detected
+            return False
+        return False
+
+    def _say_what_is_left_alone(self, batch: Any) -> None:
+        """Once, at the first step: what can be neither restored nor checked."""
+        names = [*left_alone(batch), *self.session.left_alone()]
+        if names:
+            shown = ", ".join(names[:6])
+            warnings.warn(f"the recorder can neither restore nor check, and leaves alone: {shown}", stacklevel=4)
 
     def _step_changes_batch(self, found: Diagnosis) -> bool:
         """Whether the step itself writes its batch, the same way each time."""
