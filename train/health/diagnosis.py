@@ -37,7 +37,7 @@ def explained(found: Diagnosis) -> Incident | None:
     except Exception as failure:
         if found.error is not None and found.harm == {"error"}:
             return None
-        return not_explained(found, f"the diagnosis raised {type(failure).__name__}: {failure}")
+        return not_explained(found, f"the diagnosis raised {_told(failure)}")
 
 
 def diagnose(found: Diagnosis) -> Incident | None:
@@ -112,7 +112,7 @@ def _incident(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> In
         phase = "data"
     tensor = guilty_tensor(found, watch, birth)
     module = op.module
-    if op.phase == "optimizer" or (module is None and (op.phase == "backward" or op.wrote)):
+    if op.phase == "optimizer" or (module is None and ((op.phase == "backward" and op.forward < 0) or op.wrote)):
         module = owner(tensor)
     if birth.origin == "state":
         module = owner(tensor) if module is None else module
@@ -172,7 +172,7 @@ def _unwatched(found: Diagnosis, error: Exception) -> Incident:
     """The step could not be watched: run again as it is, it tells at least whether the fault comes back."""
     failed = found.again(as_it_was=True)
     exact, back = found.replay_is_exact(), bool(found.harmed_now()) or failed is not None
-    words = f"run under watch, the step raised {type(error).__name__}: {error}"
+    words = f"run under watch, the step raised {_told(error)}"
     if not back:
         incident = transient(found)
         incident.notes.append(words)
@@ -180,6 +180,11 @@ def _unwatched(found: Diagnosis, error: Exception) -> Incident:
     incident = not_explained(found, words)
     incident.replay = "bit-exact" if exact else "not reproducible"
     return incident
+
+
+def _told(error: Exception) -> str:
+    """The first line: torch's messages go on for pages."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
 
 
 def _try_repair(found: Diagnosis, incident: Incident) -> None:
@@ -190,6 +195,8 @@ def _try_repair(found: Diagnosis, incident: Incident) -> None:
     if tried is None:
         try_without(found, incident)
         return
-    finite = found.stays_finite(context=tried.context)
+    if found.again(context=tried.context) is not None and found.error is None:
+        return  # it could not be tried: the step raises, such as a checkpoint that is run again without the repair
+    finite = not found.harmed_now()
     if finite or tried.used:
         incident.counterfactual = {"repair": tried.words, "finite": finite}

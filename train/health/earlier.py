@@ -17,6 +17,7 @@ from az.train.health.row_causes import OF_SIZE
 from az.train.health.transient import blame_what_may_have_changed
 
 BY_NUMBER = {"overflow", "constant-not-finite"}  # a number of the same step explains them better than the operation
+LOWER = (0.01, 1e-4, 1e-6)  # parts of the learning rate that are tried where it may be too high
 GROWN = 1e3  # weights that are so many times larger than a few steps ago have diverged
 
 
@@ -98,18 +99,18 @@ def _from_burst(found: Diagnosis, incident: Incident) -> bool:
 def _from_divergence(found: Diagnosis, incident: Incident) -> None:
     """Weights that grew from step to step: does it end with a lower rate, or with clipped gradients?"""
     kept = [one for one in found.session.history.steps if one.snapshot is not None]
+    if incident.cause not in OF_SIZE or not kept:
+        return
     norms = [one.weights for one in found.session.history.steps if one.weights > 0]
-    grown = (
-        bool(norms) and bool(kept) and (max(norms) > GROWN * min(norms) or _norm_before(kept[0]) * GROWN < norms[-1])
-    )
-    if incident.cause not in OF_SIZE or not grown or norms[-1] < max(norms):
+    now, then = _norm_before(found.as_step()), _norm_before(kept[0])
+    if now < GROWN * min([then, *norms]) or now < max([then, *norms]) or _jumped(found):
         return
     first = kept[0].step
-    text = f"norm of the weights: {_norm_before(kept[0]):.4g} before step {first}, {norms[-1]:.4g} before this one"
-    rates = [0.01 * rate for rate in found.session.rates()]
+    text = f"norm of the weights: {then:.4g} before step {first}, {now:.4g} before this one"
+    rates = found.session.rates()
     tries: list[tuple[str, list[float], Any]] = []
     if any(rate > 0 for rate in rates):
-        tries.append(("at a hundredth of the learning rate", rates, None))
+        tries += [(f"at {part:g} of the learning rate", [part * rate for rate in rates], None) for part in LOWER]
     if found.session.optimizers:
         tries.append(("with gradients clipped to a norm of 1", [], clipped(found.session.optimizers)))
     for words, lower, context in tries:

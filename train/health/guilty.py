@@ -29,20 +29,24 @@ def guilty_tensor(found: Diagnosis, watch: OpTrace, birth: Birth) -> str | None:
     if op.wrote:
         return op.wrote[0]
     largest = max(inputs, key=_size, default=None)
-    if birth.origin == "op" and largest is not None and (_size(largest) > LARGE or op.phase == "forward"):
+    only_state = all(one.name for one in op.operands if one.role != "result")  # such as a weight norm
+    if birth.origin == "op" and largest is not None and (_size(largest) > LARGE or only_state):
         return largest.name
-    return _first_gradient(found, watch, op.index) if op.phase == "backward" else None
+    return _first_hit(found, watch, op.index)
 
 
 def _size(operand: Operand) -> float:
     return max(-operand.low, operand.high) if operand.low is not None and operand.high is not None else 0.0
 
 
-def _first_gradient(found: Diagnosis, watch: OpTrace, birth: int) -> str | None:
-    """Of the gradients that are bad after the replay, the one written first since the birth."""
+def _first_hit(found: Diagnosis, watch: OpTrace, birth: int) -> str | None:
+    """Of the state and the gradients that are bad after the replay, what was written first since the birth."""
     snapshotter = found.session.snapshotter
-    names = {id(one.tensor): one.name for one in snapshotter.layout().held if one.kind in ("weights", "also")}
-    bad = [(watch.writer(p.grad), names.get(id(p), "")) for p in snapshotter.found().parameters
-           if p.grad is not None and not is_finite(p.grad)]  # fmt: skip
-    since = sorted(one for one in bad if one[0] >= birth and one[1])
-    return f"gradients: {since[0][1]}" if since else None
+    held = snapshotter.layout().held
+    names = {id(one.tensor): one.name for one in held if one.kind in ("weights", "also")}
+    state = [(f"{one.kind}: {one.name}", one.tensor) for one in held]
+    state += [(f"gradients: {names[id(p)]}", p.grad) for p in snapshotter.found().parameters
+              if p.grad is not None and id(p) in names]  # fmt: skip
+    bad = [(watch.writer(tensor), name) for name, tensor in state if not is_finite(tensor)]
+    since = sorted(one for one in bad if one[0] >= birth)
+    return since[0][1] if since else None

@@ -22,6 +22,8 @@ from az.train.health.operands import (
     Operand,
     address,
     fills_memory,
+    has_memory,
+    has_nan,
     is_bad,
     measure,
     memory,
@@ -118,6 +120,7 @@ class OpTrace(TorchDispatchMode):
             self._modules += [module for _, module in new]
         self._grown: dict[int, int] = {}  # memory of large finite numbers that an exponential made → its operation
         self._stack: list[str] = []
+        self._module_at: dict[str, str | None] = {}  # line → the module whose forward first came there
         self._phase = "data"
         self._in_optimizer = False
         self._backward_ended = 0  # the first operation after backward, while no optimizer has stepped since
@@ -198,7 +201,7 @@ class OpTrace(TorchDispatchMode):
         self.reads_batch = self.reads_batch or any(self._is_of_batch(t) for _, t in inputs)
         bad_in = [(name, t) for name, t in inputs if id(t) not in targets and is_bad(t)]
         before = [measure(name, t, self.name_of(t)) for name, t in inputs] if written or bad_in else None
-        bad_tensors = [(self.writers.get(memory(t), -1), not bool(torch.isnan(t).any()), t) for _, t in bad_in]
+        bad_tensors = [(self.writers.get(memory(t), -1), not has_nan(t), t) for _, t in bad_in]
         if node is not None and self._phase != "backward":
             self._begin_backward()
         with torch.set_grad_enabled(differentiated):  # some kernels (an LSTM's) ask and do something else
@@ -218,14 +221,15 @@ class OpTrace(TorchDispatchMode):
         source, below = user_line(4)
         again = node is not None and ((bool(self._stack) and not below) or _recomputes())
         if again:
-            module = self._stack[-1] if self._stack else None
-            self._forward[_autograd._get_sequence_nr()] = (index, module, source, func.name())
+            module = self._stack[-1] if self._stack else self._module_at.get(source)
+            self._forward.setdefault(_autograd._get_sequence_nr(), (index, module, source, func.name()))
             return "forward", module, source, "", -1
         if node is None:
             if self._phase == "backward":  # backward is over: clipping, scaling, the optimizer
                 self._phase, self._backward_ended = "optimizer", index
             phase = "forward" if self._stack else self._phase
             module = self._stack[-1] if self._stack else None
+            self._module_at.setdefault(source, module)
             if not self._in_optimizer:
                 at = _autograd._get_sequence_nr()
                 self._forward.setdefault(at, (index, module, source, func.name()))
@@ -255,7 +259,7 @@ class OpTrace(TorchDispatchMode):
         scalars: list[float],
     ) -> None:
         for tensor in outputs:
-            if tensor.dtype == torch.float16 and tensor.numel():
+            if tensor.dtype == torch.float16 and tensor.numel() and has_memory(tensor):
                 share = float(tensor.detach().abs().max()) / 65504
                 self.half_peak = max(self.half_peak, (share, place[1] or ""))
         results = [t for t in (*outputs, *touched) if is_bad(t)]
@@ -270,7 +274,7 @@ class OpTrace(TorchDispatchMode):
             self.state = self.renew()
         op = Op(index, func.name().partition(".")[0], phase, module, source, node, forward)
         op.bad_inputs, op.bad_output, op.grown = bad, bool(results), grown
-        op.output_nan = any(bool(torch.isnan(t).any()) for t in results)
+        op.output_nan = any(map(has_nan, results))
         op.operands = before or [measure(name, t, self.name_of(t)) for name, t in inputs]
         op.operands += [measure("result", t, self.name_of(t)) for t in results]
         op.scalars = scalars
@@ -290,7 +294,12 @@ class OpTrace(TorchDispatchMode):
         base = func.name().removeprefix("aten::").partition(".")[0].rstrip("_")
         given = any(memory(t) in self._grown for _, t in inputs) if self._grown else False
         for tensor in outputs if given or base in GROWING else ():
-            if tensor.is_floating_point() and tensor.numel() and memory(tensor) not in self._grown:
+            if (
+                tensor.is_floating_point()
+                and has_memory(tensor)
+                and tensor.numel()
+                and memory(tensor) not in self._grown
+            ):
                 most = float(torch.nan_to_num(tensor.detach(), 0.0, 0.0, 0.0).abs().max())
                 if most > math.sqrt(torch.finfo(tensor.dtype).max):
                     self._grown[memory(tensor)] = index

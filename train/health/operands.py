@@ -61,6 +61,18 @@ def measure(role: str, tensor: Tensor, name: str = "") -> Operand:
     return Operand(role, _shape(tensor), dtype, low, high, nans, infs, zeros, name)
 
 
+def has_nan(tensor: Tensor) -> bool:
+    """Whether a tensor holds NaN."""
+    values = _numbers(tensor.detach())
+    return bool(torch.isnan(values).any()) if values.is_floating_point() or values.is_complex() else False
+
+
+def has_plus_infinity(tensor: Tensor) -> bool:
+    """Whether a tensor holds +inf."""
+    values = _numbers(tensor.detach())
+    return values.is_floating_point() and bool((values == math.inf).any())
+
+
 def is_bad(tensor: Tensor) -> bool:
     """Whether a tensor holds NaN or an infinity."""
     return not is_finite(tensor)

@@ -242,9 +242,8 @@ class _Search:
             if len(self.places) < MOST:
                 self.places.append((kind, holder, key, name))
         elif isinstance(value, FunctionType):
-            if kind in (CELL, ITEM, DEFAULT) and "." not in name:  # an attribute may be anybody's function
-                self._function(value, depth + 1)
-        elif isinstance(value, MethodType) and "." not in name:
+            self._function(value, depth + 1)
+        elif isinstance(value, MethodType):
             self._object(value.__self__, name, depth + 1)
         else:
             before = len(self.places)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from az.train.health.op_trace import Op, OpTrace
+from az.train.health.operands import has_plus_infinity
 
 # Operations that are asked for an infinity: a mask, a constant. The infinities (not the NaN) that they write are meant.
 DELIBERATE = {
@@ -125,7 +125,7 @@ def _is_mask(watch: OpTrace, op: Op, led: set[int]) -> bool:
 
 
 def _has_plus(op: Op) -> bool:
-    return any(bool((tensor == math.inf).any()) for tensor in op.outputs)
+    return any(map(has_plus_infinity, op.outputs))
 
 
 def key_of(op: Op) -> tuple[str, str | None, str]:
