@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from az.train.health.causes import CAUSES
-from az.train.health.classify import classify, fix_for
 from az.train.health.earlier import from_earlier, name_rewind
 from az.train.health.extra_state import same_bits
-from az.train.health.guilty import guilty_tensor, owner
 from az.train.health.incident import Incident, incident_of
-from az.train.health.op_trace import OpTrace
-from az.train.health.pytree import as_tensor, is_finite, leaves
-from az.train.health.repair import for_operation
 from az.train.health.replay import Diagnosis, zip_ends
-from az.train.health.root_cause import FORWARD, LOGS, Birth, base, find_birth
 from az.train.health.row_causes import from_data, try_without
-from az.train.health.rows import rows_of, rows_where
-from az.train.health.surroundings import has_compiled, is_distributed, needs_other_ranks
+from az.train.health.trace.classify import classify, fix_for
+from az.train.health.trace.guilty import guilty_tensor, owner
+from az.train.health.trace.op_trace import OpTrace
+from az.train.health.trace.pytree import as_tensor, is_finite, leaves
+from az.train.health.trace.repair import for_operation
+from az.train.health.trace.root_cause import FORWARD, LOGS, Birth, base, find_birth
+from az.train.health.trace.rows import rows_of, rows_where
+from az.train.health.trace.surroundings import has_compiled, is_distributed, needs_other_ranks
 from az.train.health.transient import compiled_only, not_explained, transient
 
 
@@ -110,7 +110,7 @@ def _incident(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> In
         phase = "buffers"
     if birth.origin == "data":
         phase = "data"
-    tensor = guilty_tensor(found, watch, birth)
+    tensor = guilty_tensor(watch, birth, found.state())
     module = op.module
     if op.phase == "optimizer" or (module is None and ((op.phase == "backward" and op.forward < 0) or op.wrote)):
         module = owner(tensor)
@@ -137,7 +137,7 @@ def _incident(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> In
     name = op.node if op.phase == "backward" and op.node else op.name
     incident = incident_of(
         cause, phase, found.number, exact, stage=stage, op=name, module=module, source=op.source or None,
-        rows=op.rows, evidence=evidence, fix=fix_for(cause, birth),
+        rows=op.rows, evidence=evidence, fix=fix_for(cause, birth) or CAUSES[cause].fix,
     )  # fmt: skip
     if is_distributed():
         incident.replay = "this rank alone"

@@ -8,12 +8,13 @@ from typing import Any
 
 from az.train.health.causes import CAUSES
 from az.train.health.extra_state import same_bits
+from az.train.health.finite_check import vector_norm
 from az.train.health.history import Step
 from az.train.health.incident import Incident
-from az.train.health.python_values import spikes
-from az.train.health.repair import clipped
 from az.train.health.replay import Diagnosis
 from az.train.health.row_causes import OF_SIZE
+from az.train.health.trace.python_values import spikes
+from az.train.health.trace.repair import clipped
 from az.train.health.transient import blame_what_may_have_changed
 
 BY_NUMBER = {"overflow", "constant-not-finite"}  # a number of the same step explains them better than the operation
@@ -127,7 +128,7 @@ def _norm_before(step: Step) -> float:
     snapshot = step.snapshot
     assert snapshot is not None
     pieces = [piece for one, piece in snapshot.layout.pieces(snapshot.copies) if one.kind == "weights"]
-    return math.hypot(*(float(piece.detach().double().norm()) for piece in pieces)) if pieces else math.inf
+    return math.hypot(*(float(vector_norm(piece.detach().double())) for piece in pieces)) if pieces else math.inf
 
 
 def _set(incident: Incident, cause: str, step: int, text: str) -> None:

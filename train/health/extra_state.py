@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from az.engine.jit import JIT_OFF
 from az.train.health.flat_tensors import LOST, has_lost_memory
-from az.train.health.optimizer_hooks import with_inner
-from az.train.health.pytree import leaves
+from az.train.health.trace.optimizer_hooks import with_inner
+from az.train.health.trace.pytree import leaves
 
 # What has a snapshotter of its own, and what holds no state.
 SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
@@ -185,9 +185,10 @@ def _keep_own(optimizer: Any) -> list[Callable[[], None]]:
         return []
     shared = ("param_groups", "state", "defaults", "step")
     seen = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    own = {name: value for name, value in vars(optimizer).items() if name not in shared and "hook" not in name}
+    held = cast("dict[str, Any]", vars(optimizer))
+    own = {name: value for name, value in held.items() if name not in shared and "hook" not in name}
     plain = {name: value for name, value in own.items() if value is None or isinstance(value, int | float | str)}
-    return [lambda: vars(optimizer).update(plain), *(back for value in own.values() for back in keep(value, seen))]
+    return [lambda: held.update(plain), *(back for value in own.values() for back in keep(value, seen))]
 
 
 def _set(optimizer: Any, name: str, value: Any) -> None:

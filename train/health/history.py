@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from az.train.health.python_values import Values
 from az.train.health.snapshot import Snapshot
+from az.train.health.trace.python_values import Values
 
 KEPT = 512  # steps whose numbers are remembered
 

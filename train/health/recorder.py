@@ -17,11 +17,11 @@ from az.train.health.diagnosis import explained
 from az.train.health.extra_state import same_bits
 from az.train.health.history import Step
 from az.train.health.incident import Incident
-from az.train.health.loss_roots import noted_roots
-from az.train.health.pytree import left_alone
 from az.train.health.replay import Diagnosis, legal_overflow
 from az.train.health.session import Session
 from az.train.health.snapshot import Snapshot
+from az.train.health.trace.loss_roots import noted_roots
+from az.train.health.trace.pytree import left_alone
 
 StepFunction = Callable[[Any], Any]
 MOST_DEPTH, MOST_MEMORY = 8, 256 << 20  # steps that can be undone, and the bytes that their copies may take

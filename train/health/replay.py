@@ -11,17 +11,17 @@ from torch import Tensor
 
 from az.train.health.extra_state import same_bits
 from az.train.health.history import Step
-from az.train.health.loss_roots import noted_roots
-from az.train.health.op_trace import OpTrace
-from az.train.health.operands import is_bad
-from az.train.health.python_values import Values
-from az.train.health.pytree import as_tensor, leaves
-from az.train.health.repair import lowered
-from az.train.health.root_cause import Meant, meant_by
-from az.train.health.rows import Rows, has_bad_numbers
 from az.train.health.session import Session
 from az.train.health.snapshot import Snapshot
-from az.train.health.surroundings import alone, eager
+from az.train.health.trace.loss_roots import noted_roots
+from az.train.health.trace.op_trace import OpTrace
+from az.train.health.trace.operands import is_bad
+from az.train.health.trace.python_values import Values
+from az.train.health.trace.pytree import as_tensor, leaves
+from az.train.health.trace.repair import lowered
+from az.train.health.trace.root_cause import Meant, meant_by
+from az.train.health.trace.rows import Rows, has_bad_numbers
+from az.train.health.trace.surroundings import alone, eager
 
 
 class Diagnosis:
@@ -153,6 +153,15 @@ class Diagnosis:
     def stays_finite(self, batch: Any = None, context: Any = None, change: Callable[[], None] | None = None) -> bool:
         """Whether a repaired step ends well."""
         return self.again(batch, context, change) is None and not self.harmed_now()
+
+    def state(self) -> list[tuple[str, Tensor]]:
+        """(name, tensor) of the state of now and its gradients: `gradients: 1.weight`."""
+        snapshotter = self.session.snapshotter
+        held = snapshotter.layout().held
+        names = {id(one.tensor): one.name for one in held if one.kind in ("weights", "also")}
+        grads = [(names[id(p)], p.grad) for p in snapshotter.found().parameters if id(p) in names]
+        found = [(f"{one.kind}: {one.name}", one.tensor) for one in held]
+        return found + [(f"gradients: {name}", grad) for name, grad in grads if grad is not None]
 
     def as_step(self) -> Step:
         """The harmed step as one of the history's."""

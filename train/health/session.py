@@ -15,13 +15,13 @@ from az.train.health.extra_state import copies_of, same_bits, write
 from az.train.health.finite_check import FiniteCheck, gathered, sums_of
 from az.train.health.flat_tensors import LOST, Held, has_lost_memory
 from az.train.health.history import History, Step
-from az.train.health.loss_roots import any_is_bad, noted_roots
-from az.train.health.operands import address, has_memory
-from az.train.health.optimizer_hooks import hook_steps, with_own_state
-from az.train.health.python_values import PythonValues
-from az.train.health.pytree import is_finite, left_alone
 from az.train.health.snapshot import Inventory, Snapshot, Snapshotter
-from az.train.health.surroundings import alone
+from az.train.health.trace.loss_roots import any_is_bad, noted_roots
+from az.train.health.trace.operands import address, has_memory
+from az.train.health.trace.optimizer_hooks import hook_steps, with_own_state
+from az.train.health.trace.python_values import PythonValues
+from az.train.health.trace.pytree import is_finite, left_alone
+from az.train.health.trace.surroundings import alone
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from az.train.health.causes import CAUSES
 from az.train.health.incident import Incident, incident_of
-from az.train.health.pytree import is_finite
 from az.train.health.replay import Diagnosis
-from az.train.health.surroundings import has_compiled, is_distributed
+from az.train.health.trace.pytree import is_finite
+from az.train.health.trace.surroundings import has_compiled, is_distributed
 
 
 def transient(found: Diagnosis) -> Incident:

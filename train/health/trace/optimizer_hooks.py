@@ -18,7 +18,8 @@ class _Patched:
     """`step` of one object, wrapped until `remove`."""
 
     def __init__(self, optimizer: Any, before: Hook | None, after: Hook | None) -> None:
-        self.optimizer, self.own = optimizer, vars(optimizer).get("step")
+        self.optimizer = optimizer
+        self.own = cast("dict[str, Any]", vars(optimizer)).get("step")
         step = optimizer.step
 
         def stepped(*args: Any, **kwargs: Any) -> Any:
@@ -69,4 +70,6 @@ def hook_steps(optimizers: Iterable[Any], before: Hook | None = None, after: Hoo
 
 def _has_hooks(optimizer: Any) -> bool:
     """Whether the hooks are kept and `step` calls them: `Optimizer.__init__` sees to both."""
-    return hasattr(optimizer, "_optimizer_step_pre_hooks") and hasattr(type(optimizer).step, "hooked")
+    return hasattr(optimizer, "_optimizer_step_pre_hooks") and hasattr(
+        getattr(cast("Any", type(optimizer)), "step", None), "hooked"
+    )

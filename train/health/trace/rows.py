@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from az.train.health.pytree import (
+from az.train.health.trace.pytree import (
     DEEPEST,
     Leaf,
     as_tensor,
@@ -101,7 +101,7 @@ def _alike(tree: Any, within: tuple[int, ...] = ()) -> Iterator[List]:
             yield parts
             return
     for _, child in children(tree):
-        yield from _alike(child, (*within, id(tree)))
+        yield from _alike(child, (*within, id(cast("Any", tree))))
 
 
 def _are_of_one_kind(parts: List) -> bool:
@@ -134,7 +134,7 @@ def bad_rows_in(tree: Any) -> list[int]:
     for leaf in _outside(tree, lists):
         axis = row_axis(leaf, count)
         if isinstance(leaf, Tensor) and leaf.layout is torch.sparse_coo and axis is not None:
-            values, indices = leaf._values(), leaf._indices()  # pyright: ignore[reportPrivateUsage]
+            values, indices = leaf._values(), leaf._indices()
             wrong = ~torch.isfinite(values.reshape(len(values), -1)).all(1)
             bad |= {int(row) for row in indices[axis][wrong]}
         elif (tensor := as_tensor(leaf)) is not None and not is_finite(tensor):
@@ -146,7 +146,7 @@ def bad_rows_in(tree: Any) -> list[int]:
 
 
 def _is_bad_leaf(part: Any) -> bool:
-    tensor = as_tensor(part) if isinstance(part, Tensor | np.ndarray) else None
+    tensor = as_tensor(cast("Leaf", part)) if isinstance(part, Tensor | np.ndarray) else None
     return tensor is not None and not is_finite(tensor)
 
 
@@ -249,10 +249,12 @@ def overwrite_rows(tree: Any, rows: list[int]) -> None:
 
 
 def _overwrite(part: Any, other: Any) -> None:
-    if isinstance(part, Tensor) and part.shape == other.shape:
+    if not isinstance(part, Tensor | np.ndarray) or shape_of(cast("Leaf", part)) != shape_of(other):
+        return
+    if isinstance(part, Tensor):
         with torch.no_grad():
             part.copy_(other)
-    elif isinstance(part, np.ndarray) and part.shape == other.shape and part.flags.writeable:
+    elif part.flags.writeable:
         part[...] = other
 
 

@@ -10,8 +10,10 @@ from functools import cache
 import torch
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
-_HERE = os.path.dirname(__file__) + os.sep
-_OWN = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep  # a run of az: its learner is the loop
+_HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_OWN = (
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__)))) + os.sep
+)  # a run of az: its learner is the loop
 _LIBRARIES = tuple(
     os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )

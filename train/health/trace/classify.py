@@ -6,10 +6,9 @@ import math
 
 import torch
 
-from az.train.health.causes import CAUSES
-from az.train.health.op_trace import Op
-from az.train.health.operands import Operand
-from az.train.health.root_cause import EXPONENTIALS, LOGS, Birth, base
+from az.train.health.trace.op_trace import Op
+from az.train.health.trace.operands import Operand
+from az.train.health.trace.root_cause import EXPONENTIALS, LOGS, Birth, base
 
 DIVISIONS = {"div", "reciprocal", "true_divide", "remainder", "fmod", "floor_divide", "addcdiv", "rsqrt"}
 DOMAIN = {"pow", "acos", "asin", "acosh", "atanh", "lgamma", "digamma", "erfinv", "tan", "special_erfinv"}
@@ -123,8 +122,8 @@ def _is_masking(op: Op, inputs: list[Operand], results: list[Operand]) -> bool:
     return base(op.name) == "mul" and any(o.zeros for o in inputs) and any(o.nans for o in results)
 
 
-def fix_for(cause: str, birth: Birth) -> str:
-    """What to do; in the words of the operation where the cause's own are too wide."""
+def fix_for(cause: str, birth: Birth) -> str | None:
+    """What to do, in the words of the operation; None where those of the cause say it."""
     name = base(birth.op.name)
     if birth.chosen_away is not None:
         return (
@@ -142,7 +141,7 @@ def fix_for(cause: str, birth: Birth) -> str:
         return "Give the norm an eps above 0: what it divides by is 0."
     if cause == "inf-times-zero" and name == "mul" and not birth.op.bad_inputs:
         return "Write the mask with masked_fill or where: 0 times infinity is NaN."
-    return CAUSES[cause].fix
+    return None
 
 
 def _division(op: Op, inputs: list[Operand], results: list[Operand]) -> str:

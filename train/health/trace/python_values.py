@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from az.train.health.pytree import OPAQUE
-from az.train.health.source_lines import is_library
+from az.train.health.trace.pytree import OPAQUE
+from az.train.health.trace.source_lines import is_library
 
 PLAIN = (int, float, bool, str, complex, type(None))
 ITEM, PLACE, CELL, DEFAULT = range(4)  # kinds of holders: dict, list, closure cell, a function's defaults
@@ -51,8 +51,9 @@ class Values:
         """(name, tensor) of tensors and arrays."""
         found: list[tuple[str, Tensor]] = []
         for name, value in self.named().items():
-            if isinstance(value, np.ndarray) and value.dtype.kind in "fc":
-                value = torch.from_numpy(cast("np.ndarray[Any, Any]", value))  # pyright: ignore[reportUnknownMemberType]
+            array = cast("np.ndarray[Any, Any]", value) if isinstance(value, np.ndarray) else None
+            if array is not None and array.dtype.kind in "fc":
+                value = torch.from_numpy(array)  # pyright: ignore[reportUnknownMemberType]
             if isinstance(value, Tensor):
                 found.append((name, value))
         return found
@@ -165,7 +166,7 @@ def _function_of(step: Any) -> Any:
         return step.__func__
     if isinstance(step, FunctionType):
         return step
-    return vars(type(step)).get("__call__")
+    return cast("dict[str, Any]", vars(cast("Any", type(step)))).get("__call__")
 
 
 def _read(place: Place) -> Any:
@@ -192,7 +193,7 @@ def put(place: Place, value: Any) -> None:
 
 
 def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version  # pyright: ignore[reportPrivateUsage]
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -261,7 +262,7 @@ class _Search:
             for key, part in items if len(items) <= LONGEST else ():
                 kind = ITEM if isinstance(holder, dict) else PLACE
                 self._value(kind, holder, key, f"{name}[{key!r}]" if name else str(key), part, depth)
-        elif hasattr(type(cast("Any", value)), "__next__"):
+        elif hasattr(cast("Any", type(value)), "__next__"):
             self.iterators.append(name)
         else:
             self._object(value, name, depth)
@@ -275,7 +276,7 @@ class _Search:
         if of in ("torch", "numpy", "builtins") or type(value).__module__.startswith("az.train.health"):
             return
         self._seen.add(id(value))
-        attributes = cast("dict[str, Any]", vars(value))
+        attributes = vars(value)
         for key, part in list(attributes.items())[: 4 * LONGEST]:
             if is_module and (key.startswith("_") or key == "training" or not isinstance(part, PLAIN)):
                 continue

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from az.train.health.op_trace import OpTrace
-from az.train.health.operands import Operand
-from az.train.health.pytree import is_finite
-from az.train.health.replay import Diagnosis
-from az.train.health.root_cause import Birth
+from torch import Tensor
+
+from az.train.health.trace.op_trace import OpTrace
+from az.train.health.trace.operands import Operand
+from az.train.health.trace.pytree import is_finite
+from az.train.health.trace.root_cause import Birth
 
 LARGE = 1e15  # a weight of this size explains an overflow
 
@@ -19,9 +20,12 @@ def owner(tensor: str | None) -> str | None:
     return name.rpartition(".")[0]
 
 
-def guilty_tensor(found: Diagnosis, watch: OpTrace, birth: Birth) -> str | None:
+def guilty_tensor(watch: OpTrace, birth: Birth, state: list[tuple[str, Tensor]]) -> str | None:
     """`weights: 1.weight`, `gradients: 1.weight`, `buffers: bn.running_var`, …: what was bad before, what the guilty
-    operation wrote, what it read of a size that explains it, or else the gradient that became bad first."""
+    operation wrote, what it read of a size that explains it, or else what became bad first.
+
+    state: (name, tensor) of all that the replay may have left bad, gradients too.
+    """
     op = birth.op
     inputs = [one for one in op.operands if one.role != "result" and one.name]
     if birth.origin == "state":
@@ -32,21 +36,10 @@ def guilty_tensor(found: Diagnosis, watch: OpTrace, birth: Birth) -> str | None:
     only_state = all(one.name for one in op.operands if one.role != "result")  # such as a weight norm
     if birth.origin == "op" and largest is not None and (_size(largest) > LARGE or only_state):
         return largest.name
-    return _first_hit(found, watch, op.index)
+    bad = [(watch.writer(tensor), name) for name, tensor in state if not is_finite(tensor)]
+    since = sorted(one for one in bad if one[0] >= op.index)
+    return since[0][1] if since else None
 
 
 def _size(operand: Operand) -> float:
     return max(-operand.low, operand.high) if operand.low is not None and operand.high is not None else 0.0
-
-
-def _first_hit(found: Diagnosis, watch: OpTrace, birth: int) -> str | None:
-    """Of the state and the gradients that are bad after the replay, what was written first since the birth."""
-    snapshotter = found.session.snapshotter
-    held = snapshotter.layout().held
-    names = {id(one.tensor): one.name for one in held if one.kind in ("weights", "also")}
-    state = [(f"{one.kind}: {one.name}", one.tensor) for one in held]
-    state += [(f"gradients: {names[id(p)]}", p.grad) for p in snapshotter.found().parameters
-              if p.grad is not None and id(p) in names]  # fmt: skip
-    bad = [(watch.writer(tensor), name) for name, tensor in state if not is_finite(tensor)]
-    since = sorted(one for one in bad if one[0] >= birth)
-    return since[0][1] if since else None

@@ -176,8 +176,8 @@ def _rebuilt(tree: Any, part: Callable[[Any], Any]) -> Any:
         fields = {f.name: part(getattr(tree, f.name)) for f in dataclasses.fields(tree) if f.init}
         return dataclasses.replace(cast("Any", tree), **fields)
     if is_object(tree):  # by its attributes, whatever its constructor asks for: a UserDict, a batch of graphs
-        made: Any = object.__new__(type(tree))
-        attributes = cast("dict[str, Any]", vars(tree))
+        made: Any = object.__new__(cast("type[Any]", type(tree)))
+        attributes = cast("dict[str, Any]", cast("Any", tree).__dict__)
         made.__dict__.update({name: part(value) for name, value in attributes.items()})
         return made
     return tree
