@@ -47,6 +47,10 @@ class Values:
         kept = [value if isinstance(value, PLAIN) else None for value in self.values]
         return Values(self.places, kept, [], self.iterators)
 
+    def __deepcopy__(self, _: dict[int, Any]) -> Values:
+        """Nothing: a copy of a recorder must not write into the places of the first one's step."""
+        return Values([], [], [], [])
+
     def tensors(self) -> list[tuple[str, Tensor]]:
         """(name, tensor) of tensors and arrays."""
         found: list[tuple[str, Tensor]] = []
@@ -93,6 +97,9 @@ class PythonValues:
         self._step: Any = None
         self._found: _Search | None = None
         self._age = 0
+
+    def __deepcopy__(self, _: dict[int, Any]) -> PythonValues:
+        return PythonValues()
 
     def read(self, step: Any) -> Values:
         """What lies there now; nothing where an object of the user's cannot be looked into."""

@@ -54,7 +54,10 @@ def whole_leaves(tree: Any, path: str = "", within: tuple[int, ...] = ()) -> Ite
 
 def children(tree: Any) -> Iterator[tuple[str, Any]]:
     """(name, part) of a container; nothing for what is none."""
-    if isinstance(tree, Mapping):
+    if type(tree) in (tuple, list):  # what most batches are: the questions below cost more
+        parts = cast("Sequence[Any]", tree)
+        yield from ((str(i), value) for i, value in enumerate(parts))
+    elif isinstance(tree, Mapping):
         items = cast("Mapping[object, Any]", tree)
         yield from ((str(key), value) for key, value in items.items())
     elif is_named_tuple(tree):
