@@ -43,4 +43,5 @@ def test_case(case, tmp_path):
 
 
 def test_no_case_was_lost():
-    assert [case.name[:2] for case in CASES] == ["14", "15", "18", "19", "21", "23"]
+    numbers = "01 02 03 06 07 09 11 14 15 18 19 21 23"
+    assert [case.name[:2] for case in CASES] == numbers.split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from typing import Any
 
@@ -133,14 +134,35 @@ def test_two_copies_and_no_more():
     assert 4 <= len(kept) <= 8
 
 
-def test_steps_that_count_by_themselves_are_told_and_copied_from_then_on():
-    loop, calls, real = Loop(8), [0], Loop.step
+def counting(loop: Loop, ticks: Any) -> Any:
+    """A step whose numbers depend on how often it has been called."""
+    real = loop.step
 
     def step(batch: tuple[Tensor, Tensor]) -> Tensor:
-        calls[0] += 1
-        return real(loop, (batch[0] * (1 + 0.01 * calls[0]), batch[1]))
+        if isinstance(ticks, list):
+            ticks[0] += 1
+            now = ticks[0]
+        else:
+            now = next(ticks)
+        return real((batch[0] * (1 + 0.01 * now), batch[1]))
 
-    loop.step = step
+    return step
+
+
+def test_a_python_number_that_a_step_counts_is_put_back_too():
+    loop, ticks = Loop(8), [0]
+    loop.step = counting(loop, ticks)
+    assert loop.go(5) is None
+    before = loop.state()
+    incident = loop.go(1, bad=True)
+    assert (incident.cause, incident.replay) == ("batch-not-finite", "bit-exact")
+    assert same(loop.state(), before)
+    assert ticks == [6]  # as the step left it
+
+
+def test_steps_that_cannot_be_made_again_are_told_and_copied_from_then_on():
+    loop = Loop(8)
+    loop.step = counting(loop, itertools.count(1))  # what an iterator has given is gone
     first = loop.state()
     assert loop.go(5) is None
     incident = loop.go(1, bad=True)

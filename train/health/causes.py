@@ -96,6 +96,16 @@ CAUSES = {
         "", "a masked -inf reached the loss", "Choose masked entries away before they are summed."
     ),
     "statistics-of-too-few": Cause("", "a mean or a variance of too few numbers", "Ask for more rows."),
+    "no-alignment": Cause(
+        "",
+        "a CTC loss without an alignment: a target is longer than its input allows",
+        "Leave out targets longer than their input (equal neighbors need a blank between them), or set zero_infinity.",
+    ),
+    "variance-overflow": Cause(
+        "",
+        "the variance of these numbers is beyond the largest number",
+        "Scale what this layer is given: its numbers are so large that their squares overflow.",
+    ),
     "overflow": Cause("", "a result beyond the largest number", "Find what makes its operands so large."),
     "half-overflow": Cause(
         "", "a result beyond the range of float16 (65504)", "Run this layer in bfloat16 or float32."
@@ -124,6 +134,16 @@ CAUSES = {
     "learning-rate-spike": Cause(
         "schedule", "the learning rate of one step was many times that of its neighbors", "Mend the schedule."
     ),
+    "python-value-spike": Cause(
+        "schedule",
+        "a Python number that the step reads was many times what it usually is",
+        "Mend what sets this number.",
+    ),
+    "diverged": Cause(
+        "schedule",
+        "the weights grew from step to step until a number overflowed",
+        "Lower the learning rate, warm it up, or clip the gradient.",
+    ),
     "learning-rate-not-finite": Cause("schedule", "a learning rate that is NaN or infinite", "Mend the schedule."),
     "variance-of-one-value": Cause(
         "buffers",
@@ -132,6 +152,28 @@ CAUSES = {
     ),
     "running-average-not-finite": Cause(
         "buffers", "a running average absorbed a non-finite value", "Put the averages back with the weights."
+    ),
+    # what cannot be run again as it was
+    "not-explained": Cause(
+        "",
+        "detected, not explained: the diagnosis itself failed",
+        "The note says what went wrong in the diagnosis; anomaly mode (torch.autograd.set_detect_anomaly) may name the "
+        "line.",
+    ),
+    "not-repeatable": Cause(
+        "",
+        "run again from the same state, the step ended otherwise: it reads something that the recorder does not keep",
+        "Hand the step what it reads as its batch, or name it in extra_state.",
+    ),
+    "compiled-code-only": Cause(
+        "",
+        "only the compiled code makes it: without compilation the same step stays finite",
+        "Leave this part uncompiled (torch.compiler.disable), and report it to PyTorch with the graph.",
+    ),
+    "from-another-rank": Cause(
+        "",
+        "without the gradients of the other ranks the step of this rank stays finite",
+        "Look at the incident of the other ranks.",
     ),
     # the state from outside
     "changed-outside-the-step": Cause(

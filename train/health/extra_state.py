@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from az.engine.jit import JIT_OFF
 from az.train.health.flat_tensors import LOST, has_lost_memory
-from az.train.health.pytree import leaves
+from az.train.health.trace.optimizer_hooks import with_inner
+from az.train.health.trace.pytree import leaves
 
 # What has a snapshotter of its own, and what holds no state.
 SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
@@ -163,15 +164,18 @@ def _tensor(tensor: Tensor) -> Callable[[], None]:
 
 def keep_optimizer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """Puts the optimizer back, in the same objects. The numbers of the tensors in its state are kept elsewhere."""
+    inside = _keep_own(optimizer)
     holder, whole = optimizer.param_groups, optimizer.state
     groups = [(group, list(group["params"]), _options(group)) for group in holder]
     state = [(parameter, inner, _values(inner)) for parameter, inner in whole.items()]
 
     def back() -> None:
+        for own in inside:
+            own()
         if optimizer.param_groups is not holder:  # a state was loaded
-            optimizer.param_groups = holder
+            _set(optimizer, "param_groups", holder)
         if optimizer.state is not whole:
-            optimizer.state = whole
+            _set(optimizer, "state", whole)
         holder[:] = [group for group, _, _ in groups]
         for group, parameters, options in groups:
             group["params"][:] = parameters
@@ -193,6 +197,28 @@ def keep_options(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
             _write(group, {name: _again(*option) for name, option in options.items()} | {"params": group["params"]})
 
     return back
+
+
+def _keep_own(optimizer: Any) -> list[Callable[[], None]]:
+    """What an optimizer that is not torch's keeps in attributes of its own, such as the slow weights of a Lookahead."""
+    if type(optimizer).__module__.startswith("torch.") or not hasattr(optimizer, "__dict__"):
+        return []
+    shared = ("param_groups", "state", "defaults", "step")
+    seen = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = cast("dict[str, Any]", vars(optimizer))
+    own = {name: value for name, value in held.items() if name not in shared and "hook" not in name}
+    plain = {name: value for name, value in own.items() if value is None or isinstance(value, int | float | str)}
+    return [lambda: held.update(plain), *(back for value in own.values() for back in keep(value, seen))]
+
+
+def _set(optimizer: Any, name: str, value: Any) -> None:
+    """An optimizer that wraps another may show its attributes without letting them be set."""
+    for one in with_inner(optimizer):
+        try:
+            setattr(one, name, value)
+            return
+        except AttributeError:
+            continue
 
 
 def _options(group: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

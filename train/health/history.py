@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from az.train.health.snapshot import Snapshot
 from az.train.health.starts import Start
+from az.train.health.trace.python_values import Values
 
 KEPT = 512  # steps whose numbers are remembered
 
@@ -25,8 +25,9 @@ class Step:
     loss: float | None
     snapshot: Snapshot | None = None  # the state before it
     batch: Any = None
+    function: Any = None  # the step itself: a lambda written in the loop is another one each time
+    python: Values | None = None  # numbers and tensors that it read besides its batch
     start: Start | None = None  # or what it takes to make the step again after the one before
-    function: Callable[[Any], Any] | None = None  # the step
 
     @property
     def inputs(self) -> list[tuple[Any, Any]]:
@@ -75,7 +76,7 @@ class History:
             self.free = [old.snapshot]
         if old.start is not None:
             self.free_starts.append(old.start)
-        old.snapshot = old.start = old.batch = old.function = None
+        old.snapshot = old.start = old.batch = old.function = old.python = None
 
     def forget_from(self, step: int) -> None:
         """Steps from this one on have been undone."""

@@ -44,7 +44,7 @@ class Incident:
     rows: list[int] = field(default_factory=list)  # of the batch; [] where the fault is of no row
     first_bad_step: int
     causal_step: int
-    replay: str = "bit-exact"  # or "not reproducible"
+    replay: str = "bit-exact"  # or "not reproducible"; "this rank alone" on one of several ranks
     evidence: dict[str, Any] = field(default_factory=dict)
     fix: str
     counterfactual: dict[str, Any] | None = None  # {"repair": …, "finite": …}; None where no repair can be tried
@@ -70,13 +70,23 @@ class Incident:
         """The cause in plain words."""
         return CAUSES[self.cause].words if self.cause in CAUSES else self.cause
 
+    def _state(self) -> str:
+        """What the loop goes on with."""
+        if "rewind" not in self.evidence:
+            return "nothing was changed: the state is that of before the step"
+        words = "nothing was changed: the state is that of before the step, which was bad already"
+        step = self.evidence["rewind"]
+        return (
+            f"{words}: recorder.rewind({step}) goes back to that of before step {step}" if step is not None else words
+        )
+
     def __str__(self) -> str:
         lines = [f"step {self.first_bad_step}: {self.words()} ({self.stage}: {self.cause})"]
         if self.causal_step != self.first_bad_step:
             lines.append(f"  caused at step {self.causal_step}, showed at step {self.first_bad_step}")
         place = [f"in {self.phase}"]
         place += [f"operation {self.op}"] if self.op else []
-        place += [f"module {self.module}"] if self.module else []
+        place += [f"module {self.module or 'the model itself'}"] if self.module is not None else []
         place += [self.source] if self.source else []
         lines.append("  " + ", ".join(place))
         if self.rows:
@@ -85,7 +95,7 @@ class Incident:
             )
             lines.append(f"  rows of the batch: {shown}")
         lines += [f"  {text}" for text in self.evidence.get("text", [])]
-        lines.append(f"  replay: {self.replay}; nothing was changed: the state is that of before the step")
+        lines.append(f"  replay: {self.replay}; {self._state()}")
         lines.append(f"  {self.fix}")
         if self.counterfactual is not None:
             went = "stayed finite" if self.counterfactual["finite"] else "did not stay finite"

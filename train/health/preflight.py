@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from az.train.health.finite_check import vector_norm
 from az.train.health.metrics import Norm
-from az.train.health.op_trace import OpTrace
 from az.train.health.snapshot import Snapshotter
+from az.train.health.trace.op_trace import OpTrace
 
 TOLERANCE = 0.02  # of a running average against what the step should have given (bfloat16 rounds to 0.4 %)
 MOST_GAP = 3.0  # standard deviations between an average, freed of its start, and the batch's own mean

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from az.train.health.diagnosis import Diagnosis, diagnose, legal_overflow
+from az.train.health.diagnosis import explained
 from az.train.health.extra_state import same_bits
 from az.train.health.history import Step
 from az.train.health.incident import Incident, not_made_again
 from az.train.health.pace import Pace
 from az.train.health.quick_look import QuickLook
 from az.train.health.remake import state_before
+from az.train.health.replay import Diagnosis, legal_overflow
 from az.train.health.session import Seen, Session, find_loss
 from az.train.health.snapshot import Snapshot
 from az.train.health.starts import Stamp, Start, stamp_of, start_of
+from az.train.health.trace.loss_roots import noted_roots
+from az.train.health.trace.pytree import left_alone
+from az.train.health.trace.python_values import Values
+from az.train.health.trace.surroundings import is_distributed
 
 StepFunction = Callable[[Any], Any]
 
@@ -62,6 +68,7 @@ class FlightRecorder:
         self._after: Stamp | None = None  # of the end of the last step
         self._now: Stamp | None = None  # of the end of this one
         self._look: QuickLook | None = None
+        self._has_begun = False
 
     @property
     def flight(self) -> Session:
@@ -84,11 +91,16 @@ class FlightRecorder:
     def _run(self, step: StepFunction, batch: Any) -> Incident | None:
         begun = time.perf_counter()
         number, self.step = self.step, self.step + 1
+        if not self._has_begun:
+            self._has_begun = True
+            self._say_what_is_left_alone(batch)
+        python = self.session.python.read(step)
         began = self._begin(batch)
-        value, error = None, None
+        value, error, roots = None, None, list[Tensor]()
         stepping = time.perf_counter()
         try:
-            value = step(batch)
+            with noted_roots() as roots:
+                value = step(batch)
         except Exception as raised:  # a guard of the user's own may have met the bad number first
             error = raised
         except BaseException:
@@ -101,15 +113,20 @@ class FlightRecorder:
         except BaseException:  # such as a kind of number that torch cannot add up
             self._undo(began, batch)
             raise
-        if seen.harm:
-            return self._harmed(Step(number, [], 0.0, 0.0, None, function=step), batch, began, value, error, seen.harm)
-        self._remember(Step(number, self.session.rates(), seen.update, seen.weights, seen.loss), step, batch, began)
+        harm = seen.harm | self.session.harm_of(roots)
+        done = Step(number, self.session.rates(), seen.update, seen.weights, seen.loss, None, batch)
+        done.function, done.python = step, python
+        if harm:
+            return self._harmed(done, python, began, value, error, harm)
+        self._remember(done, began)
         self.pace.told_time(time.perf_counter() - begun - (ended - stepping), ended - stepping)
         return None
 
     def _begin(self, batch: Any) -> Snapshot | Start:
         """A copy of the state where one is due, or where something was written since the last step ended."""
         session, history = self.session, self.session.history
+        if self.pace.every > 1 and is_distributed():
+            self.pace.always()  # made again, the steps of one rank would wait for the others
         if 0 < history.since_copy < self.pace.every and self._after is not None:
             now = stamp_of(session.snapshotter)
             if self._after.is_followed_by(now):
@@ -133,8 +150,7 @@ class FlightRecorder:
         self._now = now
         return Seen(set(), loss, math.nan, math.nan)
 
-    def _remember(self, done: Step, step: StepFunction, batch: Any, began: Snapshot | Start) -> None:
-        done.batch, done.function = batch, step
+    def _remember(self, done: Step, began: Snapshot | Start) -> None:
         if isinstance(began, Snapshot):
             done.snapshot = began
         else:
@@ -175,34 +191,40 @@ class FlightRecorder:
         return True
 
     def _harmed(
-        self, at: Step, batch: Any, began: Snapshot | Start, value: Any, error: Exception | None, harm: set[str]
+        self,
+        done: Step,
+        python: Values,
+        began: Snapshot | Start,
+        value: Any,
+        error: Exception | None,
+        harm: set[str],
     ) -> Incident | None:
-        assert at.function is not None
-        if isinstance(began, Snapshot):
-            return self._handle(Diagnosis(self.session, at.function, batch, began, value, error, at.step, harm))
-        snapshotter = self.session.snapshotter
-        end = snapshotter.take(batch)
-        before = self._undo(began, batch)
-        if before is None:
-            self.step = self.session.history.steps[-1].step + 1 if self.session.history.steps else 0
-            return not_made_again(at.step, self.step, harm)
-        snapshotter.put_back(end)
-        return self._handle(Diagnosis(self.session, at.function, batch, before, value, error, at.step, harm))
+        if isinstance(began, Start):
+            session, batch = self.session, done.batch
+            end, python_end = session.snapshotter.take(batch), session.python.read(done.function)
+            before = self._undo(began, batch)
+            if before is None:
+                self.step = session.history.steps[-1].step + 1 if session.history.steps else 0
+                return not_made_again(done.step, self.step, harm)
+            python_end.write()
+            session.snapshotter.put_back(end)
+            began = before
+        return self._handle(
+            Diagnosis(self.session, done.function, done.batch, began, value, error, done.step, harm, python)
+        )
 
     def _handle(self, found: Diagnosis) -> Incident | None:
         begun = time.perf_counter()
-        found.keep_end()
-        if self.session.scalers and found.harm == {"gradients"} and found.error is None and legal_overflow(found):
-            found.restore_end()  # the scaler saw it, skipped the step and lowered its scale: that is its work
-            self._after = None
-            return None
-        if found.harm == {"batch"} and self._step_changes_batch(found):
-            self.session.changes_batch = True
-            found.restore_end()
-            self._after = None
-            return None
-        incident = diagnose(found)
-        self.session.snapshotter.put_back(found.before)
+        try:
+            if self._is_no_fault(found):
+                found.restore_end()
+                self._after = None
+                return None
+            incident = explained(found)
+        except BaseException:  # a signal
+            found.finish()
+            raise
+        found.finish()
         self._after = None
         if incident is None:
             assert found.error is not None
@@ -210,6 +232,26 @@ class FlightRecorder:
         self.error = found.error
         incident.seconds = time.perf_counter() - begun
         return incident
+
+    def _is_no_fault(self, found: Diagnosis) -> bool:
+        """Whether the harm is what the step is meant to do: an overflow for the scaler, a batch written in place."""
+        try:
+            found.keep_end()
+            if self.session.scalers and found.harm == {"gradients"} and found.error is None and legal_overflow(found):
+                return True  # the scaler saw it, skipped the step and lowered its scale: that is its work
+            if found.harm == {"batch"} and self._step_changes_batch(found):
+                self.session.changes_batch = True
+                return True
+        except Exception:  # an error of ours: `explained` says what was detected
+            return False
+        return False
+
+    def _say_what_is_left_alone(self, batch: Any) -> None:
+        """Once, at the first step: what can be neither restored nor checked."""
+        names = [*left_alone(batch), *self.session.left_alone()]
+        if names:
+            shown = ", ".join(names[:6])
+            warnings.warn(f"the recorder can neither restore nor check, and leaves alone: {shown}", stacklevel=4)
 
     def _step_changes_batch(self, found: Diagnosis) -> bool:
         """Whether the step itself writes its batch, the same way each time."""

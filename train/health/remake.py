@@ -23,11 +23,13 @@ def state_before(session: Session, start: Start, batch: Any) -> Snapshot | None:
     own = {id(leaf) for leaf, _ in start.batch}
     old = [leaf for one in steps for leaf, kept in one.inputs if id(leaf) not in own and not same_bits(leaf, kept)]
     now = copies_of(old, [])  # a loader may have filled that memory with later batches
+    values = session.python.read(steps[-1].function)
     try:
         ended_alike = all(_made_again(session, steps, at) for at in range(_first(steps), len(steps)))
     finally:
         for leaf, kept in now:
             write(leaf, kept)
+        values.write()
     history.recount()
     if not ended_alike:
         oldest = steps[0].snapshot
@@ -52,7 +54,6 @@ def _first(steps: list[Step]) -> int:
 def _made_again(session: Session, steps: list[Step], at: int) -> bool:
     """Make one of these steps again; whether it ended as it did."""
     one, snapshotter = steps[at], session.snapshotter
-    assert one.function is not None
     if one.start is not None:
         one.start.put_back()
         before = snapshotter.take(one.batch)
@@ -60,6 +61,8 @@ def _made_again(session: Session, steps: list[Step], at: int) -> bool:
         assert one.snapshot is not None
         before = one.snapshot
         snapshotter.put_back(before)
+    if one.python is not None:
+        one.python.write()
     try:
         value = one.function(one.batch)
     except Exception:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -13,10 +14,15 @@ from torch import Tensor, nn
 from az.train.health.extra_state import copies_of, same_bits, write
 from az.train.health.finite_check import FiniteCheck, gathered, sums_of
 from az.train.health.flat_tensors import LOST, Held, has_lost_memory
-from az.train.health.history import History
-from az.train.health.pytree import is_finite
+from az.train.health.history import History, Step
 from az.train.health.snapshot import Inventory, Snapshot, Snapshotter
 from az.train.health.starts import Start
+from az.train.health.trace.loss_roots import any_is_bad, noted_roots
+from az.train.health.trace.operands import address, has_memory
+from az.train.health.trace.optimizer_hooks import hook_steps, with_own_state
+from az.train.health.trace.python_values import PythonValues
+from az.train.health.trace.pytree import is_finite, left_alone
+from az.train.health.trace.surroundings import alone
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,10 @@ class Session:
     ) -> None:
         given = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer or [])
         self.model = model
-        self.optimizers = given + [item for item in extra_state if isinstance(item, torch.optim.Optimizer)]
+        given += [item for item in extra_state if isinstance(item, torch.optim.Optimizer)]
+        self.optimizers = [one for outer in given for one in with_own_state(outer)]
         self.scalers = [item for item in extra_state if hasattr(item, "_check_inf_per_device")]
+        self.python = PythonValues()
         self.snapshotter = Snapshotter(model, self.optimizers, list(extra_state))
         self.history = History(depth)
         self.meant: set[int] | None = None  # tensors of the state with infinities before the first step: masks
@@ -58,7 +66,12 @@ class Session:
         """(kind, name) of every tensor of the state of now, by its address."""
         held = [(one.tensor, one.kind, one.name) for one in self.snapshotter.layout().held]
         held += [(tensor, "also", name) for name, tensor in self.snapshotter.loose()]
-        return {tensor.data_ptr(): (kind, name) for tensor, kind, name in held if tensor.numel()}
+        return {address(tensor): (kind, name) for tensor, kind, name in held if has_memory(tensor) and tensor.numel()}
+
+    def left_alone(self) -> list[str]:
+        """`table (torch.sparse_coo)` of the model's tensors that no snapshot holds."""
+        return [name for _, module in self.snapshotter.modules for name in left_alone(
+            {**dict(module.named_parameters()), **dict(module.named_buffers())}, keep_parts=False)]  # fmt: skip
 
     def masks(self) -> list[Tensor]:
         """Tensors of the state whose infinities are meant."""
@@ -117,31 +130,25 @@ class Session:
             harm |= {"gradients" for gradient in grads.tensors if not is_finite(gradient)}
         return Seen(harm, loss_number, update, weight)
 
-    def redo(
-        self, step: Callable[[Any], Any], steps: list[tuple[Snapshot | None, Any]], rates: list[float]
-    ) -> bool | None:
+    def harm_of(self, roots: list[Tensor]) -> set[str]:
+        """{"loss"} where backward began from a bad number. Under a gradient scaler a scaled loss may overflow."""
+        return {"loss"} if not self.scalers and any_is_bad(roots) else set()
+
+    def redo(self, steps: list[Step], rates: list[float], context: Any = None, rate: float = 100.0) -> bool | None:
         """Whether kept steps, run again in order, end well, the learning rates held near these; None: not kept.
 
         What lies in the memory of the old batches now is put back: a loader may have filled it with later ones.
+        context: to run them in. rate: how many times these rates a rate may be.
         """
-        snapshots = [snapshot for snapshot, _ in steps if snapshot is not None]
+        snapshots = [one.snapshot for one in steps if one.snapshot is not None]
         if len(snapshots) < len(steps):
             return None
         now = [one for snapshot in snapshots for one in copies_of([leaf for leaf, _ in snapshot.batch], [])]
         self.snapshotter.put_back(snapshots[0])
-
-        def hold(*_: Any) -> None:
-            self._hold_rates(rates)
-
-        handles = [o.register_step_pre_hook(hold) for o in self.optimizers]
+        handles = hook_steps(self.optimizers, lambda *_: self._hold_rates(rates, rate))
         try:
-            for snapshot, (_, batch) in zip(snapshots, steps, strict=True):
-                for leaf, kept in snapshot.batch:
-                    write(leaf, kept)
-                value = step(batch)
-                if self.look(snapshot, value, None).harm - {"batch"}:
-                    return False
-            return True
+            with context or nullcontext(), alone():
+                return all(self._redo(one, snapshot) for one, snapshot in zip(steps, snapshots, strict=True))
         except Exception:
             return False
         finally:
@@ -150,10 +157,19 @@ class Session:
             for leaf, kept in now:
                 write(leaf, kept)
 
-    def _hold_rates(self, rates: list[float]) -> None:
+    def _redo(self, one: Step, snapshot: Snapshot) -> bool:
+        for leaf, kept in snapshot.batch:
+            write(leaf, kept)
+        if one.python is not None:
+            one.python.write()
+        with noted_roots() as roots:
+            value = one.function(one.batch)
+        return not (self.look(snapshot, value, None).harm - {"batch"} or self.harm_of(roots))
+
+    def _hold_rates(self, rates: list[float], most: float) -> None:
         groups = [group for o in self.optimizers for group in o.param_groups]
         for group, rate in zip(groups, rates, strict=False):
-            if rate > 0 and not float(group["lr"]) <= 100 * rate:  # NaN too
+            if rate > 0 and not float(group["lr"]) <= most * rate:  # NaN too
                 group["lr"] = rate
 
 

@@ -124,7 +124,9 @@ class Snapshotter:
         return self._found
 
     def _find(self) -> Inventory:
-        names = {id(p): name for name, p in self.model.named_parameters()}
+        names: dict[int, str] = {}
+        for prefix, module in reversed(self.modules):  # a weight that two modules share has the name of the first
+            names |= {id(p): prefix + name for name, p in module.named_parameters()}
         parameters: dict[int, Tensor] = {}
         for _, module in self.modules:
             parameters |= {id(p): p for p in module.parameters()}
@@ -249,7 +251,7 @@ class Snapshotter:
 
 
 def _has_numbers(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and not tensor.is_meta
+    return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_nested and not tensor.is_quantized
 
 
 def _values(holders: Iterable[Any]) -> list[Any]:

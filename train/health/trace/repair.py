@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -12,7 +14,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from az.train.health.op_trace import current_autograd_node
+from az.train.health.trace.op_trace import current_autograd_node
+from az.train.health.trace.optimizer_hooks import hook_steps
 
 LOG = {"log", "log2", "log10", "log1p"}
 DIVIDE = {"div", "true_divide", "__truediv__", "divide"}
@@ -59,8 +62,12 @@ class _GuardedBackward(TorchDispatchMode):
 
 
 @contextmanager
-def _guarded(names: set[str], guard: Callable[[Any, Any], tuple[Any, Any]]) -> Generator[None]:
-    with _GuardedBackward(names, guard), _Guarded(names, guard):
+def _guarded(names: set[str], guard: Callable[[Any, Any], tuple[Any, Any]], used: list[bool]) -> Generator[None]:
+    def noted(args: Any, kwargs: Any) -> tuple[Any, Any]:
+        used.append(True)
+        return guard(args, kwargs)
+
+    with _GuardedBackward(names, noted), _Guarded(names, noted):
         yield
 
 
@@ -73,8 +80,9 @@ def _low(args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 def _high(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    limit = torch.log(torch.tensor(torch.finfo(args[0].dtype).max)) - 1 if args[0].is_floating_point() else 80.0
-    return (args[0].clamp_max(float(limit)), *args[1:]), kwargs
+    """Half of the way to the overflow: what comes after may add the exponentials up, or square them."""
+    kind = args[0].dtype if args[0].is_floating_point() else torch.get_default_dtype()
+    return (args[0].clamp_max(0.5 * math.log(torch.finfo(kind).max)), *args[1:]), kwargs
 
 
 def _divisor(args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -97,6 +105,8 @@ def _nonzero(args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 def _factors(args: Any, kwargs: Any) -> tuple[Any, Any]:
+    if len(args) > 1 and isinstance(args[1], int | float) and math.isinf(args[1]) and args[0].is_floating_point():
+        return (args[0], torch.where(args[0] == 0, torch.zeros_like(args[0]), args[1])), kwargs
     if len(args) < 2 or not isinstance(args[1], Tensor) or not args[1].is_floating_point():
         return args, kwargs
     a, b = broadcast(args[0], args[1])
@@ -104,11 +114,19 @@ def _factors(args: Any, kwargs: Any) -> tuple[Any, Any]:
     return (torch.where(torch.isinf(a), zero, a), torch.where(torch.isinf(b), zero, b)), kwargs
 
 
+def _without_infinity(args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """`F.ctc_loss` has zero_infinity as its seventh argument."""
+    if len(args) > 6:
+        return (*args[:6], True, *args[7:]), kwargs
+    return args, {**kwargs, "zero_infinity": True}
+
+
 @contextmanager
-def _full_precision() -> Generator[None]:
+def _full_precision(used: list[bool]) -> Generator[None]:
     """Autocast switched off, wherever it is asked for."""
 
     def stay(self: Any) -> Any:
+        used.append(True)
         self._az_asked, self._enabled = self._enabled, False
         return enter(self)
 
@@ -129,10 +147,12 @@ def lowered(scalers: list[Any]) -> Generator[None]:
 
 
 @contextmanager
-def _clipped(optimizers: list[torch.optim.Optimizer]) -> Generator[None]:
+def clipped(optimizers: list[torch.optim.Optimizer], used: list[bool] | None = None) -> Generator[None]:
     """Gradients are clipped to a norm of 1 before every optimizer step, without overflow on the way."""
 
     def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if used is not None:
+            used.append(True)
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not grads:
             return
@@ -141,7 +161,7 @@ def _clipped(optimizers: list[torch.optim.Optimizer]) -> Generator[None]:
         for g in grads:
             g.div_(peak).mul_(torch.minimum(peak, 1.0 / ratio))
 
-    handles = [o.register_step_pre_hook(clip) for o in optimizers]
+    handles = hook_steps(optimizers, clip)
     try:
         yield
     finally:
@@ -149,27 +169,43 @@ def _clipped(optimizers: list[torch.optim.Optimizer]) -> Generator[None]:
             handle.remove()
 
 
-def for_operation(cause: str, op: str, optimizers: list[torch.optim.Optimizer]) -> tuple[str, Any] | None:
-    """(what is tried, the context to run the step in) for a fault of an operation; None where nothing can be tried."""
-    name = op.lower()
-    if cause in ("log-of-zero", "log-of-negative") or (cause == "gradient-at-singularity" and name.startswith("log")):
-        return "the logarithm's argument is at least 1e-12", _guarded(LOG, _low)
-    if cause in ("division-by-zero", "zero-over-zero"):
-        return "a divisor of 0 becomes 1e-12", _guarded(DIVIDE, _divisor)
-    if cause == "root-of-negative" or (cause == "gradient-at-singularity" and ("sqrt" in name)):
-        return "the root's argument is at least 1e-12", _guarded(ROOT, _low)
-    if cause == "gradient-at-singularity" and "div" in name:
-        return "a divisor of 0 becomes 1e-12", _guarded(DIVIDE, _divisor)
-    if cause == "gradient-at-singularity" and "norm" in name:
-        return "the norm's argument is kept away from 0", _guarded(NORM, _nonzero)
-    if cause == "gradient-at-singularity" and "pow" in name:
-        return "the base of the power is kept away from 0", _guarded({"pow", "__pow__"}, _nonzero)
-    if cause == "exp-overflow":
-        return "the exponent stays below the overflow", _guarded(EXPONENTIAL, _high)
-    if cause == "inf-times-zero":
-        return "an infinite factor becomes 0", _guarded(MULTIPLY, _factors)
+@dataclass(frozen=True)
+class Repair:
+    """What is tried, the context to run the step in, and what that has changed in it: empty where it met nothing."""
+
+    words: str
+    context: Any
+    used: list[bool]
+
+
+FAMILIES = {  # what is tried, the functions that it is done to, and how
+    "log": ("the logarithm's argument is at least 1e-12", LOG, _low),
+    "div": ("a divisor of 0 becomes 1e-12", DIVIDE, _divisor),
+    "sqrt": ("the root's argument is at least 1e-12", ROOT, _low),
+    "norm": ("the norm's argument is kept away from 0", NORM, _nonzero),
+    "pow": ("the base of the power is kept away from 0", {"pow", "__pow__"}, _nonzero),
+    "exp": ("the exponent stays below half of what overflows", EXPONENTIAL, _high),
+    "mul": ("an infinite factor becomes 0", MULTIPLY, _factors),
+    "ctc": ("the CTC loss with zero_infinity", {"ctc_loss"}, _without_infinity),
+}
+FAMILY_OF = {"log-of-zero": "log", "log-of-negative": "log", "division-by-zero": "div", "zero-over-zero": "div",
+             "root-of-negative": "sqrt", "exp-overflow": "exp", "inf-times-zero": "mul",
+             "no-alignment": "ctc"}  # fmt: skip
+
+
+def for_operation(cause: str, op: str, optimizers: list[torch.optim.Optimizer]) -> Repair | None:
+    """The repair of a fault of an operation; None where nothing can be tried."""
+    name, used = op.lower(), list[bool]()
+    family = FAMILY_OF.get(cause)
+    if cause == "gradient-at-singularity":
+        family = next((key for key in ("log", "sqrt", "div", "norm", "pow") if key in name), None)
+    if cause == "zero-over-zero" and "norm" in name:
+        return None  # the division is inside of one kernel
+    if family is not None:
+        words, names, guard = FAMILIES[family]
+        return Repair(words, _guarded(names, guard, used), used)
     if cause == "half-overflow":
-        return "the step runs without autocast", _full_precision()
+        return Repair("the step runs without autocast", _full_precision(used), used)
     if cause in ("second-moment-overflow", "second-moment-vanished", "update-overflow", "update-too-large"):
-        return "gradients are clipped to a norm of 1", _clipped(optimizers)
+        return Repair("gradients are clipped to a norm of 1", clipped(optimizers, used), used)
     return None

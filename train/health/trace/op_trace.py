@@ -18,42 +18,30 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from az.train.health.pytree import Rows, is_finite
+from az.train.health.trace.operands import (
+    Operand,
+    address,
+    fills_memory,
+    has_memory,
+    has_nan,
+    is_bad,
+    measure,
+    memory,
+    named_inputs,
+    spans,
+    written_by,
+)
+from az.train.health.trace.optimizer_hooks import hook_steps
+from az.train.health.trace.rows import Rows
+from az.train.health.trace.source_lines import user_line
 
 # The autograd node that runs now; None outside of backward, which the stub leaves out.
 current_autograd_node: Callable[[], Any] = torch._C._current_autograd_node  # pyright: ignore[reportPrivateUsage]
 _autograd: Any = torch.autograd  # _get_sequence_nr is used by torch's own profiler, and missing from the stubs
-_TORCH = os.path.dirname(torch.__file__) + os.sep
-_HERE = os.path.dirname(__file__) + os.sep
+_CHECKPOINT = os.path.join(os.path.dirname(torch.__file__), "utils", "checkpoint.py")
 # Operations that write their whole target: what it held before does not matter.
 OVERWRITE = {"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_", "set_"}
-
-
-@dataclass(frozen=True)
-class Operand:
-    """What one tensor of an operation held, as far as people ask."""
-
-    role: str  # the argument's name, or "result"
-    shape: tuple[int, ...]
-    dtype: str
-    low: float | None  # of its finite numbers
-    high: float | None
-    nans: int
-    infs: int
-    zeros: int
-    name: str = ""  # of the state, where it is a weight, a buffer, …
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        return {**vars(self), "shape": list(self.shape)}
-
-    def __str__(self) -> str:
-        shape = "x".join(map(str, self.shape)) or "one number"
-        numbers = f"{self.low:.4g} to {self.high:.4g}" if self.low is not None else "no finite number"
-        bad = "".join(
-            f", {n} {what}" for n, what in ((self.nans, "NaN"), (self.infs, "inf"), (self.zeros, "zeros")) if n
-        )
-        return f"{self.name or self.role} ({shape}, {self.dtype}): {numbers}{bad}"
+GROWING = {"exp", "exp2", "expm1", "sinh", "cosh"}
 
 
 @dataclass
@@ -63,7 +51,7 @@ class Op:
     index: int
     name: str  # aten::log
     phase: str  # data, forward, loss, backward, optimizer
-    module: str
+    module: str | None  # None outside of the model
     source: str
     node: str = ""  # the autograd node that it belongs to, in backward
     forward: int = -1  # index of the forward operation of that node
@@ -76,45 +64,17 @@ class Op:
     rows: list[int] = field(default_factory=list)
     wrote: list[str] = field(default_factory=list)  # names of the state's tensors that it left bad
     rates: list[float] = field(default_factory=list)  # learning rates, in the optimizer
+    grown: bool = False  # it was given large finite numbers that an exponential made
 
 
-def measure(role: str, tensor: Tensor, name: str = "") -> Operand:
-    """Range and counts of a tensor."""
-    values = tensor.detach()
-    if values.is_complex():
-        values = torch.view_as_real(values)
-    low = high = None
-    nans = infs = 0
-    if values.numel() and values.dtype != torch.bool:
-        low, high = (float(x) for x in torch.aminmax(values))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            nans = int((values != values).sum())
-            finite = int(torch.isfinite(values).sum())
-            infs = values.numel() - finite - nans
-            low = float(torch.nan_to_num(values, math.inf, math.inf, math.inf).amin()) if finite else None
-            high = float(torch.nan_to_num(values, -math.inf, -math.inf, -math.inf).amax()) if finite else None
-    zeros = values.numel() - int(torch.count_nonzero(values)) if values.dtype != torch.bool else 0
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    return Operand(role, tuple(tensor.shape), dtype, low, high, nans, infs, zeros, name)
-
-
-def is_bad(tensor: Tensor) -> bool:
-    """Whether a tensor holds NaN or an infinity."""
-    return not is_finite(tensor)
-
-
-def user_line(skip: int = 1) -> tuple[str, bool]:
-    """(file:line of the innermost frame that is neither torch's nor ours, whether backward() lies above it)."""
-    frame = sys._getframe(skip)  # pyright: ignore[reportPrivateUsage]
-    below_backward = False
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(_TORCH):
-            below_backward |= frame.f_code.co_name in ("backward", "_engine_run_backward", "grad")
-        elif not file.startswith(_HERE) and not file.startswith("<"):
-            return f"{file}:{frame.f_lineno}", below_backward
+def _recomputes() -> bool:
+    """Whether backward runs a part of forward again: gradient checkpointing."""
+    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and frame.f_code.co_name != "_engine_run_backward":
+        if frame.f_code.co_filename == _CHECKPOINT:
+            return True
         frame = frame.f_back
-    return "", below_backward
+    return False
 
 
 class OpTrace(TorchDispatchMode):
@@ -133,22 +93,34 @@ class OpTrace(TorchDispatchMode):
         batch: Iterable[Tensor] = (),
         meant: Iterable[Tensor] = (),
         renew: Callable[[], Mapping[int, tuple[str, str]]] | None = None,
+        others: Iterable[tuple[str, nn.Module]] = (),
+        bad_numbers: bool = False,
     ) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.model, self.optimizers, self.state, self.renew = model, list(optimizers), state, renew
         self.rows = Rows((), rows) if isinstance(rows, int) else rows
-        self._batch, self._batch_is_bad = _spans(batch), any(is_bad(t) for t in batch)
-        self._meant = _spans(meant)
+        given = list(batch)
+        self._batch, self._batch_is_bad = spans(given), bad_numbers or any(is_bad(t) for t in given)
+        self._meant = spans(meant)
+        self.reads_batch = False  # an operation was given memory of the batch
         self.count = 0
         self.ops: dict[int, Op] = {}
         self.bad_root = False  # the number that backward began from was bad
         self.roots: set[int] = set()  # the operations that wrote such numbers
         self.writers: dict[int, int] = {}  # memory → the operation that left something bad there
         self.half_peak = (0.0, "")  # largest share of the range of float16, and the module that reached it
-        self._forward: dict[int, tuple[int, str, str, str]] = {}  # sequence number → operation
+        self._forward: dict[int, tuple[int, str | None, str, str]] = {}  # sequence number → operation
         modules = cast("Iterable[tuple[str, nn.Module]]", model.named_modules())
         self._names = {id(module): name for name, module in modules}
+        self._modules = list(model.modules())
+        for prefix, other in others:
+            inner = cast("Iterable[tuple[str, nn.Module]]", other.named_modules(prefix=prefix.removesuffix(".")))
+            new = [(name, module) for name, module in inner if id(module) not in self._names]
+            self._names |= {id(module): name for name, module in new}
+            self._modules += [module for _, module in new]
+        self._grown: dict[int, int] = {}  # memory of large finite numbers that an exponential made → its operation
         self._stack: list[str] = []
+        self._module_at: dict[str, str | None] = {}  # line → the module whose forward first came there
         self._phase = "data"
         self._in_optimizer = False
         self._backward_ended = 0  # the first operation after backward, while no optimizer has stepped since
@@ -159,19 +131,26 @@ class OpTrace(TorchDispatchMode):
     # -- where we are ---------------------------------------------------------------------------------------------
 
     def __enter__(self) -> OpTrace:
-        for module in self.model.modules():
-            self._handles.append(module.register_forward_pre_hook(self._begin, prepend=True))
-            self._handles.append(module.register_forward_hook(self._end, always_call=True))
-        for optimizer in self.optimizers:
-            self._handles.append(optimizer.register_step_pre_hook(self._begin_step))
-            self._handles.append(optimizer.register_step_post_hook(self._end_step))
+        try:
+            for module in self._modules:
+                if not isinstance(module, torch.jit.ScriptModule):
+                    self._handles.append(module.register_forward_pre_hook(self._begin, prepend=True))
+                    self._handles.append(module.register_forward_hook(self._end, always_call=True))
+            self._handles += hook_steps(self.optimizers, self._begin_step, self._end_step)
+        except BaseException:  # no hook may be left on a model of the user's
+            self._remove()
+            raise
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._remove()
+        super().__exit__(*error)  # pyright: ignore[reportUnknownMemberType]
+
+    def _remove(self) -> None:
         for handle in self._handles:
             handle.remove()
-        super().__exit__(*error)  # pyright: ignore[reportUnknownMemberType]
+        self._handles = []
 
     def _begin(self, module: nn.Module, *_: Any) -> None:
         self._stack.append(self._names.get(id(module), ""))
@@ -203,7 +182,7 @@ class OpTrace(TorchDispatchMode):
         differentiated = torch.is_grad_enabled()
         with torch.no_grad():
             if differentiated:
-                self.note("forward" if self._stack else self._phase, _named(func, args, kwargs))
+                self.note("forward" if self._stack else self._phase, named_inputs(func, args, kwargs))
             return self._run(func, args, kwargs, differentiated)
 
     def note(self, phase: str, inputs: list[tuple[str, Tensor]]) -> None:
@@ -214,14 +193,15 @@ class OpTrace(TorchDispatchMode):
         index = self.count
         node = current_autograd_node()
         place = self._place(index, func, node)
-        inputs = _named(func, args, kwargs)
-        written = _written(func, args, kwargs)
+        inputs = named_inputs(func, args, kwargs)
+        written = written_by(func, args, kwargs)
         base = func.name().removeprefix("aten::").partition(".")[0]
         self.rows.see(index, base, inputs)
         targets: set[int] = {id(t) for t in written} if base in OVERWRITE or base.endswith("_out") else set()
+        self.reads_batch = self.reads_batch or any(self._is_of_batch(t) for _, t in inputs)
         bad_in = [(name, t) for name, t in inputs if id(t) not in targets and is_bad(t)]
         before = [measure(name, t, self.name_of(t)) for name, t in inputs] if written or bad_in else None
-        bad_tensors = [(self.writers.get(_memory(t), -1), not bool(torch.isnan(t).any()), t) for _, t in bad_in]
+        bad_tensors = [(self.writers.get(memory(t), -1), not has_nan(t), t) for _, t in bad_in]
         if node is not None and self._phase != "backward":
             self._begin_backward()
         with torch.set_grad_enabled(differentiated):  # some kernels (an LSTM's) ask and do something else
@@ -236,21 +216,27 @@ class OpTrace(TorchDispatchMode):
         self._judge(index, func, place, inputs, before, bad_tensors, outputs, touched, scalars)
         return out
 
-    def _place(self, index: int, func: Any, node: Any) -> tuple[str, str, str, str, int]:
+    def _place(self, index: int, func: Any, node: Any) -> tuple[str, str | None, str, str, int]:
         """(phase, module, source, autograd node, forward operation)"""
         source, below = user_line(4)
+        again = node is not None and ((bool(self._stack) and not below) or _recomputes())
+        if again:
+            module = self._stack[-1] if self._stack else self._module_at.get(source)
+            self._forward.setdefault(_autograd._get_sequence_nr(), (index, module, source, func.name()))
+            return "forward", module, source, "", -1
         if node is None:
             if self._phase == "backward":  # backward is over: clipping, scaling, the optimizer
                 self._phase, self._backward_ended = "optimizer", index
             phase = "forward" if self._stack else self._phase
-            module = self._stack[-1] if self._stack else ""
+            module = self._stack[-1] if self._stack else None
+            self._module_at.setdefault(source, module)
             if not self._in_optimizer:
                 at = _autograd._get_sequence_nr()
                 self._forward.setdefault(at, (index, module, source, func.name()))
             return phase, module, source, "", -1
         found = self._forward.get(node._sequence_nr() + 1)
         if found is None:
-            return "backward", "", source, node.name(), -1
+            return "backward", None, source, node.name(), -1
         own = source if not below and source else found[2]  # a custom function's own line, else its forward line
         return "backward", found[1], own, node.name(), found[0]
 
@@ -273,21 +259,22 @@ class OpTrace(TorchDispatchMode):
         scalars: list[float],
     ) -> None:
         for tensor in outputs:
-            if tensor.dtype == torch.float16 and tensor.numel():
+            if tensor.dtype == torch.float16 and tensor.numel() and has_memory(tensor):
                 share = float(tensor.detach().abs().max()) / 65504
-                self.half_peak = max(self.half_peak, (share, place[1]))
+                self.half_peak = max(self.half_peak, (share, place[1] or ""))
         results = [t for t in (*outputs, *touched) if is_bad(t)]
         for tensor in touched:  # a good part (a view) says nothing of the rest of the memory
-            if not any(tensor is b for b in results) and tensor.nbytes == tensor.untyped_storage().nbytes():
-                self.writers.pop(_memory(tensor), None)
+            if not any(tensor is b for b in results) and fills_memory(tensor):
+                self.writers.pop(memory(tensor), None)
+        grown = self._grows(index, func, inputs, outputs)
         if not results and not bad:
             return
         phase, module, source, node, forward = place
         if phase == "optimizer" and self.renew is not None and any(not self.name_of(t) for t in results):
             self.state = self.renew()
         op = Op(index, func.name().partition(".")[0], phase, module, source, node, forward)
-        op.bad_inputs, op.bad_output = bad, bool(results)
-        op.output_nan = any(bool(torch.isnan(t).any()) for t in results)
+        op.bad_inputs, op.bad_output, op.grown = bad, bool(results), grown
+        op.output_nan = any(map(has_nan, results))
         op.operands = before or [measure(name, t, self.name_of(t)) for name, t in inputs]
         op.operands += [measure("result", t, self.name_of(t)) for t in results]
         op.scalars = scalars
@@ -295,12 +282,29 @@ class OpTrace(TorchDispatchMode):
         op.rows = self._rows(op, results, [t for _, t in inputs])
         op.rates = [float(g["lr"]) for o in self.optimizers for g in o.param_groups] if phase == "optimizer" else []
         op.wrote = [self.name_of(t) for t in results if self.name_of(t)]
-        seen = {_memory(t) for _, t in inputs} - {_memory(t) for t in touched}
+        seen = {memory(t) for _, t in inputs} - {memory(t) for t in touched}
         for tensor in results:
-            if _memory(tensor) not in seen:  # a view writes nothing
-                self.writers[_memory(tensor)] = index
+            if memory(tensor) not in seen:  # a view writes nothing
+                self.writers[memory(tensor)] = index
         self._kept += results
         self.ops[index] = op
+
+    def _grows(self, index: int, func: Any, inputs: list[tuple[str, Tensor]], outputs: list[Tensor]) -> bool:
+        """Whether this was given large numbers of an exponential; remembers large ones that it gives itself."""
+        base = func.name().removeprefix("aten::").partition(".")[0].rstrip("_")
+        given = any(memory(t) in self._grown for _, t in inputs) if self._grown else False
+        for tensor in outputs if given or base in GROWING else ():
+            if (
+                tensor.is_floating_point()
+                and has_memory(tensor)
+                and tensor.numel()
+                and memory(tensor) not in self._grown
+            ):
+                most = float(torch.nan_to_num(tensor.detach(), 0.0, 0.0, 0.0).abs().max())
+                if most > math.sqrt(torch.finfo(tensor.dtype).max):
+                    self._grown[memory(tensor)] = index
+                    self._kept.append(tensor)
+        return given
 
     def _rows(self, op: Op, results: list[Tensor], inputs: list[Tensor]) -> list[int]:
         """Rows of the batch in what came out, or else went in; the state and an optimizer's numbers are of no row."""
@@ -312,12 +316,12 @@ class OpTrace(TorchDispatchMode):
 
     def name_of(self, tensor: Tensor) -> str:
         """`weights: stem.conv.weight` where the tensor is of the state, else nothing."""
-        kind, name = self.state.get(tensor.data_ptr(), ("", "")) if tensor.numel() else ("", "")
+        kind, name = self.state.get(address(tensor), ("", "")) if tensor.numel() else ("", "")
         return f"{kind}: {name}" if kind else ""
 
     def writer(self, tensor: Tensor) -> int:
         """The operation that left something bad in this tensor's memory; -1 for none."""
-        return self.writers.get(_memory(tensor), -1)
+        return self.writers.get(memory(tensor), -1)
 
     def forward_name(self, op: Op) -> str | None:
         """For an operation of backward: the forward operation that it differentiates."""
@@ -333,19 +337,22 @@ class OpTrace(TorchDispatchMode):
             if index == birth or any(writer in reached for writer, _, _ in op.bad_inputs):
                 if op.bad_output:
                     reached.add(index)
-                place = {"phase": op.phase, "module": op.module, "op": op.node or op.name}
-                if not way or (way[-1]["phase"], way[-1]["module"]) != (op.phase, op.module):
+                place = {"phase": op.phase, "module": op.module or "", "op": op.node or op.name}
+                if not way or (way[-1]["phase"], way[-1]["module"]) != (op.phase, op.module or ""):
                     way.append(place)
         return way[:200]
 
     def is_batch(self, tensor: Tensor) -> bool:
         """Whether a tensor that nothing wrote is the batch: its memory, or a copy made out of sight of a bad batch."""
-        at = tensor.data_ptr()
-        return any(low <= at < high for low, high in self._batch) or (self._batch_is_bad and tensor.ndim > 0)
+        return self._is_of_batch(tensor) or (self._batch_is_bad and tensor.ndim > 0)
+
+    def _is_of_batch(self, tensor: Tensor) -> bool:
+        at = address(tensor)
+        return any(low <= at < high for low, high in self._batch)
 
     def is_meant(self, tensor: Tensor) -> bool:
         """Whether infinities in this tensor were there before and are meant."""
-        at = tensor.data_ptr()
+        at = address(tensor)
         return any(low <= at < high for low, high in self._meant)
 
     def _averages(self, base: str, inputs: list[tuple[str, Tensor]]) -> list[Tensor]:
@@ -353,32 +360,3 @@ class OpTrace(TorchDispatchMode):
         if "batch_norm" not in base or "backward" in base:
             return []
         return [t for name, t in inputs if name.startswith("running_")]
-
-
-def _spans(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
-    return [(t.data_ptr(), t.data_ptr() + t.untyped_storage().nbytes()) for t in tensors if t.numel()]
-
-
-def _memory(tensor: Tensor) -> int:
-    if tensor.layout != torch.strided:
-        return id(tensor)
-    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
-
-
-def _named(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:
-    """(argument, tensor), lists of tensors flattened."""
-    names = [a.name for a in func._schema.arguments]
-    found: list[tuple[str, Tensor]] = []
-    for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
-        found += [(name, t) for t in tree_leaves(value) if isinstance(t, Tensor)]
-    return found
-
-
-def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
-    """Tensors that the operation writes in place."""
-    found: list[Tensor] = []
-    for i, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = args[i] if i < len(args) else kwargs.get(argument.name)
-            found += [t for t in tree_leaves(value) if isinstance(t, Tensor)]
-    return found
