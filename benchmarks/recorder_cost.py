@@ -37,11 +37,11 @@ from az.train import batch_check, learner
 from az.train.bench import fixed_batch
 from az.train.config import HealthConfig
 from az.train.health import FlightRecorder
-from az.train.health import background as hand
-from az.train.health import finite_check as sweep
-from az.train.health import flat_tensors as layout
 from az.train.health import session as session
-from az.train.health import snapshot as state
+from az.train.health.state import background as hand
+from az.train.health.state import finite_check as sweep
+from az.train.health.state import flat_tensors as layout
+from az.train.health.state import snapshot as state
 from az.train.learner import Learner, StepMetrics
 from az.train.model import Network
 from az.train.presets import preset

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from az.train.health import FlightRecorder
-from az.train.health.background import WORTH, BackgroundTask
+from az.train.health.state.background import WORTH, BackgroundTask
 
 
 def threads() -> set[threading.Thread]:

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,8 @@ def test_a_checkpoint_that_cannot_be_removed_is_told_by_its_own_name(tmp_path, m
 
 
 def test_a_worker_that_cannot_write_is_told_as_if_the_run_could_not():
-    pool, (mine, workers) = object.__new__(WorkerPool), multiprocessing.Pipe()
+    pool: Any = object.__new__(WorkerPool)
+    mine, workers = multiprocessing.Pipe()
     pool._pipes = [mine]
     workers.send(("disk", errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/records/0001-000021-001.npz"))
     with pytest.raises(OSError, match="No space left") as caught:

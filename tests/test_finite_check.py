@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from az.train.health import FlightRecorder
-from az.train.health import finite_check as sweep
-from az.train.health.extra_state import same_bits
-from az.train.health.finite_check import FiniteCheck, sums_of
-from az.train.health.flat_tensors import Group, Held, Layout
-from az.train.health.snapshot import Snapshotter
+from az.train.health.state import finite_check as sweep
+from az.train.health.state.extra_state import same_bits
+from az.train.health.state.finite_check import FiniteCheck, sums_of
+from az.train.health.state.flat_tensors import Group, Held, Layout
+from az.train.health.state.snapshot import Snapshotter
 
 
 def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Optimizer, Snapshotter]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from az.train.health import FlightRecorder
-from az.train.health.flat_tensors import Held, Layout
+from az.train.health.state.flat_tensors import Held, Layout
 
 PLAIN, LAST = torch.contiguous_format, torch.channels_last
 

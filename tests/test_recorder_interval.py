@@ -61,7 +61,7 @@ class Loop:
     def state(self) -> dict[str, Any]:
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "schedule": self.schedule.state_dict(), "torch": torch.get_rng_state(),
-                 "numpy": np.random.get_state()[1], "python": random.getstate()}  # fmt: skip
+                 "numpy": np.random.get_state(legacy=False), "python": random.getstate()}  # fmt: skip
         return copy.deepcopy(parts)
 
 
@@ -87,6 +87,7 @@ def test_a_fault_leaves_the_state_of_before_to_the_bit(steps, outside):
         incident = loop.recorder.run(loop.step, loop.batch(bad=True))
     else:
         incident = loop.go(1, bad=True)
+    assert incident is not None
     assert (incident.cause, incident.rows, incident.replay) == ("batch-not-finite", [3], "bit-exact")
     assert incident.first_bad_step == steps
     assert same(loop.state(), before)
@@ -99,7 +100,7 @@ def test_with_and_without_copies_the_curve_and_the_incident_are_the_same():
         loop = Loop(interval)
         assert loop.go(11) is None
         with torch.no_grad():  # written outside: nothing that was made before leads here
-            loop.model[4].bias.add_(0.25)
+            list(loop.model.parameters())[-1].add_(0.25)
         assert loop.go(3) is None
         incident = loop.go(1, bad=True)
         told.append({key: value for key, value in incident.to_json().items() if key != "seconds"})
@@ -166,7 +167,7 @@ def test_steps_that_cannot_be_made_again_are_told_and_copied_from_then_on():
     first = loop.state()
     assert loop.go(5) is None
     incident = loop.go(1, bad=True)
-    assert incident.cause == "not-explained"
+    assert incident.cause == "not-made-again"
     assert "before step 0" in incident.notes[0]
     assert same(loop.state(), first)
     assert loop.recorder.step == 0

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from az.train.health import FlightRecorder
-from az.train.health.flat_tensors import Held, Layout
+from az.train.health.state.flat_tensors import Held, Layout
 
 
 def spoiled(model, optimizer=None, also=(), bad=lambda: None):
@@ -151,7 +151,7 @@ def test_memory_of_another_is_never_read_before_it_is_known_to_be_needed():
 DIGEST = """
 import torch
 from torch import nn
-from az.train.health.snapshot import Snapshotter
+from az.train.health.state.snapshot import Snapshotter
 kinds = torch.bfloat16, torch.float64, torch.float16, torch.float32
 model = nn.Sequential(*(nn.Linear(2, 2).to(kind) for kind in kinds))
 for number, p in enumerate(model.parameters()):

@@ -22,8 +22,8 @@ from az.train import learner as learners
 from az.train.architecture import BLOCKS
 from az.train.health import FlightRecorder, Incident
 from az.train.health.early_warnings import EarlyWarnings
-from az.train.health.finite_check import vector_norm
 from az.train.health.metrics import HealthMetrics
+from az.train.health.state.finite_check import vector_norm
 from az.train.learner import Learner
 from az.train.model import Network
 from az.train.replay import Batch

@@ -47,9 +47,9 @@ CAUSES = {
         "data", "an input plane outside [-1, +1]: it has lost its scale", "Leave these rows out; mend the encoding."
     ),
     # the recorder itself
-    "not-explained": Cause(
+    "not-made-again": Cause(
         "",
-        "a number went bad, and what made it could not be told",
+        "a number went bad, and the state from before it could not be had again",
         "Run the loop again with FlightRecorder(..., interval=1), which copies the state before every step.",
     ),
     # storage and loader

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from az.train.health.causes import CAUSES
 from az.train.health.earlier import from_earlier, name_rewind
-from az.train.health.extra_state import same_bits
 from az.train.health.incident import Incident, incident_of
 from az.train.health.replay import Diagnosis, zip_ends
 from az.train.health.row_causes import from_data, try_without
+from az.train.health.state.extra_state import same_bits
 from az.train.health.trace.classify import classify, fix_for
 from az.train.health.trace.guilty import guilty_tensor, owner
 from az.train.health.trace.op_trace import OpTrace

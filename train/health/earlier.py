@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from az.train.health.causes import CAUSES
-from az.train.health.extra_state import same_bits
-from az.train.health.finite_check import vector_norm
 from az.train.health.history import Step
 from az.train.health.incident import Incident
 from az.train.health.replay import Diagnosis
 from az.train.health.row_causes import OF_SIZE
+from az.train.health.state.extra_state import same_bits
+from az.train.health.state.finite_check import vector_norm
 from az.train.health.trace.python_values import spikes
 from az.train.health.trace.repair import clipped
 from az.train.health.transient import blame_what_may_have_changed

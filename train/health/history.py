@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from az.train.health.snapshot import Snapshot
-from az.train.health.starts import Start
+from az.train.health.state.snapshot import Snapshot
+from az.train.health.state.starts import Start
 from az.train.health.trace.python_values import Values
 
 KEPT = 512  # steps whose numbers are remembered

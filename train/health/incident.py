@@ -118,7 +118,7 @@ def not_made_again(shown: int, now: int, harm: set[str]) -> Incident:
     """A fault in a step whose state of before could not be had again: that of before step `now` was put back."""
     since = f"steps {now} to {shown - 1}, made again, did not end as they had: the state is that of before step {now}"
     return incident_of(
-        "not-explained", "loss", shown, exact=False,
+        "not-made-again", "loss", shown, exact=False,
         evidence={"harm": sorted(harm), "text": [f"not finite after the step: {', '.join(sorted(harm))}"]},
         notes=[since, "from now on the state is copied before every step"],
     )  # fmt: skip

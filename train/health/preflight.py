@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from az.train.health.finite_check import vector_norm
 from az.train.health.metrics import Norm
-from az.train.health.snapshot import Snapshotter
+from az.train.health.state.finite_check import vector_norm
+from az.train.health.state.snapshot import Snapshotter
 from az.train.health.trace.op_trace import OpTrace
 
 TOLERANCE = 0.02  # of a running average against what the step should have given (bfloat16 rounds to 0.4 %)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from az.train.health.extra_state import copies_of, same_bits, write
 from az.train.health.history import Step
 from az.train.health.pace import MOST_DEPTH, MOST_MEMORY
 from az.train.health.session import Session
-from az.train.health.snapshot import Snapshot
-from az.train.health.starts import Start
+from az.train.health.state.extra_state import copies_of, same_bits, write
+from az.train.health.state.snapshot import Snapshot
+from az.train.health.state.starts import Start
 
 
 def state_before(session: Session, start: Start, batch: Any) -> Snapshot | None:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from az.train.health.extra_state import same_bits
 from az.train.health.history import Step
 from az.train.health.session import Session
-from az.train.health.snapshot import Snapshot
+from az.train.health.state.extra_state import same_bits
+from az.train.health.state.snapshot import Snapshot
 from az.train.health.trace.loss_roots import noted_roots
 from az.train.health.trace.op_trace import OpTrace
 from az.train.health.trace.operands import is_bad

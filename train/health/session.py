@@ -11,12 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from az.train.health.extra_state import copies_of, same_bits, write
-from az.train.health.finite_check import FiniteCheck, gathered, sums_of
-from az.train.health.flat_tensors import LOST, Held, has_lost_memory
 from az.train.health.history import History, Step
-from az.train.health.snapshot import Inventory, Snapshot, Snapshotter
-from az.train.health.starts import Start
+from az.train.health.state.extra_state import copies_of, same_bits, write
+from az.train.health.state.finite_check import FiniteCheck, gathered, sums_of
+from az.train.health.state.flat_tensors import LOST, Held, has_lost_memory
+from az.train.health.state.snapshot import Inventory, Snapshot, Snapshotter
+from az.train.health.state.starts import Start
 from az.train.health.trace.loss_roots import any_is_bad, noted_roots
 from az.train.health.trace.operands import address, has_memory
 from az.train.health.trace.optimizer_hooks import hook_steps, with_own_state

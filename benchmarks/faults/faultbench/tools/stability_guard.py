@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import logging
@@ -21,8 +22,7 @@ class StabilityGuard(Tool):
 
     def begin(self, loop: Loop) -> None:
         """Raises ImportError where the package is not installed: pip install --no-deps stabilityguard."""
-        from stabilityguard import GuardedOptimizer
-
+        package: Any = importlib.import_module("stabilityguard")  # az does not install it
         super().begin(loop)
         logging.getLogger("stabilityguard").setLevel(logging.CRITICAL)
         self.folder = tempfile.TemporaryDirectory(prefix="faultbench-")
@@ -30,7 +30,7 @@ class StabilityGuard(Tool):
         for name, value in list(vars(loop).items()):
             if isinstance(value, torch.optim.Optimizer):
                 with contextlib.redirect_stdout(io.StringIO()):
-                    guard = GuardedOptimizer(value, owner(loop, value), verbose=False, log_dir=self.folder.name)
+                    guard = package.GuardedOptimizer(value, owner(loop, value), verbose=False, log_dir=self.folder.name)
                 self.guards.append(guard)
                 setattr(loop, name, guard)
 

@@ -1,0 +1,1 @@
+"""The state that a training step may change: copied, put back, read. Nothing here knows of faults."""
