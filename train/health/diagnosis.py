@@ -21,7 +21,7 @@ from az.train.health.trace.pytree import as_tensor, is_finite, leaves
 from az.train.health.trace.repair import for_operation
 from az.train.health.trace.root_cause import FORWARD, LOGS, Birth, base, find_birth
 from az.train.health.trace.rows import rows_of, rows_where
-from az.train.health.trace.surroundings import has_compiled, is_distributed, needs_other_ranks
+from az.train.health.trace.surroundings import is_distributed, needs_other_ranks
 from az.train.health.transient import compiled_only, not_explained, transient
 
 
@@ -42,7 +42,7 @@ def explained(found: Diagnosis) -> Incident | None:
 
 def diagnose(found: Diagnosis) -> Incident | None:
     """The incident; None when the step raised for a reason of its own. Raises whatever goes wrong in a replay."""
-    compiled = has_compiled() and found.error is None
+    compiled = found.session.is_compiled() and found.error is None
     came_back = exact = False
     if compiled:  # the watched run is not compiled: whether the fault comes back is asked of the step as it was
         came_back = found.again(as_it_was=True) is None and bool(found.harmed_now())
@@ -132,7 +132,7 @@ def _incident(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> In
         "spread": watch.spread(op.index),
         "end_digest": found.end.digest() if found.end is not None else None,
     }
-    if birth.origin == "op" and len(op.rows) == watch.rows.size_at(op.index):
+    if birth.origin in ("op", "masked") and len(op.rows) == watch.rows.size_at(op.index):
         op.rows = []  # every row alike: it is not the rows
     name = op.node if op.phase == "backward" and op.node else op.name
     incident = incident_of(

@@ -21,7 +21,7 @@ from az.train.health.trace.operands import address, has_memory
 from az.train.health.trace.optimizer_hooks import hook_steps, with_own_state
 from az.train.health.trace.python_values import PythonValues
 from az.train.health.trace.pytree import is_finite, left_alone
-from az.train.health.trace.surroundings import alone
+from az.train.health.trace.surroundings import alone, frames_compiled, is_compiled
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Session:
         self.optimizers = [one for outer in given for one in with_own_state(outer)]
         self.scalers = [item for item in extra_state if hasattr(item, "_check_inf_per_device")]
         self.python = PythonValues()
+        self._frames = frames_compiled()
         self.snapshotter = Snapshotter(model, self.optimizers, list(extra_state))
         self.history = History(depth)
         self.meant: set[int] | None = None  # tensors of the state with infinities before the first step: masks
@@ -66,6 +67,11 @@ class Session:
         held = [(one.tensor, one.kind, one.name) for one in self.snapshotter.layout().held]
         held += [(tensor, "also", name) for name, tensor in self.snapshotter.loose()]
         return {address(tensor): (kind, name) for tensor, kind, name in held if has_memory(tensor) and tensor.numel()}
+
+    def is_compiled(self) -> bool:
+        """Whether a step of this session runs compiled code: compiled since it began, or given so."""
+        modules = (part for _, module in self.snapshotter.modules for part in module.modules())
+        return frames_compiled() != self._frames or self.python.reads_compiled or any(map(is_compiled, modules))
 
     def left_alone(self) -> list[str]:
         """`table (torch.sparse_coo)` of the model's tensors that no snapshot holds."""
