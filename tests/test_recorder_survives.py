@@ -176,6 +176,16 @@ def test_optimizers_that_wrap_others(wrap):
     assert recorder_.run(step, (torch.randn(8, 4), torch.ones(8))) is None
 
 
+def test_an_optimizer_that_the_recorder_was_not_given_is_named():
+    """Its moments keep the NaN of the failed step: no repair is called useless because of that."""
+    model = nn.Linear(4, 1)
+    _, step = looped(model, lambda m, b: torch.log(m(b) * 0).mean(), adam(model.parameters()))
+    incident = FlightRecorder(model, None).run(step, torch.randn(8, 4))
+    assert incident is not None
+    assert (incident.cause, incident.counterfactual) == ("log-of-zero", None)
+    assert "the recorder was not given optimizer, an optimizer of the step: it is not restored" in incident.notes
+
+
 @pytest.mark.parametrize("wrap", [adam, lambda p: Inert(adam(p)), Own])
 def test_an_error_of_the_user_s_own_is_never_masked(wrap):
     model = nn.Linear(4, 1)

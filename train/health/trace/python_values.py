@@ -107,6 +107,10 @@ class PythonValues:
         """Whether the last step that was read has compiled modules or functions in reach."""
         return self._found is not None and self._found.compiled
 
+    def optimizers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        """(name, optimizer) of those that the last step that was read has in reach."""
+        return self._found.optimizers if self._found is not None else []
+
     def __deepcopy__(self, _: dict[int, Any]) -> PythonValues:
         return PythonValues()
 
@@ -230,6 +234,7 @@ class _Search:
         self.iterators: list[str] = []
         self.lists: list[list[Any]] = []
         self.compiled = False
+        self.optimizers: list[tuple[str, torch.optim.Optimizer]] = []
         self.containers: list[tuple[Place, Any]] = []  # what was looked into, where it lay
         self._seen: set[int] = set()
         while isinstance(step, functools.partial):
@@ -264,6 +269,8 @@ class _Search:
                 self.places.append((kind, holder, key, name))
         elif is_compiled(value):
             self.compiled = True
+        elif isinstance(value, torch.optim.Optimizer):
+            self.optimizers.append((name, value))
         elif isinstance(value, FunctionType):
             self._function(value, depth + 1)
         elif isinstance(value, MethodType):
