@@ -48,6 +48,7 @@ def test_a_second_model_is_named_with_its_tensor():
     told = incident.stage, incident.cause, incident.phase, incident.op, incident.module, incident.source
     assert told == ("forward", "overflow", "forward", "aten::addmm", "also0.1", line("second", __file__))
     assert incident.evidence["tensor"] == "also: also0.1.weight"
+    assert (incident.rows, incident.counterfactual) == ([], None)  # whatever the row
 
 
 def test_the_optimizer_of_a_second_model_is_named_with_its_tensor():

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from recorder_rig import NAN, F, Rig, line, seeded, tried
+from recorder_rig import INF, NAN, F, Rig, line, seeded, tried
 from torch import nn
 
 from az.train.health import FlightRecorder
@@ -299,3 +299,37 @@ def test_a_step_that_counts_itself_is_counted_once():
     rig = Rig(nn.Linear(4, 1), loss)
     rig.fails(torch.randn(8, 4))
     assert calls == [1]
+
+
+def test_a_list_that_the_step_takes_from_is_as_it_was_in_every_run_and_one_that_it_adds_to_grows_once():
+    left, losses = [3, 2, 1], []
+
+    def loss(m, b):
+        value = m(b).mean()
+        losses.append(value.item())
+        return value if left.pop(0) != 2 else value * NAN  # at: taken
+
+    rig = Rig(nn.Linear(4, 1), loss)
+    assert rig.run(torch.randn(8, 4)) is None
+    incident = rig.fails(torch.randn(8, 4))
+    assert (incident.cause, incident.replay, incident.source) == (
+        "constant-not-finite",
+        "bit-exact",
+        line("taken", __file__),
+    )
+    assert (left, len(losses)) == ([1], 2)
+
+
+def test_rows_of_a_softmax_over_nothing_among_rows_that_are_masked_in_part():
+    def loss(m, b):
+        return F.cross_entropy(m(b[0]).masked_fill(b[1], -INF), b[2])
+
+    rig = Rig(nn.Linear(4, 5), loss)
+    mask = torch.zeros(8, 5, dtype=torch.bool)
+    mask[:, 3] = True
+    target = torch.zeros(8, dtype=torch.long)
+    assert rig.run((torch.randn(8, 4), mask, target)) is None
+    mask[4] = True
+    incident = rig.fails((torch.randn(8, 4), mask, target))
+    assert (incident.cause, incident.rows) == ("softmax-of-nothing", [4])
+    assert tried(incident) == ("without rows [4]", True)

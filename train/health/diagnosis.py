@@ -15,13 +15,13 @@ from az.train.health.replay import Diagnosis, zip_ends
 from az.train.health.row_causes import from_data, try_without
 from az.train.health.state.extra_state import same_bits
 from az.train.health.trace.classify import classify, fix_for
-from az.train.health.trace.guilty import guilty_tensor, owner
+from az.train.health.trace.guilty import guilty_tensor, large_state, owner
 from az.train.health.trace.op_trace import OpTrace
 from az.train.health.trace.pytree import as_tensor, is_finite, leaves
 from az.train.health.trace.repair import for_operation
 from az.train.health.trace.root_cause import FORWARD, LOGS, Birth, base, find_birth
 from az.train.health.trace.rows import rows_of, rows_where
-from az.train.health.trace.surroundings import has_compiled, is_distributed, needs_other_ranks
+from az.train.health.trace.surroundings import is_distributed, needs_other_ranks
 from az.train.health.transient import compiled_only, not_explained, transient
 
 
@@ -33,16 +33,22 @@ def explained(found: Diagnosis) -> Incident | None:
     try:
         if needs_other_ranks(module for _, module in found.session.snapshotter.modules):
             return not_explained(found, "its parameters are spread over ranks, it cannot be run again on one of them")
-        return diagnose(found)
+        incident = diagnose(found)
     except Exception as failure:
         if found.error is not None and found.harm == {"error"}:
             return None
         return not_explained(found, f"the diagnosis raised {_told(failure)}")
+    unknown = found.session.unknown_optimizers()
+    if incident is not None and unknown:
+        if incident.counterfactual is not None and not incident.counterfactual["finite"]:
+            incident.counterfactual = None  # what the failed step left in that optimizer spoils every repair
+        incident.notes.append(f"the recorder was not given {unknown[0]}, an optimizer of the step: it is not restored")
+    return incident
 
 
 def diagnose(found: Diagnosis) -> Incident | None:
     """The incident; None when the step raised for a reason of its own. Raises whatever goes wrong in a replay."""
-    compiled = has_compiled() and found.error is None
+    compiled = found.session.is_compiled() and found.error is None
     came_back = exact = False
     if compiled:  # the watched run is not compiled: whether the fault comes back is asked of the step as it was
         came_back = found.again(as_it_was=True) is None and bool(found.harmed_now())
@@ -132,7 +138,9 @@ def _incident(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> In
         "spread": watch.spread(op.index),
         "end_digest": found.end.digest() if found.end is not None else None,
     }
-    if birth.origin == "op" and len(op.rows) == watch.rows.size_at(op.index):
+    if birth.origin == "op" and tensor in large_state(op):
+        op.rows = []  # that weight explains it, whatever the row
+    if birth.origin in ("op", "masked") and len(op.rows) == watch.rows.size_at(op.index):
         op.rows = []  # every row alike: it is not the rows
     name = op.node if op.phase == "backward" and op.node else op.name
     incident = incident_of(

@@ -43,6 +43,7 @@ class Diagnosis:
         self.value, self.error, self.number, self.harm = value, error, number, harm
         self.python = python  # what the step read of Python's values
         self.python_end = session.python.read(step)
+        self._added = [(held, length, held[length:]) for held, length in python.lists]  # to lists, by the harmed step
         self.replayed_value: Any = None
         self.replayed_roots: list[Tensor] = []
         self.end: Snapshot | None = None
@@ -62,13 +63,18 @@ class Diagnosis:
     def restore_end(self) -> None:
         """Let the step have happened after all."""
         assert self.end is not None
-        self.python_end.write()
+        self._restore_python_end()
         self.session.snapshotter.put_back(self.end)
 
     def finish(self) -> None:
         """The state of before the step; Python's values, which no one handed over, as the step left them."""
-        self.python_end.write()
+        self._restore_python_end()
         self.session.snapshotter.put_back(self.before)
+
+    def _restore_python_end(self) -> None:
+        self.python_end.write()
+        for held, length, added in self._added:
+            held[length:] = added
 
     def again(
         self,

@@ -19,10 +19,10 @@ from az.train.health.state.snapshot import Inventory, Snapshot, Snapshotter
 from az.train.health.state.starts import Start
 from az.train.health.trace.loss_roots import any_is_bad, noted_roots
 from az.train.health.trace.operands import address, has_memory
-from az.train.health.trace.optimizer_hooks import hook_steps, with_own_state
+from az.train.health.trace.optimizer_hooks import hook_steps, with_inner, with_own_state
 from az.train.health.trace.python_values import PythonValues
 from az.train.health.trace.pytree import is_finite, left_alone
-from az.train.health.trace.surroundings import alone
+from az.train.health.trace.surroundings import alone, frames_compiled, is_compiled
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Session:
         self.optimizers = [one for outer in given for one in with_own_state(outer)]
         self.scalers = [item for item in extra_state if hasattr(item, "_check_inf_per_device")]
         self.python = PythonValues()
+        self._frames = frames_compiled()
         self.snapshotter = Snapshotter(model, self.optimizers, list(extra_state))
         self.history = History(depth)
         self.meant: set[int] | None = None  # tensors of the state with infinities before the first step: masks
@@ -67,6 +68,17 @@ class Session:
         held = [(one.tensor, one.kind, one.name) for one in self.snapshotter.layout().held]
         held += [(tensor, "also", name) for name, tensor in self.snapshotter.loose()]
         return {address(tensor): (kind, name) for tensor, kind, name in held if has_memory(tensor) and tensor.numel()}
+
+    def unknown_optimizers(self) -> list[str]:
+        """Names of optimizers that the step uses and the recorder was not given: nothing restores their state."""
+        known = {id(inner) for one in self.optimizers for inner in with_inner(one)}
+        found = self.python.optimizers()
+        return [name for name, one in found if not any(id(inner) in known for inner in with_inner(one))]
+
+    def is_compiled(self) -> bool:
+        """Whether a step of this session runs compiled code: compiled since it began, or given so."""
+        modules = (part for _, module in self.snapshotter.modules for part in module.modules())
+        return frames_compiled() != self._frames or self.python.reads_compiled or any(map(is_compiled, modules))
 
     def left_alone(self) -> list[str]:
         """`table (torch.sparse_coo)` of the model's tensors that no snapshot holds."""

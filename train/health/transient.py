@@ -6,7 +6,7 @@ from az.train.health.causes import CAUSES
 from az.train.health.incident import Incident, incident_of
 from az.train.health.replay import Diagnosis
 from az.train.health.trace.pytree import is_finite
-from az.train.health.trace.surroundings import has_compiled, is_distributed
+from az.train.health.trace.surroundings import is_distributed
 
 
 def transient(found: Diagnosis) -> Incident:
@@ -34,7 +34,7 @@ def not_kept(found: Diagnosis) -> list[str]:
     changed = found.python.changed_in_place(found.python_end)
     reasons = [f"{name}, which the step writes and extra_state does not hold" for name in changed[:4]]
     reasons += [f"{name}, an iterator: what it has given is gone" for name in found.python.iterators[:4]]
-    return [*reasons, "compiled code, which may choose other kernels"] if has_compiled() else reasons
+    return [*reasons, "compiled code, which may choose other kernels"] if found.session.is_compiled() else reasons
 
 
 def compiled_only(found: Diagnosis, exact: bool) -> Incident:

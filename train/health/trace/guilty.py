@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from az.train.health.trace.op_trace import OpTrace
+from az.train.health.trace.op_trace import Op, OpTrace
 from az.train.health.trace.operands import Operand
 from az.train.health.trace.pytree import is_finite
 from az.train.health.trace.root_cause import Birth
@@ -39,6 +39,11 @@ def guilty_tensor(watch: OpTrace, birth: Birth, state: list[tuple[str, Tensor]])
     bad = [(watch.writer(tensor), name) for name, tensor in state if not is_finite(tensor)]
     since = sorted(one for one in bad if one[0] >= op.index)
     return since[0][1] if since else None
+
+
+def large_state(op: Op) -> list[str]:
+    """Names of the state's tensors that an operation read and that are so large that they explain an overflow."""
+    return [one.name for one in op.operands if one.role != "result" and one.name and _size(one) > LARGE]
 
 
 def _size(operand: Operand) -> float:

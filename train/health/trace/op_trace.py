@@ -311,7 +311,7 @@ class OpTrace(TorchDispatchMode):
         if op.phase == "optimizer":
             return []
         at = op.forward if op.forward >= 0 else op.index
-        found = (self.rows.bad(t, at) for t in (*results, *inputs) if not self.name_of(t))
+        found = (self.rows.bad(t, at, has_nan(t)) for t in (*results, *inputs) if not self.name_of(t))
         return next((rows for rows in found if rows), list[int]())
 
     def name_of(self, tensor: Tensor) -> str:

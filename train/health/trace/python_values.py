@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from az.train.health.trace.pytree import OPAQUE
 from az.train.health.trace.source_lines import is_library
+from az.train.health.trace.surroundings import is_compiled
 
 PLAIN = (int, float, bool, str, complex, type(None))
 ITEM, PLACE, CELL, DEFAULT = range(4)  # kinds of holders: dict, list, closure cell, a function's defaults
@@ -37,6 +38,7 @@ class Values:
     values: list[Any]
     versions: list[int]
     iterators: list[str]  # names of iterators in reach: what they have given is gone
+    lists: list[tuple[list[Any], int]] = field(default_factory=list[tuple[list[Any], int]])  # lists, and their lengths
 
     def named(self) -> dict[str, Any]:
         """The values by the names of their places."""
@@ -84,10 +86,12 @@ class Values:
         )
 
     def write(self) -> None:
-        """Put the values where they were."""
+        """Put the values where they were. What was added to a list since goes, such as the losses of a replay."""
         for place, value in zip(self.places, self.values, strict=True):
             if value is not _GONE and not _same(_read(place), value):
                 put(place, value)
+        for holder, length in self.lists:
+            del holder[length:]
 
 
 class PythonValues:
@@ -97,6 +101,15 @@ class PythonValues:
         self._step: Any = None
         self._found: _Search | None = None
         self._age = 0
+
+    @property
+    def reads_compiled(self) -> bool:
+        """Whether the last step that was read has compiled modules or functions in reach."""
+        return self._found is not None and self._found.compiled
+
+    def optimizers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        """(name, optimizer) of those that the last step that was read has in reach."""
+        return self._found.optimizers if self._found is not None else []
 
     def __deepcopy__(self, _: dict[int, Any]) -> PythonValues:
         return PythonValues()
@@ -115,7 +128,7 @@ class PythonValues:
             found = self._search(step)
         values = [_read(place) for place in found.places]
         versions = [_version(v) if isinstance(v, Tensor) else 0 for v in values]
-        return Values(found.places, values, versions, found.iterators)
+        return Values(found.places, values, versions, found.iterators, [(one, len(one)) for one in found.lists])
 
     def _is_replaced(self, found: _Search) -> bool:
         """Whether a container that was looked into is another one now."""
@@ -195,6 +208,8 @@ def put(place: Place, value: Any) -> None:
         given = list(holder.__defaults__)
         given[key] = value
         holder.__defaults__ = tuple(given)
+    elif kind == PLACE and len(holder) == key:
+        holder.append(value)  # it was taken from the list
     elif kind == ITEM or len(holder) > key:
         holder[key] = value
 
@@ -217,6 +232,9 @@ class _Search:
     def __init__(self, step: Any) -> None:
         self.places: list[Place] = []
         self.iterators: list[str] = []
+        self.lists: list[list[Any]] = []
+        self.compiled = False
+        self.optimizers: list[tuple[str, torch.optim.Optimizer]] = []
         self.containers: list[tuple[Place, Any]] = []  # what was looked into, where it lay
         self._seen: set[int] = set()
         while isinstance(step, functools.partial):
@@ -249,6 +267,10 @@ class _Search:
         if isinstance(value, (*PLAIN, Tensor, np.ndarray)) and not isinstance(value, nn.Parameter):
             if len(self.places) < MOST:
                 self.places.append((kind, holder, key, name))
+        elif is_compiled(value):
+            self.compiled = True
+        elif isinstance(value, torch.optim.Optimizer):
+            self.optimizers.append((name, value))
         elif isinstance(value, FunctionType):
             self._function(value, depth + 1)
         elif isinstance(value, MethodType):
@@ -265,7 +287,9 @@ class _Search:
         self._seen.add(id(value))
         if isinstance(value, dict | list):
             holder = cast("dict[Any, Any] | list[Any]", value)
-            items = list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder))
+            if isinstance(holder, list):
+                self.lists.append(holder)
+            items = list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder[: LONGEST + 1]))
             for key, part in items if len(items) <= LONGEST else ():
                 kind = ITEM if isinstance(holder, dict) else PLACE
                 self._value(kind, holder, key, f"{name}[{key!r}]" if name else str(key), part, depth)

@@ -150,13 +150,13 @@ def _is_bad_leaf(part: Any) -> bool:
     return tensor is not None and not is_finite(tensor)
 
 
-def bad_rows(tensor: Tensor, count: int, time_first: bool = False) -> list[int]:
-    """Which of `count` rows hold a non-finite number; [] where the tensor is not made of rows."""
+def bad_rows(tensor: Tensor, count: int, time_first: bool = False, only_nan: bool = False) -> list[int]:
+    """Which of `count` rows hold a non-finite number; [] where the tensor is not made of rows. only_nan: a NaN."""
     if not (tensor.is_floating_point() or tensor.is_complex()) or not count or tensor.layout is not torch.strided:
         return []
     if tensor.is_nested or not tensor.ndim:
         return []
-    return rows_where(~torch.isfinite(tensor), count, time_first)
+    return rows_where(torch.isnan(tensor) if only_nan else ~torch.isfinite(tensor), count, time_first)
 
 
 def rows_where(flags: Tensor, count: int, time_first: bool = False) -> list[int]:
@@ -293,10 +293,10 @@ class Rows:
         if part and part != self._marks[-1][1]:
             self._marks.append((index, part))
 
-    def bad(self, tensor: Tensor, index: int) -> list[int]:
-        """Rows in which a tensor of this operation is non-finite."""
+    def bad(self, tensor: Tensor, index: int, only_nan: bool = False) -> list[int]:
+        """Rows in which a tensor of this operation is non-finite. only_nan: NaN; infinities may be a mask's."""
         part = self._part(tensor) or self._at(index)
-        return [part[i] for i in bad_rows(tensor, len(part), self.time_first)]
+        return [part[i] for i in bad_rows(tensor, len(part), self.time_first, only_nan)]
 
     def size_at(self, index: int) -> int:
         """How many rows an operation works on."""

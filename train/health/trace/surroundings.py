@@ -16,17 +16,23 @@ _distributed: Any = torch.distributed
 SHARDED = ("FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine")  # classes whose steps need the other ranks
 
 
-def has_compiled() -> bool:
-    """Whether torch.compile has compiled anything in this process."""
+def frames_compiled() -> int:
+    """How many frames torch.compile has looked at in this process; it rises when something is compiled."""
     utils: Any = sys.modules.get("torch._dynamo.utils")
-    return utils is not None and bool(utils.counters.get("frames"))
+    return int(sum(utils.counters["frames"].values())) if utils is not None else 0
+
+
+def is_compiled(thing: Any) -> bool:
+    """Whether this is a module or function that torch.compile made."""
+    wrapped = hasattr(thing, "_torchdynamo_orig_callable") or type(thing).__name__ == "OptimizedModule"
+    return wrapped or getattr(thing, "_compiled_call_impl", None) is not None
 
 
 @contextmanager
 def eager() -> Generator[None]:
     """Compiled functions run as they are written. A frame that torch sees under a dispatch mode is never compiled
     again (pytorch#190286), so every watched or repaired run is one of these."""
-    if not has_compiled():
+    if not frames_compiled():
         yield
         return
     stance: Any = torch.compiler.set_stance
@@ -74,7 +80,7 @@ def alone() -> Generator[None]:
         yield
         return
     parallel: Any = nn.parallel.DistributedDataParallel
-    models = [one for one in gc.get_objects() if isinstance(one, parallel)]
+    models = [one for one in gc.get_objects() if issubclass(type(one), parallel)]  # never asks the object
     with ExitStack() as stack:
         for name in ("all_reduce", "broadcast", "reduce", "barrier", "broadcast_object_list"):
             stack.enter_context(patch.object(_distributed, name, _nothing))
