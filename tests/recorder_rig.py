@@ -36,7 +36,7 @@ class Rig:
     """A loop around one loss, and how often its step has run."""
 
     def __init__(self, model: nn.Module, loss_of: Any, optimizer: Any = None, **options: Any):
-        self.model = model
+        self.model: Any = model
         self.optimizer = optimizer or torch.optim.SGD(model.parameters(), 0.01)
         self.loss_of = loss_of
         self.recorder = FlightRecorder(model, self.optimizer, **options)

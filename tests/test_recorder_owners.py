@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from recorder_rig import INF, NAN, Rig, line, seeded
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from az.train.health import FlightRecorder
 
@@ -33,7 +36,8 @@ def test_a_state_that_is_bad_already_says_how_to_get_out():
 
 
 def test_a_second_model_is_named_with_its_tensor():
-    first, second = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8)), nn.Linear(8, 1)
+    first: Any = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8))
+    second = nn.Linear(8, 1)
     recorder = FlightRecorder(second, None, extra_state=[first])
 
     def step(batch):
@@ -87,7 +91,7 @@ def test_a_gradient_that_a_hook_poisons():
 
 
 def test_a_gradient_that_is_poisoned_in_place_behind_backward():
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model: Any = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
 
     def step(batch):
         model.zero_grad()
@@ -106,6 +110,7 @@ class OwnVariance(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(4, 3)
+        self.average: torch.Tensor
         self.register_buffer("average", torch.ones(3))
 
     def forward(self, x):
@@ -133,7 +138,7 @@ class Checkpointed(nn.Module):
         self.layer, self.reentrant, self.bad = nn.Linear(4, 4), reentrant, bad
 
     def forward(self, x):
-        return torch.utils.checkpoint.checkpoint(self.inside, x, use_reentrant=self.reentrant)
+        return checkpoint(self.inside, x, use_reentrant=self.reentrant)
 
     def inside(self, x):
         h = self.layer(x) * 0

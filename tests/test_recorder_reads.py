@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import math
+from collections.abc import MutableMapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def test_the_logarithm_of_a_mask_is_not_blamed_for_an_overflow_behind_it():
 
     mask = torch.tensor([[1.0, 1, 0, 1, 0]] * 4)
     for steps in (0, 1):  # the mask is known from a step before, or from the overflow behind it
-        model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 5))
+        model: Any = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 5))
         rig = Rig(model, loss)
         assert [rig.run((torch.randn(4, 8), mask, mask / 3)) for _ in range(steps)] == [None] * steps
         with torch.no_grad():
@@ -103,8 +105,10 @@ def test_two_fields_of_one_shape_are_no_samples():
     assert rig.fails(batch).rows == [5]
 
 
-class Store(collections.abc.MutableMapping):
+class Store(MutableMapping[str, Any]):
     """As PyTorch Geometric keeps the fields of a graph."""
+
+    _mapping: dict[str, Any]
 
     def __init__(self, fields):
         self.__dict__["_mapping"] = fields

@@ -93,7 +93,10 @@ class _Seen:
     loss, update, weights = None, 0.0, 0.0
 
 
-class Inert(torch.optim.Optimizer):
+OPTIMIZER: Any = torch.optim.Optimizer  # these are none that its types describe
+
+
+class Inert(OPTIMIZER):
     """Hands everything on, and was never initialized as an optimizer."""
 
     def __init__(self, inner):
@@ -110,7 +113,7 @@ class Inert(torch.optim.Optimizer):
         self.inner.zero_grad(set_to_none)
 
 
-class Lookahead(torch.optim.Optimizer):
+class Lookahead(OPTIMIZER):
     """Slow weights of its own, and a step that is no hooked one."""
 
     def __init__(self, inner):
@@ -126,7 +129,7 @@ class Lookahead(torch.optim.Optimizer):
         self.inner.zero_grad(set_to_none)
 
 
-class Own(torch.optim.Optimizer):
+class Own(OPTIMIZER):
     """Wraps nothing, and was never initialized either."""
 
     def __init__(self, parameters):
