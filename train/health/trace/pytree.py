@@ -68,7 +68,7 @@ def children(tree: Any) -> Iterator[tuple[str, Any]]:
     elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         yield from ((field.name, getattr(tree, field.name, None)) for field in dataclasses.fields(tree))
     elif is_object(tree):
-        attributes = cast("dict[str, Any]", vars(tree))
+        attributes = dict(vars(tree))
         store = attributes.get("_store")  # PyTorch Geometric: its fields are known by their own names
         yield from children(store) if isinstance(store, Mapping) else ()
         yield from ((name, value) for name, value in attributes.items() if value is not store or store is None)
