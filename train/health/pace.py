@@ -5,6 +5,7 @@ from __future__ import annotations
 MOST_DEPTH, MOST_MEMORY = 8, 256 << 20  # copies where the state is copied before every step, and their bytes
 SPARE = 30 << 20  # bytes that may be taken beside two copies of the state
 MOST_STEPS = 64  # between two copies
+FASTEST = 8  # times as many steps from one window to the next
 WINDOW, WARM_UP = 16, 4  # steps over which time is added up; first steps, which also prepare
 
 
@@ -40,6 +41,7 @@ class Pace:
         self._own, self._steps = self._own + own, self._steps + step
         if self._count >= WINDOW:
             if self._own > self.budget * self._steps:
-                self.every = min(2 * self.every, self._most)
+                over = self._own / max(1e-9, self.budget * self._steps)
+                self.every = min(self.every * max(2, min(FASTEST, int(over))), self._most)
             self._own = self._steps = 0.0
             self._count = 0

@@ -139,7 +139,9 @@ class FlightRecorder:
     def _quickly(self, began: Snapshot | Start, value: Any, error: Exception | None) -> Seen | None:
         """What the look after a step sees where all is well and that can be told quickly; None elsewhere."""
         session = self.session
-        if isinstance(began, Snapshot) or error is not None or self._after is None or session.snapshotter.others:
+        if isinstance(began, Snapshot) or error is not None or self._after is None:
+            return None
+        if session.snapshotter.others and session.snapshotter.loose():
             return None
         if self._look is None or self._look.layout is not began.layout:
             self._look = QuickLook(began.layout, session.snapshotter.known().parameters)
