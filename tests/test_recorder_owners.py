@@ -166,3 +166,26 @@ def test_the_line_is_the_user_s_and_not_a_library_s(tmp_path, monkeypatch):
     rig = Rig(nn.Linear(4, 1), lambda m, b: library_of_losses.loss(m(b) * 0))  # at: library
     incident = rig.fails(torch.randn(8, 4))
     assert (incident.cause, incident.source) == ("log-of-zero", line("library", __file__))
+
+
+def test_a_gradient_scaler_whose_scale_is_infinite():
+    torch.manual_seed(0)
+    model, scaler = nn.Linear(4, 1), torch.amp.GradScaler("cpu", init_scale=8.0)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    recorder = FlightRecorder(model, optimizer, extra_state=[scaler])
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = model(batch).square().mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return loss.detach()
+
+    assert recorder.run(step, torch.randn(8, 4)) is None
+    scaler.load_state_dict({**scaler.state_dict(), "scale": INF})
+    scaler._scale = torch.tensor(INF)
+    incident = recorder.run(step, torch.randn(8, 4))
+    assert incident is not None
+    assert (incident.cause, incident.evidence["tensor"]) == ("changed-outside-the-step", "scaler: scale")
+    assert incident.rows == []

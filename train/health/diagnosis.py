@@ -38,12 +38,23 @@ def explained(found: Diagnosis) -> Incident | None:
         if found.error is not None and found.harm == {"error"}:
             return None
         return not_explained(found, f"the diagnosis raised {_told(failure)}")
+    if incident is not None and found.session.scalers and not found.session.has_good_scales():
+        _blame_scale(found, incident)
     unknown = found.session.unknown_optimizers()
     if incident is not None and unknown:
         if incident.counterfactual is not None and not incident.counterfactual["finite"]:
             incident.counterfactual = None  # what the failed step left in that optimizer spoils every repair
         incident.notes.append(f"the recorder was not given {unknown[0]}, an optimizer of the step: it is not restored")
     return incident
+
+
+def _blame_scale(found: Diagnosis, incident: Incident) -> None:
+    """A scale that is no number, or infinite, makes every gradient bad and is never brought down."""
+    cause = "changed-outside-the-step" if found.number > 0 else "state-not-finite"
+    incident.cause, incident.stage, incident.fix = cause, CAUSES[cause].stage, CAUSES[cause].fix
+    incident.rows, incident.counterfactual = [], None
+    incident.evidence["tensor"] = "scaler: scale"
+    incident.evidence["text"] = ["the gradient scaler's scale is not finite", *incident.evidence.get("text", [])]
 
 
 def diagnose(found: Diagnosis) -> Incident | None:

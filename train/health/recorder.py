@@ -239,7 +239,8 @@ class FlightRecorder:
         """Whether the harm is what the step is meant to do: an overflow for the scaler, a batch written in place."""
         try:
             found.keep_end()
-            if self.session.scalers and found.harm == {"gradients"} and found.error is None and legal_overflow(found):
+            scaled = self.session.has_good_scales() and found.harm == {"gradients"} and found.error is None
+            if scaled and legal_overflow(found):
                 return True  # the scaler saw it, skipped the step and lowered its scale: that is its work
             if found.harm == {"batch"} and self._step_changes_batch(found):
                 self.session.changes_batch = True

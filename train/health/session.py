@@ -59,6 +59,10 @@ class Session:
         self.changes_batch = False  # the step writes its own batch: a change of it says nothing
         self._sweep: FiniteCheck | None = None
 
+    def has_good_scales(self) -> bool:
+        """Whether there is a gradient scaler, and none whose scale no step can bring down again."""
+        return bool(self.scalers) and all(math.isfinite(float(scaler.get_scale())) for scaler in self.scalers)
+
     def rates(self) -> list[float]:
         """The learning rate of every parameter group."""
         return [float(group.get("lr", 0.0)) for o in self.optimizers for group in o.param_groups]
