@@ -61,7 +61,8 @@ class Session:
 
     def has_good_scales(self) -> bool:
         """Whether there is a gradient scaler, and none whose scale no step can bring down again."""
-        return bool(self.scalers) and all(math.isfinite(float(scaler.get_scale())) for scaler in self.scalers)
+        scales = [float(scaler.get_scale()) for scaler in self.scalers if hasattr(scaler, "get_scale")]
+        return bool(self.scalers) and all(map(math.isfinite, scales))
 
     def rates(self) -> list[float]:
         """The learning rate of every parameter group."""
