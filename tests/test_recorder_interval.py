@@ -176,6 +176,57 @@ def test_steps_that_cannot_be_made_again_are_told_and_copied_from_then_on():
     assert same(loop.state(), before)
 
 
+def test_an_error_of_the_user_s_own_is_raised_where_steps_cannot_be_made_again():
+    loop = Loop(4)
+    loop.step = counting(loop, itertools.count(1))
+    assert loop.go(4) is None
+    copied, real = loop.state(), loop.step  # the next step begins with a copy
+
+    def careless(batch: tuple[Tensor, Tensor]) -> Tensor:
+        real(batch)
+        return [batch[0]][1]
+
+    assert loop.go(3) is None
+    with pytest.raises(IndexError) as caught:
+        loop.recorder.run(careless, loop.batch())
+    assert "before step 4" in caught.value.__notes__[0]
+    assert loop.recorder.step == 4
+    assert same(loop.state(), copied)
+    assert loop.go(3) is None
+
+
+@pytest.mark.parametrize("returned", [True, False])
+def test_a_loss_that_is_not_returned_is_compared_all_the_same(returned):
+    loop: Any = Loop(8)
+    counted = counting(loop, itertools.count(1))
+
+    def step(batch: tuple[Tensor, Tensor]) -> Tensor | None:
+        loss = counted(batch)
+        return loss if returned else None
+
+    loop.step = step
+    first = loop.state()
+    assert loop.go(5) is None
+    incident = loop.go(1, bad=True)
+    assert incident is not None
+    assert incident.cause == "not-made-again"
+    assert same(loop.state(), first)
+
+
+def test_steps_without_a_loss_are_copied_each():
+    model = nn.Linear(3, 1)
+    recorder = FlightRecorder(model, None, interval=8)
+
+    def step(batch: Tensor) -> None:
+        with torch.no_grad():
+            model.weight.add_(0.1 * batch.mean())
+
+    for _ in range(5):
+        assert recorder.run(step, torch.randn(4, 3)) is None
+    assert all(one.snapshot is not None for one in list(recorder.session.history.kept)[1:])
+    assert recorder.pace.every == 1
+
+
 def test_an_interrupt_within_a_step_is_undone_too():
     loop = Loop(6)
     assert loop.go(4) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from az.train.health.state.snapshot import Snapshot
@@ -27,6 +27,7 @@ class Step:
     batch: Any = None
     function: Any = None  # the step itself: a lambda written in the loop is another one each time
     python: Values | None = None  # numbers and tensors that it read besides its batch
+    ends: list[float] = field(default_factory=list[float])  # the numbers from which it began backward
     start: Start | None = None  # or what it takes to make the step again after the one before
 
     @property

@@ -115,9 +115,11 @@ class FlightRecorder:
             raise
         harm = seen.harm | self.session.harm_of(roots)
         done = Step(number, self.session.rates(), seen.update, seen.weights, seen.loss, None, batch)
-        done.function, done.python = step, python
+        done.function, done.python, done.ends = step, python, [float(root) for root in roots]
         if harm:
             return self._harmed(done, python, began, value, error, harm)
+        if done.loss is None and not done.ends:
+            self.pace.always()  # nothing would tell whether the step, made again, ended as it did
         self._remember(done, began)
         self.pace.told_time(time.perf_counter() - begun - (ended - stepping), ended - stepping)
         return None
@@ -162,7 +164,7 @@ class FlightRecorder:
         self._after = now or stamp_of(self.session.snapshotter) if self.pace.every > 1 else None
 
     def _undo(self, began: Snapshot | Start, batch: Any) -> Snapshot | None:
-        """Back to before the step, or, where that cannot be had, to before the oldest step that is kept (None)."""
+        """Back to before the step, or, where that cannot be had, to the last copy of the state (None)."""
         self._after = None
         if isinstance(began, Start):
             found = state_before(self.session, began, batch)
@@ -207,6 +209,9 @@ class FlightRecorder:
             before = self._undo(began, batch)
             if before is None:
                 self.step = session.history.steps[-1].step + 1 if session.history.steps else 0
+                if error is not None and harm == {"error"}:
+                    error.add_note(f"the recorder could only put back the state of before step {self.step}")
+                    raise error
                 return not_made_again(done.step, self.step, harm)
             python_end.write()
             session.snapshotter.put_back(end)

@@ -10,50 +10,56 @@ from az.train.health.session import Session
 from az.train.health.state.extra_state import copies_of, same_bits, write
 from az.train.health.state.snapshot import Snapshot
 from az.train.health.state.starts import Start
+from az.train.health.trace.loss_roots import noted_roots
 
 
 def state_before(session: Session, start: Start, batch: Any) -> Snapshot | None:
     """The state before the step that began with `start`; the last steps in the history get theirs too.
 
-    None where a step, made again, did not end as it did: then the state is that of before the oldest step kept, and
-    that step and all later ones are forgotten.
+    None where a step since the last copy, made again, did not end as it did: then the state is that copy, and the steps
+    from there on are forgotten.
     """
     history, snapshotter = session.history, session.snapshotter
     steps = list(history.kept)
+    copied = [at for at, one in enumerate(steps) if one.snapshot is not None]
+    last = steps[copied[-1]]
     own = {id(leaf) for leaf, _ in start.batch}
     old = [leaf for one in steps for leaf, kept in one.inputs if id(leaf) not in own and not same_bits(leaf, kept)]
     now = copies_of(old, [])  # a loader may have filled that memory with later batches
     values = session.python.read(steps[-1].function)
+    assert last.snapshot is not None
+    wanted = len(steps) - _depth(last.snapshot)
     try:
-        ended_alike = all(_made_again(session, steps, at) for at in range(_first(steps), len(steps)))
+        if earlier := [at for at in copied[:-1] if at <= wanted] or copied[:-1][:1]:
+            _all_made_again(session, steps[earlier[-1] : copied[-1]], wanted - earlier[-1])
+        ended_alike = _all_made_again(session, steps[copied[-1] :], wanted - copied[-1])
     finally:
         for leaf, kept in now:
             write(leaf, kept)
         values.write()
-    history.recount()
     if not ended_alike:
-        oldest = steps[0].snapshot
-        assert oldest is not None
-        snapshotter.put_back(oldest)
-        history.forget_from(steps[0].step)
+        snapshotter.put_back(last.snapshot)
+        history.forget_from(last.step)
         return None
+    history.recount()
     start.put_back()
     return snapshotter.take(batch)
 
 
-def _first(steps: list[Step]) -> int:
-    """Where to begin: the newest copy from which the last few steps can be had."""
-    assert steps
-    assert steps[0].snapshot is not None
-    each = max(1, steps[0].snapshot.bytes())
-    wanted = max(1, min(MOST_DEPTH, MOST_MEMORY // each))
-    copied = [at for at, one in enumerate(steps) if one.snapshot is not None]
-    return max([at for at in copied if at <= len(steps) - wanted] or copied[:1])
+def _depth(copy: Snapshot) -> int:
+    """How many steps before a fault get a copy."""
+    return max(1, min(MOST_DEPTH, MOST_MEMORY // max(1, copy.bytes())))
 
 
-def _made_again(session: Session, steps: list[Step], at: int) -> bool:
-    """Make one of these steps again; whether it ended as it did."""
-    one, snapshotter = steps[at], session.snapshotter
+def _all_made_again(session: Session, steps: list[Step], wanted: int) -> bool:
+    """Make these steps again, the first of which has a copy; whether they ended as they did. From number `wanted` on
+    each keeps the state before it."""
+    return all(_made_again(session, one, at >= wanted) for at, one in enumerate(steps))
+
+
+def _made_again(session: Session, one: Step, keep: bool) -> bool:
+    """Make one step again; whether it ended as it did. keep: the state before it."""
+    snapshotter = session.snapshotter
     if one.start is not None:
         one.start.put_back()
         before = snapshotter.take(one.batch)
@@ -64,14 +70,14 @@ def _made_again(session: Session, steps: list[Step], at: int) -> bool:
     if one.python is not None:
         one.python.write()
     try:
-        value = one.function(one.batch)
+        with noted_roots() as roots:
+            value = one.function(one.batch)
     except Exception:
         return False
     seen = session.look(before, value, None)
-    if seen.harm or seen.loss != one.loss:
+    if seen.harm or seen.loss != one.loss or [float(root) for root in roots] != one.ends:
         return False
-    each = max(1, before.bytes())
-    if len(steps) - at <= max(1, min(MOST_DEPTH, MOST_MEMORY // each)):
+    if keep:
         one.snapshot, one.start = before, None
         one.update, one.weights = seen.update, seen.weights
     return True
