@@ -1,7 +1,7 @@
 """Numeric health: a recorder that stops, names and undoes faults of a training step, for any PyTorch loop."""
 
-from az.train.health.incident import Incident
-from az.train.health.loops import FaultFound, recorded, watched
-from az.train.health.recorder import FlightRecorder
+from .incident import Incident
+from .loops import FaultFound, recorded, watched
+from .recorder import FlightRecorder
 
 __all__ = ["FaultFound", "FlightRecorder", "Incident", "recorded", "watched"]

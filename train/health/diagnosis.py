@@ -8,21 +8,21 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from az.train.health.causes import CAUSES
-from az.train.health.earlier import from_earlier, name_rewind
-from az.train.health.incident import Incident, incident_of
-from az.train.health.replay import Diagnosis, zip_ends
-from az.train.health.row_causes import from_data, try_without
-from az.train.health.state.extra_state import same_bits
-from az.train.health.trace.classify import classify, fix_for
-from az.train.health.trace.guilty import guilty_tensor, large_state, owner
-from az.train.health.trace.op_trace import OpTrace
-from az.train.health.trace.pytree import as_tensor, is_finite, leaves
-from az.train.health.trace.repair import for_operation
-from az.train.health.trace.root_cause import FORWARD, LOGS, Birth, base, find_birth
-from az.train.health.trace.rows import rows_of, rows_where
-from az.train.health.trace.surroundings import is_distributed, needs_other_ranks
-from az.train.health.transient import compiled_only, not_explained, transient
+from .causes import CAUSES
+from .earlier import from_earlier, name_rewind
+from .incident import Incident, incident_of
+from .replay import Diagnosis, zip_ends
+from .row_causes import from_data, try_without
+from .state.extra_state import same_bits
+from .trace.classify import classify, fix_for
+from .trace.guilty import guilty_tensor, large_state, owner
+from .trace.op_trace import OpTrace
+from .trace.pytree import as_tensor, is_finite, leaves
+from .trace.repair import for_operation
+from .trace.root_cause import FORWARD, LOGS, Birth, base, find_birth
+from .trace.rows import rows_of, rows_where
+from .trace.surroundings import is_distributed, needs_other_ranks
+from .transient import compiled_only, not_explained, transient
 
 
 def explained(found: Diagnosis) -> Incident | None:

@@ -6,16 +6,16 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from az.train.health.causes import CAUSES
-from az.train.health.history import Step
-from az.train.health.incident import Incident
-from az.train.health.replay import Diagnosis
-from az.train.health.row_causes import OF_SIZE
-from az.train.health.state.extra_state import same_bits
-from az.train.health.state.finite_check import vector_norm
-from az.train.health.trace.python_values import spikes
-from az.train.health.trace.repair import clipped
-from az.train.health.transient import blame_what_may_have_changed
+from .causes import CAUSES
+from .history import Step
+from .incident import Incident
+from .replay import Diagnosis
+from .row_causes import OF_SIZE
+from .state.extra_state import same_bits
+from .state.finite_check import vector_norm
+from .trace.python_values import spikes
+from .trace.repair import clipped
+from .transient import blame_what_may_have_changed
 
 BY_NUMBER = {"overflow", "constant-not-finite"}  # a number of the same step explains them better than the operation
 LOWER = (0.01, 1e-4, 1e-6)  # parts of the learning rate that are tried where it may be too high

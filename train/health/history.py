@@ -7,9 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from az.train.health.state.snapshot import Snapshot
-from az.train.health.state.starts import Start
-from az.train.health.trace.python_values import Values
+from .state.snapshot import Snapshot
+from .state.starts import Start
+from .trace.python_values import Values
 
 KEPT = 512  # steps whose numbers are remembered
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
-from az.train.health.causes import CAUSES
+from .causes import CAUSES
 
 FIELDS = (
     "stage", "cause", "phase", "op", "module", "source", "rows", "first_bad_step", "causal_step", "replay", "evidence",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any
 
-from az.train.health.incident import Incident
-from az.train.health.recorder import FlightRecorder
+from .incident import Incident
+from .recorder import FlightRecorder
 
 POLICIES = ("skip", "rewind", "stop")
 MOST_IN_A_ROW = 3  # faults one after the other: then the state itself is bad, and leaving batches out does not help

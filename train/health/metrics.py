@@ -11,8 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from az.train.health.early_warnings import BY_NAME
-from az.train.health.state.finite_check import foreach_norm, vector_norm
+from .early_warnings import BY_NAME
+from .state.finite_check import foreach_norm, vector_norm
 
 MOST_HELD = 0.2  # of a running average may be its start: with more, what is left tells nothing yet
 Norm = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]  # no public class has all of them

@@ -9,10 +9,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from az.train.health.metrics import Norm
-from az.train.health.state.finite_check import vector_norm
-from az.train.health.state.snapshot import Snapshotter
-from az.train.health.trace.op_trace import OpTrace
+from .metrics import Norm
+from .state.finite_check import vector_norm
+from .state.snapshot import Snapshotter
+from .trace.op_trace import OpTrace
 
 TOLERANCE = 0.02  # of a running average against what the step should have given (bfloat16 rounds to 0.4 %)
 MOST_GAP = 3.0  # standard deviations between an average, freed of its start, and the batch's own mean

@@ -14,21 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from az.train.health.diagnosis import explained
-from az.train.health.history import Step
-from az.train.health.incident import Incident, not_made_again
-from az.train.health.pace import Pace
-from az.train.health.remake import state_before
-from az.train.health.replay import Diagnosis, legal_overflow
-from az.train.health.session import Seen, Session, find_loss
-from az.train.health.state.extra_state import same_bits
-from az.train.health.state.quick_look import QuickLook
-from az.train.health.state.snapshot import Snapshot
-from az.train.health.state.starts import Stamp, Start, stamp_of, start_of
-from az.train.health.trace.loss_roots import noted_roots
-from az.train.health.trace.python_values import Values
-from az.train.health.trace.pytree import left_alone
-from az.train.health.trace.surroundings import is_distributed
+from .diagnosis import explained
+from .history import Step
+from .incident import Incident, not_made_again
+from .pace import Pace
+from .remake import state_before
+from .replay import Diagnosis, legal_overflow
+from .session import Seen, Session, find_loss
+from .state.extra_state import same_bits
+from .state.quick_look import QuickLook
+from .state.snapshot import Snapshot
+from .state.starts import Stamp, Start, stamp_of, start_of
+from .trace.loss_roots import noted_roots
+from .trace.python_values import Values
+from .trace.pytree import left_alone
+from .trace.surroundings import is_distributed
 
 StepFunction = Callable[[Any], Any]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from az.train.health.history import Step
-from az.train.health.pace import MOST_DEPTH, MOST_MEMORY
-from az.train.health.session import Session
-from az.train.health.state.extra_state import copies_of, same_bits, write
-from az.train.health.state.snapshot import Snapshot
-from az.train.health.state.starts import Start
-from az.train.health.trace.loss_roots import noted_roots
+from .history import Step
+from .pace import MOST_DEPTH, MOST_MEMORY
+from .session import Session
+from .state.extra_state import copies_of, same_bits, write
+from .state.snapshot import Snapshot
+from .state.starts import Start
+from .trace.loss_roots import noted_roots
 
 
 def state_before(session: Session, start: Start, batch: Any) -> Snapshot | None:

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from az.train.health.history import Step
-from az.train.health.session import Session
-from az.train.health.state.extra_state import same_bits
-from az.train.health.state.snapshot import Snapshot
-from az.train.health.trace.loss_roots import noted_roots
-from az.train.health.trace.op_trace import OpTrace
-from az.train.health.trace.operands import is_bad
-from az.train.health.trace.python_values import Values
-from az.train.health.trace.pytree import as_tensor, leaves
-from az.train.health.trace.repair import lowered
-from az.train.health.trace.root_cause import Meant, meant_by
-from az.train.health.trace.rows import Rows, has_bad_numbers
-from az.train.health.trace.surroundings import alone, eager
+from .history import Step
+from .session import Session
+from .state.extra_state import same_bits
+from .state.snapshot import Snapshot
+from .trace.loss_roots import noted_roots
+from .trace.op_trace import OpTrace
+from .trace.operands import is_bad
+from .trace.python_values import Values
+from .trace.pytree import as_tensor, leaves
+from .trace.repair import lowered
+from .trace.root_cause import Meant, meant_by
+from .trace.rows import Rows, has_bad_numbers
+from .trace.surroundings import alone, eager
 
 
 class Diagnosis:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from az.train.health.causes import CAUSES
-from az.train.health.incident import Incident
-from az.train.health.replay import Diagnosis
-from az.train.health.trace.operands import measure
-from az.train.health.trace.pytree import as_tensor, is_finite, leaves
-from az.train.health.trace.root_cause import Birth
-from az.train.health.trace.rows import bad_rows_in, far_rows, overwrite_rows, rows_of, scaled, without_rows
+from .causes import CAUSES
+from .incident import Incident
+from .replay import Diagnosis
+from .trace.operands import measure
+from .trace.pytree import as_tensor, is_finite, leaves
+from .trace.root_cause import Birth
+from .trace.rows import bad_rows_in, far_rows, overwrite_rows, rows_of, scaled, without_rows
 
 # Faults of an operation that a state blown up earlier explains, or a row of a size that no other has.
 OF_SIZE = {"overflow", "half-overflow", "exp-overflow", "log-of-zero", "inf-minus-inf", "inf-times-zero",

@@ -11,18 +11,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from az.train.health.history import History, Step
-from az.train.health.state.extra_state import copies_of, same_bits, write
-from az.train.health.state.finite_check import FiniteCheck, gathered, sums_of
-from az.train.health.state.flat_tensors import LOST, Held, has_lost_memory
-from az.train.health.state.snapshot import Inventory, Snapshot, Snapshotter
-from az.train.health.state.starts import Start
-from az.train.health.trace.loss_roots import any_is_bad, noted_roots
-from az.train.health.trace.operands import address, has_memory
-from az.train.health.trace.optimizer_hooks import hook_steps, with_inner, with_own_state
-from az.train.health.trace.python_values import PythonValues
-from az.train.health.trace.pytree import is_finite, left_alone
-from az.train.health.trace.surroundings import alone, frames_compiled, is_compiled
+from .history import History, Step
+from .state.extra_state import copies_of, same_bits, write
+from .state.finite_check import FiniteCheck, gathered, sums_of
+from .state.flat_tensors import LOST, Held, has_lost_memory
+from .state.snapshot import Inventory, Snapshot, Snapshotter
+from .state.starts import Start
+from .trace.loss_roots import any_is_bad, noted_roots
+from .trace.operands import address, has_memory
+from .trace.optimizer_hooks import hook_steps, with_inner, with_own_state
+from .trace.python_values import PythonValues
+from .trace.pytree import is_finite, left_alone
+from .trace.surroundings import alone, frames_compiled, is_compiled
 
 
 @dataclass(frozen=True)

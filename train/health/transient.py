@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from az.train.health.causes import CAUSES
-from az.train.health.incident import Incident, incident_of
-from az.train.health.replay import Diagnosis
-from az.train.health.trace.pytree import is_finite
-from az.train.health.trace.surroundings import is_distributed
+from .causes import CAUSES
+from .incident import Incident, incident_of
+from .replay import Diagnosis
+from .trace.pytree import is_finite
+from .trace.surroundings import is_distributed
 
 
 def transient(found: Diagnosis) -> Incident:

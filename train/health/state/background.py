@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from az.train.health.state.flat_tensors import Layout
+from .flat_tensors import Layout
 
 WORTH = 1 << 20  # bytes: below it waking a thread takes longer than what it would take over
 

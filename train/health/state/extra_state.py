@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from az.engine.jit import JIT_OFF
-from az.train.health.state.flat_tensors import LOST, has_lost_memory
-from az.train.health.trace.optimizer_hooks import with_inner
-from az.train.health.trace.pytree import leaves
+
+from ..trace.optimizer_hooks import with_inner
+from ..trace.pytree import leaves
+from .flat_tensors import LOST, has_lost_memory
 
 # What has a snapshotter of its own, and what holds no state.
 SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
@@ -74,7 +75,7 @@ def same_bits(a: Any, b: Any) -> bool:
     one, two = _words(a), _words(b)
     if JIT_OFF or one.dtype != np.uint64:
         return bool(np.array_equal(one, two))
-    from az.train.health.state.kernels import same_words  # imports numba
+    from .kernels import same_words  # imports numba
 
     return same_words(one, two)
 

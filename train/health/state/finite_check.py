@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from az.train.health.state.flat_tensors import BY_ADDRESS, Group, Layout
+from .flat_tensors import BY_ADDRESS, Group, Layout
 
 # torch has these two, and its stubs have no types for them.
 foreach_norm: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
@@ -56,7 +56,7 @@ class FiniteCheck:
         self.out[:] = 0.0
         if not gradients.by_address and not self.layout.by_address:
             return None
-        from az.train.health.state.kernels import look  # imports numba
+        from .kernels import look  # imports numba
 
         at = np.concatenate([self.layout.addresses(), gradients.addresses()])
         sizes = np.concatenate([self.layout.sizes, gradients.sizes])

@@ -97,7 +97,7 @@ def copying_of(lines: Sequence[Lines]) -> Callable[[], None] | None:
     """One call that copies them all and holds no lock of Python's; None where there is nothing."""
     if not lines:
         return None
-    from az.train.health.state.kernels import copy as copy_all  # imports numba
+    from .kernels import copy as copy_all  # imports numba
 
     at, sizes, to = (np.concatenate([getattr(one, name) for one in lines]) for name in ("at", "sizes", "to"))
     return lambda: copy_all(at, sizes, to)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from az.engine.jit import JIT_OFF
-from az.train.health.state.extra_state import same_bits
-from az.train.health.state.finite_check import foreach_norm
-from az.train.health.state.flat_tensors import PLAIN, Layout
-from az.train.health.state.starts import Stamp, Start
+
+from .extra_state import same_bits
+from .finite_check import foreach_norm
+from .flat_tensors import PLAIN, Layout
+from .starts import Stamp, Start
 
 
 class QuickLook:
@@ -58,7 +59,7 @@ class QuickLook:
         at += map(Tensor.data_ptr, gradients)
         if not at:
             return True
-        from az.train.health.state.kernels import look  # imports numba
+        from .kernels import look  # imports numba
 
         count = len(self._by_address)
         sizes = np.empty(len(at), np.int64)

@@ -13,9 +13,9 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from az.train.health.state.background import BackgroundTask
-from az.train.health.state.extra_state import SHARED, batch_copy, generators, keep, keep_optimizer, write
-from az.train.health.state.flat_tensors import Held, Layout, copying_of
+from .background import BackgroundTask
+from .extra_state import SHARED, batch_copy, generators, keep, keep_optimizer, write
+from .flat_tensors import Held, Layout, copying_of
 
 
 @contextmanager

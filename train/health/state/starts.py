@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from az.train.health.state.extra_state import batch_copy, generators, keep, keep_options, write
-from az.train.health.state.flat_tensors import Group, Layout
-from az.train.health.state.snapshot import Snapshotter
+from .extra_state import batch_copy, generators, keep, keep_options, write
+from .flat_tensors import Group, Layout
+from .snapshot import Snapshotter
 
 _version = attrgetter("_version")
 

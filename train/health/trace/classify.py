@@ -6,9 +6,9 @@ import math
 
 import torch
 
-from az.train.health.trace.op_trace import Op
-from az.train.health.trace.operands import Operand
-from az.train.health.trace.root_cause import EXPONENTIALS, LOGS, Birth, base
+from .op_trace import Op
+from .operands import Operand
+from .root_cause import EXPONENTIALS, LOGS, Birth, base
 
 DIVISIONS = {"div", "reciprocal", "true_divide", "remainder", "fmod", "floor_divide", "addcdiv", "rsqrt"}
 DOMAIN = {"pow", "acos", "asin", "acosh", "atanh", "lgamma", "digamma", "erfinv", "tan", "special_erfinv"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from az.train.health.trace.op_trace import Op, OpTrace
-from az.train.health.trace.operands import Operand
-from az.train.health.trace.pytree import is_finite
-from az.train.health.trace.root_cause import Birth
+from .op_trace import Op, OpTrace
+from .operands import Operand
+from .pytree import is_finite
+from .root_cause import Birth
 
 LARGE = 1e15  # a weight of this size explains an overflow
 

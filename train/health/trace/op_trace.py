@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from az.train.health.trace.operands import (
+from .operands import (
     Operand,
     address,
     fills_memory,
@@ -31,9 +31,9 @@ from az.train.health.trace.operands import (
     spans,
     written_by,
 )
-from az.train.health.trace.optimizer_hooks import hook_steps
-from az.train.health.trace.rows import Rows
-from az.train.health.trace.source_lines import user_line
+from .optimizer_hooks import hook_steps
+from .rows import Rows
+from .source_lines import user_line
 
 # The autograd node that runs now; None outside of backward, which the stub leaves out.
 current_autograd_node: Callable[[], Any] = torch._C._current_autograd_node  # pyright: ignore[reportPrivateUsage]

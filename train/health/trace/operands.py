@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from az.train.health.trace.pytree import is_finite, parts_of
+from .pytree import is_finite, parts_of
 
 
 @dataclass(frozen=True)

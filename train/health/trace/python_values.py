@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from az.train.health.trace.pytree import OPAQUE
-from az.train.health.trace.source_lines import is_library
-from az.train.health.trace.surroundings import is_compiled
+from .pytree import OPAQUE
+from .source_lines import is_library
+from .surroundings import is_compiled
 
 PLAIN = (int, float, bool, str, complex, type(None))
 ITEM, PLACE, CELL, DEFAULT = range(4)  # kinds of holders: dict, list, closure cell, a function's defaults
+OWN = __name__.rpartition(".trace.")[0]  # this package, under whatever name it was imported
 MOST, DEEPEST, LONGEST = 96, 4, 32  # places, containers inside of each other, items of one container
 RENEWED, PATIENCE = 128, 8  # steps after which the places are looked for again: at most, at least
 _GONE: Any = object()
@@ -304,7 +305,7 @@ class _Search:
         is_module = isinstance(value, nn.Module)
         if not hasattr(value, "__dict__") or (isinstance(value, OPAQUE) and not is_module):
             return
-        if of in ("torch", "numpy", "builtins") or type(value).__module__.startswith("az.train.health"):
+        if of in ("torch", "numpy", "builtins") or type(value).__module__.startswith(OWN):
             return
         self._seen.add(id(value))
         attributes = vars(value)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from az.train.health.trace.op_trace import current_autograd_node
-from az.train.health.trace.optimizer_hooks import hook_steps
+from .op_trace import current_autograd_node
+from .optimizer_hooks import hook_steps
 
 LOG = {"log", "log2", "log10", "log1p"}
 DIVIDE = {"div", "true_divide", "__truediv__", "divide"}

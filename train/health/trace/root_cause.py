@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from az.train.health.trace.op_trace import Op, OpTrace
-from az.train.health.trace.operands import has_plus_infinity
+from .op_trace import Op, OpTrace
+from .operands import has_plus_infinity
 
 # Operations that are asked for an infinity: a mask, a constant. The infinities (not the NaN) that they write are meant.
 DELIBERATE = {

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from az.train.health.trace.pytree import (
+from .pytree import (
     DEEPEST,
     Leaf,
     as_tensor,
