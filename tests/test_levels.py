@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from az.engine.errors import WrongRequest
-from az.engine.game import LOSS, WIN, load_game
+from az.engine.game import LOSS, WIN, game_names, load_game
 from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.players import make_player
-from az.engine.players.levels import LEVELS, LevelPlayer, drawn, level_of
+from az.engine.players.levels import LEVELS, OF_GAMES, LevelPlayer, drawn, level_of
 from az.engine.rng import key_of
 from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.result import SearchResult
@@ -70,10 +70,13 @@ def test_an_answer_depends_on_its_row_and_key_alone(number: int) -> None:
 
 
 def test_levels_only_grow() -> None:
-    assert len(LEVELS) == 10
-    assert [level.simulations for level in LEVELS] == sorted(level.simulations for level in LEVELS)
-    assert [level.temperature for level in LEVELS] == sorted((level.temperature for level in LEVELS), reverse=True)
-    assert LEVELS[-1].temperature == 0
+    for levels in (LEVELS, *OF_GAMES.values()):
+        assert len(levels) == 10
+        assert [level.simulations for level in levels] == sorted(level.simulations for level in levels)
+        assert [level.temperature for level in levels] == sorted((level.temperature for level in levels), reverse=True)
+        assert levels[-1].temperature == 0
+    assert set(OF_GAMES) <= set(game_names())  # a misspelt game would have no level of its own
+    assert level_of(1, "checkers") != level_of(1, "connect4") == LEVELS[0]
     for number in (0, 11, -1):
         with pytest.raises(WrongRequest, match="levels go from 1 to 10"):
             level_of(number)

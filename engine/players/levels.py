@@ -43,13 +43,28 @@ LEVELS = (
     Level(200, 0.0),
     Level(800, 0.0),
 )
+# Where these stand too close or too far apart, a game has its own (docs/strength.md): a mistake costs more in checkers.
+OF_GAMES = {
+    "checkers": (
+        Level(8, 6.0),
+        Level(8, 3.5),
+        Level(12, 2.2),
+        Level(16, 1.4),
+        Level(24, 0.9),
+        Level(32, 0.6),
+        Level(48, 0.25),
+        Level(96, 0.1),
+        Level(200, 0.0),
+        Level(800, 0.0),
+    ),
+}
 
 
-def level_of(number: int) -> Level:
-    """Level 1 (a beginner) to the last (full strength). Raises WrongRequest."""
+def level_of(number: int, game: str = "") -> Level:
+    """Level 1 (a beginner) to the last (full strength), of a game by its name. Raises WrongRequest."""
     if not 1 <= number <= len(LEVELS):
         raise WrongRequest(f"there is no level {number}: levels go from 1 to {len(LEVELS)}.")
-    return LEVELS[number - 1]
+    return OF_GAMES.get(game, LEVELS)[number - 1]
 
 
 def params_of(level: Level, params: SearchParams) -> SearchParams:
@@ -77,7 +92,7 @@ class LevelPlayer:
 
     def __init__(self, evaluator: Evaluator, number: int, params: SearchParams | None = None) -> None:
         self.evaluator, self.game = evaluator, evaluator.game
-        self.level = level_of(number)
+        self.level = level_of(number, self.game.name)
         self.params = params_of(self.level, params or SearchParams())
         self.name = f"level:{number}@{evaluator.name}"
 
