@@ -119,7 +119,9 @@ def _plain(values: Tensor) -> Tensor:
 
 
 def _norm(values: Tensor) -> Tensor:
-    return vector_norm(values, dtype=None if values.is_complex() else _wide(values.dtype))
+    """In double precision on a CPU, as the compiled pass: float32 has no square of 1e20."""
+    wide = torch.float64 if values.is_cpu else _wide(values.dtype)
+    return vector_norm(values, dtype=None if values.is_complex() else wide)
 
 
 def gathered(numbers: list[Tensor]) -> list[float]:
