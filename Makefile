@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	echo "az needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
 
-.PHONY: setup setup-cpu train check test lint verify gpu-check clean
+.PHONY: setup setup-cpu train check test lint verify gpu-check recorder-wheel clean
 
 setup: $(VENV)/.ready
 
@@ -70,6 +70,10 @@ verify: setup
 gpu-check: setup
 	$(BIN)/python -m pytest -m gpu tests
 	$(BIN)/python benchmarks/gpu.py
+
+# The recorder as a distribution of its own, az-flightrecorder: it needs torch and numpy only.
+recorder-wheel: setup
+	@$(BIN)/python .ci/recorder_wheel.py
 
 clean:
 	rm -rf $(VENV) .venv-cpu build *.egg-info .pytest_cache .ruff_cache

@@ -133,8 +133,10 @@ class FlightRecorder:
             now = stamp_of(session.snapshotter)
             if self._after.is_followed_by(now):
                 return start_of(session.snapshotter, batch, history.free_starts.pop() if history.free_starts else None)
+        if self.pace.is_tight:
+            history.make_room()
         copied = session.snapshotter.take(batch, history.free.pop() if history.free else None)
-        self.pace.told_size(copied.bytes(), copied.batch_bytes())
+        self.pace.told_size(copied.bytes() + session.snapshotter.listed_bytes(), copied.batch_bytes())
         history.depth = self.pace.depth
         return copied
 

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from az.engine.jit import JIT_OFF
-
 from ..trace.optimizer_hooks import with_inner
 from ..trace.pytree import leaves
 from .flat_tensors import LOST, has_lost_memory
+from .jit import compiled
 
 # What has a snapshotter of its own, and what holds no state.
 SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
@@ -73,7 +72,7 @@ def same_bits(a: Any, b: Any) -> bool:
     if a.nbytes != b.nbytes:
         return False
     one, two = _words(a), _words(b)
-    if JIT_OFF or one.dtype != np.uint64:
+    if not compiled() or one.dtype != np.uint64:
         return bool(np.array_equal(one, two))
     from .kernels import same_words  # imports numba
 
