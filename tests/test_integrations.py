@@ -57,7 +57,7 @@ def lightning_run(data: Any, recorded: bool, manual: bool = False, accumulate: i
             self.net, self.losses = network(), []
             self.automatic_optimization = not manual
 
-        def training_step(self, batch: Any, index: int) -> Tensor:
+        def training_step(self, batch: Any, _: int) -> Tensor:
             x, y = batch
             loss = (self.net(x) - y).square().mean()
             self.losses.append(float(loss))
@@ -212,5 +212,5 @@ def test_accelerate_without_a_model_is_told():
     accelerate = pytest.importorskip("accelerate")
     accelerator = accelerate.Accelerator(cpu=True)
     accelerator._models.clear()
-    with pytest.raises(ValueError, match="accelerator.prepare"):
+    with pytest.raises(ValueError, match=r"accelerator\.prepare"):
         accelerate_recorder(accelerator)

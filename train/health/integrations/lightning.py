@@ -19,7 +19,7 @@ def lightning_callback(
         trainer = Trainer(callbacks=[lightning_callback()])
 
     Its `recorder` is a FlightRecorder of the LightningModule, the Trainer's optimizers and its schedulers, its
-    `incidents` what was found. An undone step is not counted in `trainer.global_step`; what `self.log` wrote in it stays.
+    `incidents` what was found. `trainer.global_step` does not count an undone step; what `self.log` wrote in it stays.
     on_fault, say: as of `recorded`; extra_state, options: as of FlightRecorder. With `lightning` or
     `pytorch_lightning`, whichever is there; raises ImportError where neither is.
     """
@@ -73,7 +73,8 @@ class _Steps:
         """The loops' own `run` again."""
         loop = trainer.fit_loop.epoch_loop
         for one in (loop.automatic_optimization, loop.manual_optimization):
-            vars(one).pop("run", None)
+            if "run" in vars(one):
+                del one.run
 
 
 def _recorded_run(recorder: FlightRecorder, policy: Policy, run: Callable[..., Any]) -> Callable[..., Any]:

@@ -35,10 +35,14 @@ def record_trainer(
     """
     steps = TrainerSteps(trainer, on_fault, say, extra_state, options)
     callbacks: Any = importlib.import_module("transformers").TrainerCallback
-    members: dict[str, Any] = {
-        "on_step_begin": lambda _, *__, **___: steps.begin(),
-        "on_optimizer_step": lambda _, *__, **___: steps.end(),
-    }
+
+    def begin(*_: Any, **__: Any) -> None:
+        steps.begin()
+
+    def end(*_: Any, **__: Any) -> None:
+        steps.end()
+
+    members: dict[str, Any] = {"on_step_begin": begin, "on_optimizer_step": end}
     trainer.add_callback(type("FlightRecorderCallback", (callbacks,), members)())
     return steps
 
