@@ -34,7 +34,7 @@ for i, x in enumerate(torch.randn(10, 6, 4).unbind()):
     if kind == "nan" and i == 5:
         x[2, 1] = torch.nan
     if kind == "rate" and i == 5:
-        optimizer.param_groups[0]["lr"] = 1e39
+        optimizer.param_groups[0]["lr"] = torch.inf
     optimizer.zero_grad()
     loss = loss_of(model(x), i)
     if kind == "guard" and i == 5:
@@ -124,14 +124,10 @@ def test_the_edit_that_is_printed_undoes_the_step(tmp_path: Path):
 
 
 def test_a_script_that_is_not_there_is_told(tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-m", "az.train.health", str(tmp_path / "none.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "az.train.health"]
+    done = subprocess.run([*command, str(tmp_path / "none.py")], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "can't open file" in done.stderr
-    done = subprocess.run([sys.executable, "-m", "az.train.health"], capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "usage: python -m az.train.health script.py" in done.stderr

@@ -27,7 +27,7 @@ from ..trace.pytree import is_finite
 from ..trace.source_lines import is_library
 
 MOST = 20_000  # calls that are remembered at once
-_torch: Any = torch
+_torch = cast("Any", torch)
 _autograd: Any = torch.autograd
 _nn: Any = nn.modules.module
 _hooks: Any = import_module("torch.optim.optimizer")
@@ -93,7 +93,7 @@ class Watch(TorchFunctionMode):
             patch.object(torch, "compile", self._plain),
         ]
         self._patches.append(patch.object(torch.amp.GradScaler, "scale", noted))
-        self._compile: Any = torch.compile
+        self._compile: Any = _torch.compile
         for one in self._patches:
             one.start()
         return cast("Watch", super().__enter__())
