@@ -21,6 +21,21 @@ from .jit import compiled
 # What has a snapshotter of its own, and what holds no state.
 SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
 
+
+class Attributes:
+    """For `extra_state`: a few plain attributes of an object that holds much else, such as a counter of steps."""
+
+    __slots__ = ("_held", "_names")  # nothing walks from here to all that the object holds
+
+    def __init__(self, holder: Any, names: tuple[str, ...]) -> None:
+        self._held, self._names = cast("dict[str, Any]", vars(holder)), names
+
+    def keep(self) -> Callable[[], None]:
+        """Puts them back."""
+        values = {name: self._held[name] for name in self._names if name in self._held}
+        return lambda: self._held.update(values)
+
+
 UNCHANGING = (bool, int, float, str, tuple, type(None))
 
 
@@ -115,6 +130,8 @@ def keep(thing: Any, seen: set[int] | None = None, depth: int = 6) -> list[Calla
     if id(thing) in seen or depth == 0 or isinstance(thing, SHARED):
         return []
     seen.add(id(thing))
+    if isinstance(thing, Attributes):
+        return [thing.keep()]
     if isinstance(thing, torch.Generator):
         state = thing.get_state()
         return [lambda: thing.set_state(state) and None]
