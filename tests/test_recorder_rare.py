@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from az.train.health import FlightRecorder
+from az.train.health import FlightRecorder, use_numba
+from az.train.health.state import jit
 from az.train.health.state.flat_tensors import Held, Layout
 
 
@@ -139,9 +140,11 @@ def test_a_tensor_that_became_one_number_is_not_in_place():
     assert not layout.is_in_place()
 
 
-def test_memory_of_another_is_never_read_before_it_is_known_to_be_needed():
+@pytest.mark.parametrize("wanted", [False, True])
+def test_memory_of_another_is_never_read_before_it_is_known_to_be_needed(monkeypatch, wanted: bool):
+    monkeypatch.setattr(jit, "_is_on", wanted and use_numba())
     borrowed = torch.from_numpy(np.ones(8, np.float32))
-    assert not Layout([Held("buffers", "buffer", borrowed)]).is_in_place()
+    assert Layout([Held("buffers", "buffer", borrowed)]).is_in_place() is not jit.compiled()
     model = nn.Linear(3, 3)
     model.register_buffer("borrowed", borrowed)
     assert spoiled(model, bad=lambda: borrowed.fill_(7.0))
