@@ -66,12 +66,21 @@ def test_a_name_that_the_lines_add_to_is_read_as_it_was():
                     continue
                 loss = (scale * loop.model(part)).sum().exp() if i == 11 else loop.model(part).square().mean()
                 loss.backward()
-            if i == 5:
-                break
             loop.optimizer.step()
         assert (done.incident is not None) == (i == 11)
         assert done.incident is None or done.incident.replay == "bit-exact"
-    assert i == 5  # `break` leaves the loop as it would have without the recorder
+    assert i == 11
+
+
+def test_break_leaves_the_loop_as_it_would_without_the_recorder():
+    loop, i = Loop(), -1
+    for i, batch in enumerate(batches(12)):
+        with loop.recorder.step(batch, say=loop.said.append):
+            loop.step(batch)
+            if i == 5:
+                break
+    assert i == 5
+    assert not loop.said
 
 
 def test_an_error_of_the_users_goes_on_and_everything_is_as_before():
