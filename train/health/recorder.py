@@ -18,6 +18,7 @@ from .diagnosis import explained
 from .history import Step
 from .incident import Incident, not_made_again
 from .pace import Pace
+from .ranks import PATIENCE, Ranks
 from .remake import state_before
 from .replay import Diagnosis, legal_overflow
 from .session import Seen, Session, find_loss
@@ -25,6 +26,7 @@ from .state.extra_state import same_bits
 from .state.quick_look import QuickLook
 from .state.snapshot import Snapshot
 from .state.starts import Stamp, Start, stamp_of, start_of
+from .together import settle, to_tell, undone_for_others
 from .trace.loss_roots import noted_roots
 from .trace.python_values import Values
 from .trace.pytree import left_alone
@@ -47,6 +49,10 @@ class FlightRecorder:
     more, it is copied every few steps only, and after a fault the steps since are made again, with their batches and
     random states, and compared with how they ended. interval: from one copy to the next, for steps that cannot be
     made again, such as those that count by themselves: 1 copies before every step.
+
+    ranks: whether the ranks of torch.distributed undo a step together: None where a model is DistributedDataParallel
+    or FSDP, True for gradients reduced by hand, False never. rank_timeout: seconds that a rank waits for the others at
+    the end of a step; then it warns and is on its own.
     """
 
     def __init__(
@@ -58,6 +64,8 @@ class FlightRecorder:
         depth: int | None = None,
         budget: float = 0.02,
         interval: int | None = None,
+        ranks: bool | None = None,
+        rank_timeout: float = PATIENCE,
         also: Sequence[Any] = (),
     ) -> None:
         self.session = Session(model, optimizer, [*extra_state, *also], depth or 0)
@@ -65,6 +73,7 @@ class FlightRecorder:
         self.value: Any = None  # what the last step returned
         self.error: Exception | None = None  # what the last step raised, when that was the fault
         self.pace = Pace(budget, interval, depth)
+        self.ranks = Ranks([module for _, module in self.session.snapshotter.modules], ranks, rank_timeout)
         self._after: Stamp | None = None  # of the end of the last step
         self._now: Stamp | None = None  # of the end of this one
         self._look: QuickLook | None = None
@@ -83,9 +92,11 @@ class FlightRecorder:
         modes = torch.is_grad_enabled(), torch.get_num_threads()
         try:
             return self._run(step, batch)
-        except BaseException:  # a signal may raise where a context is left, before it has cleaned up
+        except BaseException as error:  # a signal may raise where a context is left, before it has cleaned up
             torch.set_grad_enabled(modes[0])
             torch.set_num_threads(modes[1])
+            if not self.ranks.settled:
+                self.ranks.leave(f"its step raised {type(error).__name__}")
             raise
 
     def _run(self, step: StepFunction, batch: Any) -> Incident | None:
@@ -96,10 +107,11 @@ class FlightRecorder:
             self._say_what_is_left_alone(batch)
         python = self.session.python.read(step)
         began = self._begin(batch)
+        self.ranks.begin()
         value, error, roots = None, None, list[Tensor]()
         stepping = time.perf_counter()
         try:
-            with noted_roots() as roots:
+            with noted_roots(self.ranks.told_root) as roots:
                 value = step(batch)
         except Exception as raised:  # a guard of the user's own may have met the bad number first
             error = raised
@@ -116,7 +128,7 @@ class FlightRecorder:
         harm = seen.harm | self.session.harm_of(roots)
         done = Step(number, self.session.rates(), seen.update, seen.weights, seen.loss, None, batch)
         done.function, done.python, done.ends = step, python, [float(root) for root in roots]
-        if harm:
+        if self.ranks.agree(bool(harm), error, roots) or harm:
             return self._harmed(done, python, began, value, error, harm)
         if done.loss is None and not done.ends:
             self.pace.always()  # nothing would tell whether the step, made again, ended as it did
@@ -223,21 +235,29 @@ class FlightRecorder:
     def _handle(self, found: Diagnosis) -> Incident | None:
         begun = time.perf_counter()
         try:
-            if self._is_no_fault(found):
-                found.restore_end()
-                self._after = None
+            stands = not found.harm or self._is_no_fault(found)
+            if not self.ranks.settled:
+                stands = not self.ranks.any(not stands)
+            if stands:
+                if found.harm:
+                    found.restore_end()
+                self.ranks.settled, self._after = True, None
                 return None
-            incident = explained(found)
+            incident = explained(found) if found.harm else undone_for_others(found.number)
         except BaseException:  # a signal
             found.finish()
             raise
         found.finish()
         self._after = None
+        seconds = time.perf_counter() - begun
+        if not self.ranks.settled:
+            told = self.ranks.tell(to_tell(incident, found.error, bool(found.harm), self.ranks.early))
+            if told is not None and incident is not None:
+                settle(incident, told, self.ranks.names, self.ranks.place)
         if incident is None:
             assert found.error is not None
             raise found.error
-        self.error = found.error
-        incident.seconds = time.perf_counter() - begun
+        self.error, incident.seconds = found.error, seconds
         return incident
 
     def _is_no_fault(self, found: Diagnosis) -> bool:

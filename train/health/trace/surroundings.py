@@ -67,6 +67,19 @@ def _nothing(*_: Any, **__: Any) -> _Done:
     return _Done()
 
 
+class _LocalReducer:
+    """A model's reducer of gradients that settles nothing with other ranks."""
+
+    def __init__(self, reducer: Any) -> None:
+        self._reducer = reducer
+
+    def _rebuild_buckets(self) -> bool:  # the order of the buckets is broadcast
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reducer, name)
+
+
 def _own_part(outputs: list[Tensor], own: Tensor, *_: Any, **__: Any) -> _Done:
     for output in outputs:
         output.copy_(own)
@@ -86,6 +99,9 @@ def alone() -> Generator[None]:
             stack.enter_context(patch.object(_distributed, name, _nothing))
         stack.enter_context(patch.object(_distributed, "all_gather", _own_part))
         for model in models:
+            if hasattr(model.reducer, "_reset_state"):  # else a backward that did not end would reduce in this run
+                model.reducer._reset_state()
+            stack.enter_context(patch.object(model, "reducer", _LocalReducer(model.reducer)))
             for flag in ("require_backward_grad_sync", "require_forward_param_sync"):
                 stack.enter_context(patch.object(model, flag, False))
         yield

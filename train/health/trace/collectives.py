@@ -1,0 +1,113 @@
+"""What a step has done of the collectives of its DistributedDataParallel models, and what it owes after an error.
+
+The other ranks wait in the reduction of their gradients for a rank whose step raised. Where every step so far was one
+synchronized forward and backward of one model, that rank can take part in what is left, with gradients of zero, so
+that no later collective of it meets one of theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+FORWARD, BACKWARD = "forward", "backward"
+_done: list[str] = []  # by the step that runs now
+_queue: Callable[[Callable[[], None]], None] | None = getattr(
+    getattr(torch.autograd.Variable, "_execution_engine", None), "queue_callback", None
+)
+
+
+def _note_forward(model: Any, _: Any) -> None:
+    """A hook before the forward of a model; a function of this module, so that copying the model copies no state."""
+    if torch.is_grad_enabled() and model.require_backward_grad_sync:
+        _done.append(FORWARD)
+
+
+class Collectives:
+    """Of one recorder. models: its DistributedDataParallel ones."""
+
+    def __init__(self, models: list[Any]) -> None:
+        self.models = models
+        self._steps: set[tuple[str, ...]] = set()  # what steps that ended have done
+        self._watching = False  # since before this step
+        self._begun = 0  # backwards of this step
+        self._own: list[Tensor] | None = None  # sums of this rank's gradients, from before they were reduced
+        for model in models:
+            model.register_forward_pre_hook(_note_forward)
+
+    def begin(self) -> None:
+        """A step begins."""
+        _done.clear()
+        self._watching, self._begun, self._own = True, 0, None
+
+    def end(self) -> None:
+        """It ended without an error."""
+        if self._watching and len(self._steps) < 2:
+            self._steps.add(tuple(_done))
+
+    def told_root(self, root: Tensor) -> None:
+        """Backward is about to begin from this tensor: look at its end, before the gradients of other ranks come in."""
+        self._begun += 1
+        if _queue is not None and root.grad_fn is not None:
+            queue = _queue
+            root.register_hook(lambda _: queue(self._at_end))
+
+    def _at_end(self) -> None:
+        """Backward has made all gradients; those of the other ranks are written over them after this."""
+        _done.append(BACKWARD)
+        if self._own is None:
+            views = any(model.gradient_as_bucket_view for model in self.models)
+            self._own = [] if views else [
+                p.grad.detach().sum() for model in self.models for p in model.parameters() if p.grad is not None
+            ]  # fmt: skip
+
+    def own_gradients_are_bad(self) -> bool:
+        """Whether this rank's own gradients, of the first backward of the step, held a non-finite number."""
+        return any(not bool(torch.isfinite(total)) for total in self._own or [])
+
+    def pay(self) -> bool:
+        """After an error of the step: do what the other ranks wait for. False where that is not known."""
+        done = tuple(_done)
+        usual = next(iter(self._steps)) if len(self._steps) == 1 else None
+        if usual is None or done != usual[: len(done)] or self._begun != done.count(BACKWARD):
+            return False
+        left = usual[len(done) :]
+        if not left:
+            return True
+        simple = len(self.models) == 1 and usual.count(FORWARD) == 1 and usual[-2:] == (FORWARD, BACKWARD)
+        if not simple:
+            return False
+        with contextlib.suppress(Exception):  # another rank is gone: the agreement will find that too
+            _backward_of_zeros(self.models[0], begun=FORWARD not in left)
+        return True
+
+
+def _backward_of_zeros(model: Any, begun: bool) -> None:
+    """begun: its forward has done its own collectives already."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def zeros(*_: Any, **__: Any) -> Tensor:
+        return torch.stack([(p * 0).sum() for p in parameters]).sum()
+
+    with torch.enable_grad():
+        if begun:
+            total = zeros()
+            model.reducer.prepare_for_backward([])
+        else:
+            with patch.object(model, "_run_ddp_forward", zeros):
+                total = model()
+        total.backward()
+
+
+def parallel_models(modules: list[nn.Module]) -> list[Any]:
+    """The DistributedDataParallel models among these, or around one of them."""
+    parallel: Any = nn.parallel.DistributedDataParallel
+    given = {id(part) for module in modules for part in module.modules()}
+    alive = [one for one in gc.get_objects() if issubclass(type(one), parallel)]  # never asks the object
+    return [one for one in alive if id(one) in given or id(one.module) in given]
