@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .incident import Incident
 from .trace.collectives import Collectives, parallel_models
 from .trace.loss_roots import any_is_bad
 from .trace.surroundings import is_distributed, needs_other_ranks
@@ -88,7 +87,7 @@ class Ranks:
         room[self.place, : len(said)] = torch.tensor(list(said), dtype=torch.uint8)
         told = self._highest(room)
         self.settled = True
-        return [json.loads(bytes(line.tolist()).rstrip(b"\0")) for line in room] if told else None
+        return [json.loads(line.numpy().tobytes().rstrip(b"\0")) for line in room] if told else None
 
     def leave(self, why: str) -> None:
         """From now on this rank is on its own; the others learn it where they wait for it."""

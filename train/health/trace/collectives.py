@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -54,9 +54,12 @@ class Collectives:
     def told_root(self, root: Tensor) -> None:
         """Backward is about to begin from this tensor: look at its end, before the gradients of other ranks come in."""
         self._begun += 1
-        if _queue is not None and root.grad_fn is not None:
-            queue = _queue
-            root.register_hook(lambda _: queue(self._at_end))
+        if root.grad_fn is not None:
+            cast("Any", root).register_hook(self._at_begin)
+
+    def _at_begin(self, _: Tensor) -> None:
+        if _queue is not None:
+            _queue(self._at_end)  # before the reducer's own, which puts the reduced gradients in place
 
     def _at_end(self) -> None:
         """Backward has made all gradients; those of the other ranks are written over them after this."""
@@ -102,7 +105,7 @@ def _backward_of_zeros(model: Any, begun: bool) -> None:
         else:
             with patch.object(model, "_run_ddp_forward", zeros):
                 total = model()
-        total.backward()
+        cast("Any", total).backward()
 
 
 def parallel_models(modules: list[nn.Module]) -> list[Any]:
