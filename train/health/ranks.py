@@ -38,7 +38,9 @@ class Ranks:
         self.place, self.names = 0, [0]  # of this rank in the group; the rank at each place
         self._group: Any = None
         self._store: Any = None
-        self._tried = wanted is False
+        self._has_looked = wanted is False
+        self._to_meet = False
+        self.stranded = False  # a step raised, and the others may wait for it: the error must not be swallowed
 
     @property
     def together(self) -> bool:
@@ -48,31 +50,42 @@ class Ranks:
     @property
     def told_root(self) -> Callable[[Tensor], None] | None:
         """Whom to tell before backward begins."""
-        return self.collectives.told_root if self.together and self.collectives is not None else None
+        return self.collectives.told_root if self.collectives is not None else None
 
     def begin(self) -> None:
         """A step begins."""
-        self.settled = not self.together
+        if not self._has_looked and is_distributed():
+            self._has_looked = True
+            self._look()
+        self.settled, self.stranded = not self.together, False
         if self.collectives is not None:
             self.collectives.begin()
 
     def agree(self, harmed: bool, raised: Exception | None, roots: list[Tensor]) -> bool:
         """At the end of a step: whether it was harmed on any rank of those that agree."""
-        if not self._tried and raised is None and is_distributed():
-            self._tried = True
-            self._meet()
-        if self.collectives is None or not self.together or self._joined():
-            self.settled = True
+        self.settled = True
+        if self.collectives is None:
+            return False
+        self.stranded = raised is not None
+        if self._joined() or not (self.together or self._to_meet):
             return False
         if raised is None:
             self.collectives.end()
         elif not self.collectives.pay():
+            self._to_meet = False
             self.leave(f"its step raised {type(raised).__name__}")
-            return harmed
-        self.settled = not self.any(harmed)
-        if not self.settled:
+            return False
+        if self._to_meet:
+            self._meet()
+        if not self.together:
+            return False
+        one_is = self.any(harmed)
+        if not self.together:
+            return False
+        self.stranded, self.settled = False, not one_is
+        if one_is:
             self.early = self.collectives.own_gradients_are_bad() or any_is_bad(roots[:1])
-        return not self.settled
+        return one_is
 
     def any(self, yes: bool) -> bool:
         """Whether it is so on any rank; of this one alone where the others are gone."""
@@ -138,8 +151,8 @@ class Ranks:
             if time.monotonic() > until:
                 return f"the others did not end their step within {self.patience:g} s"
 
-    def _meet(self) -> None:
-        """Find out who the others are, and that each of them has a recorder."""
+    def _look(self) -> None:
+        """Find out who the others are."""
         models = parallel_models(self._modules)
         if not (models or self._wanted or needs_other_ranks(self._modules)):
             return
@@ -148,6 +161,12 @@ class Ranks:
         if len(names) < 2:
             return
         self.names, self.place = names, names.index(_distributed.get_rank())
+        self.collectives, self._to_meet = Collectives(models), True
+
+    def _meet(self) -> None:
+        """Make the group of those that agree, where every rank has a recorder."""
+        self._to_meet = False
+        names = self.names
         place = ",".join(map(str, names))
         _groups[place] = _groups.get(place, 0) + 1
         try:
@@ -160,7 +179,6 @@ class Ranks:
             self._group = _distributed.ProcessGroupGloo(
                 self._store, self.place, len(names), timedelta(seconds=2 * MEETING)
             )
-            self.collectives = Collectives(models)
         except Exception as error:
             if self._store is not None:
                 self._store.set("left", f"rank {names[self.place]}")

@@ -254,8 +254,10 @@ class FlightRecorder:
             told = self.ranks.tell(to_tell(incident, found.error, bool(found.harm), self.ranks.early))
             if told is not None and incident is not None:
                 settle(incident, told, self.ranks.names, self.ranks.place)
-        if incident is None:
+        if incident is None or (self.ranks.stranded and found.error is not None):
             assert found.error is not None
+            if incident is not None:
+                found.error.add_note(f"the other ranks may wait for this one, so it cannot go on:\n{incident}")
             raise found.error
         self.error, incident.seconds = found.error, seconds
         return incident

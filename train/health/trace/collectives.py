@@ -1,8 +1,8 @@
 """What a step has done of the collectives of its DistributedDataParallel models, and what it owes after an error.
 
-The other ranks wait in the reduction of their gradients for a rank whose step raised. Where every step so far was one
-synchronized forward and backward of one model, that rank can take part in what is left, with gradients of zero, so
-that no later collective of it meets one of theirs.
+The other ranks wait in the reduction of their gradients for a rank whose step raised. Where the steps so far tell what
+is left of it, one forward and backward of one model or less, that rank takes part in it with gradients of zero, so that
+no later collective of it meets one of theirs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 FORWARD, BACKWARD = "forward", "backward"
+MOST = 16  # kinds of steps that are told apart
 _done: list[str] = []  # by the step that runs now
 _queue: Callable[[Callable[[], None]], None] | None = getattr(
     getattr(torch.autograd.Variable, "_execution_engine", None), "queue_callback", None
@@ -35,7 +36,6 @@ class Collectives:
     def __init__(self, models: list[Any]) -> None:
         self.models = models
         self._steps: set[tuple[str, ...]] = set()  # what steps that ended have done
-        self._watching = False  # since before this step
         self._begun = 0  # backwards of this step
         self._own: list[Tensor] | None = None  # sums of this rank's gradients, from before they were reduced
         for model in models:
@@ -44,11 +44,11 @@ class Collectives:
     def begin(self) -> None:
         """A step begins."""
         _done.clear()
-        self._watching, self._begun, self._own = True, 0, None
+        self._begun, self._own = 0, None
 
     def end(self) -> None:
         """It ended without an error."""
-        if self._watching and len(self._steps) < 2:
+        if len(self._steps) < MOST:
             self._steps.add(tuple(_done))
 
     def told_root(self, root: Tensor) -> None:
@@ -77,18 +77,24 @@ class Collectives:
     def pay(self) -> bool:
         """After an error of the step: do what the other ranks wait for. False where that is not known."""
         done = tuple(_done)
-        usual = next(iter(self._steps)) if len(self._steps) == 1 else None
-        if usual is None or done != usual[: len(done)] or self._begun != done.count(BACKWARD):
+        known = [one for one in self._steps or {(FORWARD, BACKWARD)} if one[: len(done)] == done]
+        owed = {_owed(done, one[len(done) :]) for one in known}
+        if self._begun != done.count(BACKWARD) or len(owed) != 1:
             return False
-        left = usual[len(done) :]
-        if not left:
-            return True
-        simple = len(self.models) == 1 and usual.count(FORWARD) == 1 and usual[-2:] == (FORWARD, BACKWARD)
-        if not simple:
+        left = owed.pop()
+        if left and (len(self.models) != 1 or left not in ((FORWARD, BACKWARD), (BACKWARD,))):
             return False
-        with contextlib.suppress(Exception):  # another rank is gone: the agreement will find that too
-            _backward_of_zeros(self.models[0], begun=FORWARD not in left)
+        if left:
+            with contextlib.suppress(Exception):  # another rank is gone: the agreement will find that too
+                _backward_of_zeros(self.models[0], begun=FORWARD not in left)
         return True
+
+
+def _owed(done: tuple[str, ...], left: tuple[str, ...]) -> tuple[str, ...]:
+    """What of the rest of a step meets other ranks: a backward after no synchronized forward does not."""
+    if done[-1:] == (FORWARD,):
+        return left
+    return left[left.index(FORWARD) :] if FORWARD in left else ()
 
 
 def _backward_of_zeros(model: Any, begun: bool) -> None:
