@@ -36,6 +36,9 @@ class Collectives:
     def __init__(self, models: list[Any]) -> None:
         self.models = models
         self._steps: set[tuple[str, ...]] = set()  # what steps that ended have done
+        self._ended = 0  # steps; the first two also settle the order in which gradients are reduced
+        self._counts: set[int] = set()  # how many collectives later steps have begun
+        self._from = 0
         self._begun = 0  # backwards of this step
         self._own: list[Tensor] | None = None  # sums of this rank's gradients, from before they were reduced
         for model in models:
@@ -44,12 +47,21 @@ class Collectives:
     def begin(self) -> None:
         """A step begins."""
         _done.clear()
-        self._begun, self._own = 0, None
+        self._begun, self._own, self._from = 0, None, self._count()
 
     def end(self) -> None:
         """It ended without an error."""
         if len(self._steps) < MOST:
             self._steps.add(tuple(_done))
+        self._ended += 1
+        if self._ended > 2 and len(self._counts) < MOST:
+            self._counts.add(self._count() - self._from)
+
+    def _count(self) -> int:
+        """Collectives that this rank has begun in the group of its model, the user's own among them."""
+        if not self.models or not hasattr(self.models[0].process_group, "_get_sequence_number_for_group"):
+            return 0
+        return int(self.models[0].process_group._get_sequence_number_for_group())
 
     def told_root(self, root: Tensor) -> None:
         """Backward is about to begin from this tensor: look at its end, before the gradients of other ranks come in."""
@@ -79,7 +91,7 @@ class Collectives:
         done = tuple(_done)
         known = [one for one in self._steps or {(FORWARD, BACKWARD)} if one[: len(done)] == done]
         owed = {_owed(done, one[len(done) :]) for one in known}
-        if self._begun != done.count(BACKWARD) or len(owed) != 1:
+        if not self.models or self._begun != done.count(BACKWARD) or len(owed) != 1:
             return False
         left = owed.pop()
         if left and (len(self.models) != 1 or left not in ((FORWARD, BACKWARD), (BACKWARD,))):
@@ -87,7 +99,7 @@ class Collectives:
         if left:
             with contextlib.suppress(Exception):  # another rank is gone: the agreement will find that too
                 _backward_of_zeros(self.models[0], begun=FORWARD not in left)
-        return True
+        return not self._counts or self._count() - self._from in self._counts  # else one of the user's own is missing
 
 
 def _owed(done: tuple[str, ...], left: tuple[str, ...]) -> tuple[str, ...]:
