@@ -16,14 +16,14 @@ from recorder_ranks import STEPS, Loop
 
 from az.train.health import FlightRecorder, ranks
 
-WAYS = ("early", "error", "killed", "first", "one", "join", "accumulate", "silent")
+WAYS = ("early", "error", "killed", "first", "one", "join", "accumulate", "silent", "own")
 
 
 def main() -> None:
     rank, address, way = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    loop = Loop({"error": "error", "first": "guard", "unknown": "guard"}.get(way, "clean"), rank == 1, 5, rank)
+    loop = Loop({"error": "error", "first": "guard", "own": "error"}.get(way, "clean"), rank == 1, 5, rank)
     model, optimizer = loop.model, loop.optimizer
     ranks.MEETING = 3.0
     recorder = FlightRecorder(model, optimizer, ranks=way != "silent" or None, rank_timeout=10.0)
@@ -37,7 +37,13 @@ def main() -> None:
             optimizer.zero_grad()
         return loss
 
-    step = accumulated if way in ("accumulate", "silent") else loop.step
+    def logged(batch: tuple[int, torch.Tensor]) -> torch.Tensor:
+        loss = loop.step(batch)
+        mean = loss.detach().clone()
+        dist.all_reduce(mean)  # the other ranks wait in it for one whose step raised
+        return mean
+
+    step = logged if way == "own" else accumulated if way in ("accumulate", "silent") else loop.step
     if way == "first" and rank == 1:
         loop.at = 0
         loop.batches[0][1][0] = float("nan")
