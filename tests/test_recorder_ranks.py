@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,22 @@ HERE = Path(__file__).parent
 
 def ended(program: str, folder: Path, words: list[list[str]], seconds: int) -> list[tuple[int, str, str]]:
     """(exit status, output, errors) of every rank; fails where one is still there after so many seconds."""
-    processes = [
-        subprocess.Popen([sys.executable, str(HERE / program), *own], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                         text=True, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        for own in words
-    ]  # fmt: skip
+    # to files: a rank that writes into a full pipe, not read before the other has ended, would stop both
+    outs = [(folder / f"{program}.{rank}.out", folder / f"{program}.{rank}.err") for rank in range(len(words))]
+    processes = list[subprocess.Popen[str]]()
     try:
-        found = [process.communicate(timeout=seconds) for process in processes]
+        for own, (out, err) in zip(words, outs, strict=True):
+            with out.open("w") as out_file, err.open("w") as err_file:
+                processes.append(
+                    subprocess.Popen([sys.executable, str(HERE / program), *own], stdout=out_file, stderr=err_file,
+                                     text=True, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                )  # fmt: skip
+        until = time.monotonic() + seconds
+        statuses = [process.wait(timeout=max(0.0, until - time.monotonic())) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    return [(process.returncode, *one) for process, one in zip(processes, found, strict=True)]
+    return [(status, out.read_text(), err.read_text()) for status, (out, err) in zip(statuses, outs, strict=True)]
 
 
 def told_by(folder: Path, cases: list[str], seconds: int, ranks: int = 2) -> list[list[dict[str, Any]]]:

@@ -34,6 +34,7 @@ class Ranks:
         self._modules, self._wanted, self.patience = modules, wanted, patience
         self.collectives: Collectives | None = None
         self.settled = True  # nothing of this step is still to be agreed on
+        self.clean = False  # what this rank gave to the reduction of gradients was finite
         self.early = False  # this step was bad on this rank before any other rank came in
         self.place, self.names = 0, [0]  # of this rank in the group; the rank at each place
         self._group: Any = None
@@ -84,6 +85,7 @@ class Ranks:
             return False
         self.stranded, self.settled = False, not one_is
         if one_is:
+            self.clean = self.collectives.own_gradients_are_good()
             self.early = self.collectives.own_gradients_are_bad() or any_is_bad(roots[:1])
         return one_is
 

@@ -251,7 +251,8 @@ class FlightRecorder:
         self._after = None
         seconds = time.perf_counter() - begun
         if not self.ranks.settled:
-            told = self.ranks.tell(to_tell(incident, found.error, bool(found.harm), self.ranks.early))
+            early, clean = self.ranks.early, self.ranks.clean
+            told = self.ranks.tell(to_tell(incident, found.error, bool(found.harm), early, clean))
             if told is not None and incident is not None:
                 settle(incident, told, self.ranks.names, self.ranks.place)
         if incident is None or (self.ranks.stranded and found.error is not None):

@@ -18,14 +18,21 @@ def undone_for_others(number: int) -> Incident:
     return incident
 
 
-def to_tell(incident: Incident | None, error: Exception | None, harmed: bool, early: bool) -> dict[str, Any]:
-    """What a rank tells the others. early: its own loss or gradients were bad before any other rank came in."""
+def to_tell(
+    incident: Incident | None, error: Exception | None, harmed: bool, early: bool, clean: bool
+) -> dict[str, Any]:
+    """What a rank tells the others. early: its own loss or gradients were bad before any other rank came in; clean: what
+    it gave to the reduction of gradients was finite."""
     if incident is None:
-        return {"met": True, "harmed": True, "words": f"raised {type(error).__name__}", "causal": None, "rewind": None}
+        return {
+            "met": True, "harmed": True, "clean": clean, "words": f"raised {type(error).__name__}",
+            "causal": None, "rewind": None,
+        }  # fmt: skip
     rows = f", rows {incident.rows[:16]}" if incident.rows else ""
     return {
         "met": early or (harmed and incident.cause not in UNSURE),
         "harmed": harmed,
+        "clean": clean,
         "words": f"{'a fault that did not come back' if incident.cause == OTHER else incident.cause}{rows}",
         "causal": incident.causal_step,
         "rewind": incident.evidence.get("rewind"),
@@ -35,7 +42,7 @@ def to_tell(incident: Incident | None, error: Exception | None, harmed: bool, ea
 def settle(incident: Incident, told: list[dict[str, Any]], names: list[int], at: int) -> None:
     """Name the ranks that met the fault. told: of every rank; names: their ranks; at: which of them this one is."""
     met = [place for place, one in enumerate(told) if one["met"]]
-    if not met and not all(one["harmed"] for one in told):
+    if all(one["clean"] for one in told) or (not met and not all(one["harmed"] for one in told)):
         met = [place for place, one in enumerate(told) if one["harmed"]]
     incident.evidence["ranks"] = {
         "rank": names[at],

@@ -86,6 +86,10 @@ class Collectives:
         """Whether this rank's own gradients, of the first backward of the step, held a non-finite number."""
         return any(not bool(torch.isfinite(total)) for total in self._own or [])
 
+    def own_gradients_are_good(self) -> bool:
+        """Whether they were looked at and are finite: then what is bad now did not come by the reduction."""
+        return bool(self._own) and not self.own_gradients_are_bad()
+
     def pay(self) -> bool:
         """After an error of the step: do what the other ranks wait for. False where that is not known."""
         done = tuple(_done)
