@@ -21,8 +21,11 @@ def undone_for_others(number: int) -> Incident:
 def to_tell(
     incident: Incident | None, error: Exception | None, harmed: bool, early: bool, clean: bool
 ) -> dict[str, Any]:
-    """What a rank tells the others. early: its own loss or gradients were bad before any other rank came in; clean: what
-    it gave to the reduction of gradients was finite."""
+    """What a rank tells the others.
+
+    early: its own loss or gradients were bad before any other rank came in. clean: what it gave to the reduction of
+    gradients was finite.
+    """
     if incident is None:
         return {
             "met": True, "harmed": True, "clean": clean, "words": f"raised {type(error).__name__}",
