@@ -63,7 +63,7 @@ class Block:
         step = None if found is None else partial(found.run, **found.values)
         self._running = self._recorder.start(step, self._batch)
         self._stack = ExitStack()
-        self._roots: list[Tensor] = self._stack.enter_context(noted_roots())
+        self._roots: list[Tensor] = self._stack.enter_context(noted_roots(self._recorder.ranks.told_root))
         return self
 
     def __exit__(
@@ -90,7 +90,6 @@ def not_run_again(found: Diagnosis) -> Incident | None:
     if found.harm == {"error"}:
         found.finish()
         return None
-    found.end = found.session.snapshotter.take(found.batch)
     found.finish()
     incident = not_explained(found, "nothing can run these lines again: they are in no file, or end in a yield")
     cause = "not-run-again"

@@ -80,8 +80,26 @@ class Incident:
             f"{words}: recorder.rewind({step}) goes back to that of before step {step}" if step is not None else words
         )
 
+    @property
+    def ranks(self) -> list[int]:
+        """The ranks that met the fault; [] where ranks did not agree on it, or where no rank's own numbers tell."""
+        return list(self.evidence.get("ranks", {}).get("met", []))
+
+    def _ranks(self, first: str) -> list[str]:
+        """The first lines, with who met the fault."""
+        told = self.evidence.get("ranks")
+        if told is None:
+            return [first]
+        own, of, met = told["rank"], told["of"], told["met"]
+        others = "; ".join(f"rank {rank} of {of}: {told['words'][str(rank)]}" for rank in met if rank != own)
+        if not met:
+            others = "undone on all ranks; no rank's own numbers tell on which it began"
+        elif own not in met:
+            others = f"undone since rank {' and '.join(map(str, met))} met a fault: {others}"
+        return [f"rank {own} of {of}, {first}", *([f"  {others}"] if others else [])]
+
     def __str__(self) -> str:
-        lines = [f"step {self.first_bad_step}: {self.words()} ({self.stage}: {self.cause})"]
+        lines = self._ranks(f"step {self.first_bad_step}: {self.words()} ({self.stage}: {self.cause})")
         if self.causal_step != self.first_bad_step:
             lines.append(f"  caused at step {self.causal_step}, showed at step {self.first_bad_step}")
         place = [f"in {self.phase}"]

@@ -22,6 +22,7 @@ from .history import Step
 from .incident import Incident, not_made_again
 from .loops import Policy, recorded
 from .pace import Pace
+from .ranks import PATIENCE, Ranks
 from .remake import state_before
 from .replay import Diagnosis, legal_overflow
 from .session import Seen, Session, find_loss
@@ -29,6 +30,7 @@ from .state.extra_state import same_bits
 from .state.quick_look import QuickLook
 from .state.snapshot import Snapshot
 from .state.starts import Stamp, Start, stamp_of, start_of
+from .together import settle, to_tell, undone_for_others
 from .trace.loss_roots import noted_roots
 from .trace.python_values import Values
 from .trace.pytree import left_alone
@@ -65,6 +67,10 @@ class FlightRecorder:
     more, it is copied every few steps only, and after a fault the steps since are made again, with their batches and
     random states, and compared with how they ended. interval: from one copy to the next, for steps that cannot be
     made again, such as those that count by themselves: 1 copies before every step.
+
+    ranks: whether the ranks of torch.distributed undo a step together: None where a model is DistributedDataParallel
+    or FSDP, True for gradients reduced by hand, False never. rank_timeout: seconds that a rank waits for the others at
+    the end of a step; then it warns and is on its own.
     """
 
     def __init__(
@@ -76,6 +82,8 @@ class FlightRecorder:
         depth: int | None = None,
         budget: float = 0.02,
         interval: int | None = None,
+        ranks: bool | None = None,
+        rank_timeout: float = PATIENCE,
         also: Sequence[Any] = (),
     ) -> None:
         self.session = Session(_one_module(model), optimizer, [*extra_state, *also], depth or 0)
@@ -84,6 +92,7 @@ class FlightRecorder:
         self.value: Any = None  # what the last step returned
         self.error: Exception | None = None  # what the last step raised, when that was the fault
         self.pace = Pace(budget, interval, depth)
+        self.ranks = Ranks([module for _, module in self.session.snapshotter.modules], ranks, rank_timeout)
         self._after: Stamp | None = None  # of the end of the last step
         self._now: Stamp | None = None  # of the end of this one
         self._look: QuickLook | None = None
@@ -121,16 +130,18 @@ class FlightRecorder:
         modes = torch.is_grad_enabled(), torch.get_num_threads()
         try:
             return self._run(step, batch)
-        except BaseException:  # a signal may raise where a context is left, before it has cleaned up
+        except BaseException as error:  # a signal may raise where a context is left, before it has cleaned up
             torch.set_grad_enabled(modes[0])
             torch.set_num_threads(modes[1])
+            if not self.ranks.settled:
+                self.ranks.leave(f"its step raised {type(error).__name__}")
             raise
 
     def _run(self, step: StepFunction, batch: Any) -> Incident | None:
         running = self.start(step, batch)
         value, error, roots = None, None, list[Tensor]()
         try:
-            with noted_roots() as roots:
+            with noted_roots(self.ranks.told_root) as roots:
                 value = step(batch)
         except Exception as raised:  # a guard of the user's own may have met the bad number first
             error = raised
@@ -152,12 +163,15 @@ class FlightRecorder:
             self._say_what_is_left_alone(batch)
         if step is None:
             self.pace.always()
-        python = self.session.python.read(step)
-        return Running(number, step, batch, begun, python, self._begin(batch), time.perf_counter())
+        python, began = self.session.python.read(step), self._begin(batch)
+        self.ranks.begin()
+        return Running(number, step, batch, begun, python, began, time.perf_counter())
 
     def abandon(self, running: Running) -> None:
         """A signal ended the step: the state of before it."""
         self._undo(running.began, running.batch)
+        if not self.ranks.settled:
+            self.ranks.leave("a signal ended its step")
 
     def finish(self, running: Running, value: Any, error: Exception | None, roots: list[Tensor]) -> Incident | None:
         """End a step: what `run` gives and raises. roots: the numbers from which it began backward (`noted_roots`)."""
@@ -172,9 +186,7 @@ class FlightRecorder:
         rates = self.session.rates()
         done = Step(running.number, rates, seen.update, seen.weights, seen.loss, None, batch)
         done.function, done.python, done.ends = running.step, running.python, [float(root) for root in roots]
-        if harm and running.step is None:
-            return self._not_run_again(running, value, error, harm)
-        if harm:
+        if self.ranks.agree(bool(harm), error, roots) or harm:
             return self._harmed(done, running.python, began, value, error, harm)
         if done.loss is None and not done.ends:
             self.pace.always()  # nothing would tell whether the step, made again, ended as it did
@@ -182,28 +194,6 @@ class FlightRecorder:
         stepping = ended - running.stepping
         self.pace.told_time(time.perf_counter() - running.begun - stepping, stepping)
         return None
-
-    def _not_run_again(self, running: Running, value: Any, error: Exception | None, harm: set[str]) -> Incident | None:
-        """The fault of a step that nothing does again: undone; an error that no bad number explains is raised."""
-        if harm == {"gradients"} and self.session.has_good_scales():
-            self._after = None
-            return None  # an overflow for the scaler
-        if isinstance(running.began, Start):  # the last steps could be made again, this one cannot
-            before = self._undo(running.began, running.batch)
-            if before is None:
-                self._number = self.session.history.steps[-1].step + 1 if self.session.history.steps else 0
-                return not_made_again(running.number, self._number, harm)
-            running.began = before
-        self._after = None
-        found = Diagnosis(
-            self.session, str, running.batch, running.began, value, error, running.number, harm, running.python
-        )
-        incident = not_run_again(found)
-        if incident is None:
-            assert error is not None
-            raise error
-        self.error = error
-        return incident
 
     def _begin(self, batch: Any) -> Snapshot | Start:
         """A copy of the state where one is due, or where something was written since the last step ended."""
@@ -306,25 +296,40 @@ class FlightRecorder:
     def _handle(self, found: Diagnosis) -> Incident | None:
         begun = time.perf_counter()
         try:
-            if self._is_no_fault(found):
-                found.restore_end()
-                self._after = None
+            stands = not found.harm or self._is_no_fault(found)
+            if not self.ranks.settled:
+                stands = not self.ranks.any(not stands)
+            if stands:
+                if found.harm:
+                    found.restore_end()
+                self.ranks.settled, self._after = True, None
                 return None
-            incident = explained(found)
+            told_by = explained if found.runs_again else not_run_again
+            incident = told_by(found) if found.harm else undone_for_others(found.number)
         except BaseException:  # a signal
             found.finish()
             raise
         found.finish()
         self._after = None
-        if incident is None:
+        seconds = time.perf_counter() - begun
+        if not self.ranks.settled:
+            early, clean = self.ranks.early, self.ranks.clean
+            told = self.ranks.tell(to_tell(incident, found.error, bool(found.harm), early, clean))
+            if told is not None and incident is not None:
+                settle(incident, told, self.ranks.names, self.ranks.place)
+        if incident is None or (self.ranks.stranded and found.error is not None):
             assert found.error is not None
+            if incident is not None:
+                found.error.add_note(f"the other ranks may wait for this one, so it cannot go on:\n{incident}")
             raise found.error
-        self.error = found.error
-        incident.seconds = time.perf_counter() - begun
+        self.error, incident.seconds = found.error, seconds
         return incident
 
     def _is_no_fault(self, found: Diagnosis) -> bool:
         """Whether the harm is what the step is meant to do: an overflow for the scaler, a batch written in place."""
+        if not found.runs_again:
+            found.end = self.session.snapshotter.take(found.batch)
+            return found.harm == {"gradients"} and self.session.has_good_scales()
         try:
             found.keep_end()
             scaled = self.session.has_good_scales() and found.harm == {"gradients"} and found.error is None

@@ -30,7 +30,7 @@ class Diagnosis:
     def __init__(
         self,
         session: Session,
-        step: Callable[[Any], Any],
+        step: Callable[[Any], Any] | None,
         batch: Any,
         before: Snapshot,
         value: Any,
@@ -39,7 +39,8 @@ class Diagnosis:
         harm: set[str],
         python: Values,
     ) -> None:
-        self.session, self.step, self.batch, self.before = session, step, batch, before
+        self.session, self.step, self.batch, self.before = session, step or str, batch, before
+        self.runs_again = step is not None  # else nothing does the same again, see `not_run_again`
         self.value, self.error, self.number, self.harm = value, error, number, harm
         self.python = python  # what the step read of Python's values
         self.python_end = session.python.read(step)

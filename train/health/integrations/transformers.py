@@ -115,7 +115,7 @@ class TrainerSteps:
         if self._running is None:
             return self._train(model, inputs, *args, **kwargs)
         try:
-            with noted_roots() as roots:
+            with noted_roots(self.recorder.ranks.told_root) as roots:
                 value = self._train(model, inputs, *args, **kwargs)
         except Exception as error:
             self._finish(error)  # raises it, unless a bad number explains it

@@ -12,6 +12,7 @@ from torch import Tensor
 _autograd: Any = torch.autograd
 _backward: Callable[..., None] = _autograd.backward
 _open: list[list[Tensor]] = []  # one list a step that runs now
+_told: list[Callable[[Tensor], None] | None] = []  # of each, whom to tell before backward begins
 
 
 def _noting(tensors: Any, *args: Any, **kwargs: Any) -> None:
@@ -21,20 +22,24 @@ def _noting(tensors: Any, *args: Any, **kwargs: Any) -> None:
     for one in given:
         if _open and isinstance(one, Tensor) and one.numel() == 1 and one.is_floating_point():
             _open[-1].append(one.detach())
+    if _told and (told := _told[-1]) is not None and given and isinstance(given[0], Tensor):
+        told(given[0])
     _backward(tensors, *args, **kwargs)
 
 
 @contextmanager
-def noted_roots() -> Generator[list[Tensor]]:
-    """Gives the list that every number from which backward begins is added to."""
+def noted_roots(told: Callable[[Tensor], None] | None = None) -> Generator[list[Tensor]]:
+    """Gives the list that every number from which backward begins is added to. told: gets the first tensor of each."""
     roots: list[Tensor] = []
     _open.append(roots)
+    _told.append(told)
     old, _autograd.backward = _autograd.backward, _noting
     try:
         yield roots
     finally:
         _autograd.backward = old
-        _open.remove(roots)
+        _open.pop()
+        _told.pop()
 
 
 def any_is_bad(roots: list[Tensor]) -> bool:

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -67,6 +68,41 @@ def _nothing(*_: Any, **__: Any) -> _Done:
     return _Done()
 
 
+class _LocalReducer:
+    """A model's reducer of gradients that settles nothing with other ranks."""
+
+    def __init__(self, reducer: Any) -> None:
+        self._reducer = reducer
+
+    def _rebuild_buckets(self) -> bool:  # the order of the buckets is broadcast
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reducer, name)
+
+
+@cache
+def _group_of_one() -> Any:
+    backend = _distributed.ProcessGroupGloo(_distributed.HashStore(), 0, 1)
+    group, kind = _distributed.ProcessGroup(_distributed.HashStore(), 0, 1), _distributed.ProcessGroup.BackendType.GLOO
+    group._set_default_backend(kind)
+    for device in ("cpu", "cuda"):
+        group._register_backend(torch.device(device), kind, backend)
+    return group
+
+
+@contextmanager
+def _reduces_locally(model: Any) -> Generator[None]:
+    """A step that raised between forward and backward left the reducer waiting: it reduces in the next backward."""
+    reducer = model.reducer
+    with patch.object(model, "reducer", _LocalReducer(reducer)):
+        reducer._update_process_group(_group_of_one())
+        try:
+            yield
+        finally:
+            reducer._update_process_group(model.process_group)
+
+
 def _own_part(outputs: list[Tensor], own: Tensor, *_: Any, **__: Any) -> _Done:
     for output in outputs:
         output.copy_(own)
@@ -86,6 +122,7 @@ def alone() -> Generator[None]:
             stack.enter_context(patch.object(_distributed, name, _nothing))
         stack.enter_context(patch.object(_distributed, "all_gather", _own_part))
         for model in models:
+            stack.enter_context(_reduces_locally(model))
             for flag in ("require_backward_grad_sync", "require_forward_param_sync"):
                 stack.enter_context(patch.object(model, flag, False))
         yield
