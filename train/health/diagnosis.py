@@ -12,7 +12,7 @@ from .causes import CAUSES
 from .earlier import from_earlier, name_rewind
 from .incident import Incident, incident_of
 from .replay import Diagnosis, zip_ends
-from .row_causes import from_data, try_without
+from .row_causes import from_data, plain_name, try_without
 from .state.extra_state import same_bits
 from .trace.classify import classify, fix_for
 from .trace.guilty import guilty_tensor, large_state, owner
@@ -122,6 +122,8 @@ def _ends(found: Diagnosis, watch: OpTrace, harm: set[str], bad_ops: list[int]) 
 
 def _incident(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> Incident:
     op, cause = birth.op, classify(birth)
+    if birth.chosen_away is not None and op.forward != birth.chosen_away.index:
+        op = birth.chosen_away  # what was made of the exponential met it first, not its own derivative
     phase = op.phase
     if cause in ("variance-of-one-value", "running-average-not-finite"):
         phase = "buffers"
@@ -208,9 +210,7 @@ def _told(error: Exception) -> str:
 
 def _try_repair(found: Diagnosis, incident: Incident) -> None:
     """Run the step again with the repair that the cause suggests."""
-    name = incident.op or ""
-    plain = name.partition("::")[2] or name.removesuffix("Backward0").removesuffix("Backward1")
-    tried = for_operation(incident.cause, plain, found.session.optimizers)
+    tried = for_operation(incident.cause, plain_name(incident.op), found.session.optimizers)
     if tried is None:
         try_without(found, incident)
         return

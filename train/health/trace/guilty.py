@@ -29,9 +29,12 @@ def guilty_tensor(watch: OpTrace, birth: Birth, state: list[tuple[str, Tensor]])
     op = birth.op
     inputs = [one for one in op.operands if one.role != "result" and one.name]
     if birth.origin == "state":
-        return next((one.name for one in inputs if one.nans or one.infs), None)
+        first = [one for one in birth.handed_on.operands if one.name] if birth.handed_on is not None else []
+        return next((one.name for one in (*first, *inputs) if one.nans or one.infs), None)
     if op.wrote:
         return op.wrote[0]
+    if op.gradient_of:
+        return f"gradients: {op.gradient_of}"
     largest = max(inputs, key=_size, default=None)
     only_state = all(one.name for one in op.operands if one.role != "result")  # such as a weight norm
     if birth.origin == "op" and largest is not None and (_size(largest) > LARGE or only_state):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from .operands import (
     written_by,
 )
 from .optimizer_hooks import hook_steps
+from .places import hand_over, is_custom, parameter_of
 from .rows import Rows
 from .source_lines import user_line
 
@@ -41,6 +43,8 @@ _autograd: Any = torch.autograd  # _get_sequence_nr is used by torch's own profi
 _CHECKPOINT = os.path.join(os.path.dirname(torch.__file__), "utils", "checkpoint.py")
 # Operations that write their whole target: what it held before does not matter.
 OVERWRITE = {"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_", "set_"}
+# Operations whose further results are for their own derivative: -inf stands there where a path is impossible.
+ONE_RESULT = {"aten::_ctc_loss", "aten::_ctc_loss.Tensor", "aten::_cudnn_ctc_loss", "aten::_cudnn_ctc_loss.Tensor"}
 GROWING = {"exp", "exp2", "expm1", "sinh", "cosh"}
 
 
@@ -64,6 +68,7 @@ class Op:
     rows: list[int] = field(default_factory=list)
     wrote: list[str] = field(default_factory=list)  # names of the state's tensors that it left bad
     rates: list[float] = field(default_factory=list)  # learning rates, in the optimizer
+    gradient_of: str = ""  # the parameter whose gradient it made last, in a hook or in adding it up
     grown: bool = False  # it was given large finite numbers that an exponential made
 
 
@@ -165,8 +170,19 @@ class OpTrace(TorchDispatchMode):
             self._stack.pop()
         self._phase = "forward" if self._stack else "loss"
 
-    def _begin_step(self, *_: Any) -> None:
+    def _begin_step(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._optimizing(True)
+        return hand_over(args, kwargs, self._closure)
+
+    @contextmanager
+    def _closure(self) -> Generator[None]:
+        """The closure that an optimizer calls is data, forward and loss again."""
+        self._optimizing(False)
+        self._phase = "data"
+        try:
+            yield
+        finally:
+            self._optimizing(True)
 
     def _end_step(self, *_: Any) -> None:
         self._optimizing(False)
@@ -236,9 +252,11 @@ class OpTrace(TorchDispatchMode):
             return phase, module, source, "", -1
         found = self._forward.get(node._sequence_nr() + 1)
         if found is None:
-            return "backward", None, source, node.name(), -1
+            own_code = bool(source) and not below and not is_custom(node)  # a hook's operation, not that of the node
+            return "backward", None, source, "" if own_code else node.name(), -1
         own = source if not below and source else found[2]  # a custom function's own line, else its forward line
-        return "backward", found[1], own, node.name(), found[0]
+        own_code = own == source and not below and bool(source) and not is_custom(node)
+        return "backward", found[1], own, "" if own_code else node.name(), found[0]
 
     def _begin_backward(self) -> None:
         self._phase = "backward"
@@ -262,7 +280,8 @@ class OpTrace(TorchDispatchMode):
             if tensor.dtype == torch.float16 and tensor.numel() and has_memory(tensor):
                 share = float(tensor.detach().abs().max()) / 65504
                 self.half_peak = max(self.half_peak, (share, place[1] or ""))
-        results = [t for t in (*outputs, *touched) if is_bad(t)]
+        judged = outputs[:1] if func.name() in ONE_RESULT else outputs
+        results = [t for t in (*judged, *touched) if is_bad(t)]
         for tensor in touched:  # a good part (a view) says nothing of the rest of the memory
             if not any(tensor is b for b in results) and fills_memory(tensor):
                 self.writers.pop(memory(tensor), None)
@@ -277,8 +296,8 @@ class OpTrace(TorchDispatchMode):
         op.output_nan = any(map(has_nan, results))
         op.operands = before or [measure(name, t, self.name_of(t)) for name, t in inputs]
         op.operands += [measure("result", t, self.name_of(t)) for t in results]
-        op.scalars = scalars
-        op.outputs = results
+        op.scalars, op.outputs = scalars, results
+        op.gradient_of = parameter_of(current_autograd_node(), self.name_of) if phase == "backward" else ""
         op.rows = self._rows(op, results, [t for _, t in inputs])
         op.rates = [float(g["lr"]) for o in self.optimizers for g in o.param_groups] if phase == "optimizer" else []
         op.wrote = [self.name_of(t) for t in results if self.name_of(t)]
@@ -308,7 +327,7 @@ class OpTrace(TorchDispatchMode):
 
     def _rows(self, op: Op, results: list[Tensor], inputs: list[Tensor]) -> list[int]:
         """Rows of the batch in what came out, or else went in; the state and an optimizer's numbers are of no row."""
-        if op.phase == "optimizer":
+        if op.phase == "optimizer" or op.gradient_of:
             return []
         at = op.forward if op.forward >= 0 else op.index
         found = (self.rows.bad(t, at, has_nan(t)) for t in (*results, *inputs) if not self.name_of(t))

@@ -27,11 +27,13 @@ Meant = set[tuple[str, str | None, str]]  # (operation, module, line)
 @dataclass(frozen=True)
 class Birth:
     """Where the bad number was born. origin: "op"; "data", "state", "constant" when it met it first; "masked": a meant
-    infinity that was not chosen away. chosen_away: the operation of forward whose infinity backward multiplied by 0."""
+    infinity that was not chosen away. chosen_away: the operation of forward whose infinity backward multiplied by 0.
+    handed_on: the copy or view that met it first, such as autocast's."""
 
     op: Op
     origin: str
     chosen_away: Op | None = None
+    handed_on: Op | None = None
 
 
 def base(name: str) -> str:
@@ -83,7 +85,8 @@ def _judge(watch: OpTrace, op: Op, hidden: bool, passed: dict[int, Birth]) -> Bi
         return Birth(watch.ops[unwritten[0]], "op")
     for writer, only_inf, tensor in op.bad_inputs:
         if writer in passed:
-            return Birth(op, passed[writer].origin)
+            first = passed[writer]
+            return Birth(op, first.origin, handed_on=first.handed_on or first.op)
         if writer >= 0 or (only_inf and watch.is_meant(tensor)):
             continue
         if watch.name_of(tensor):
@@ -107,8 +110,9 @@ def _behind(watch: OpTrace, op: Op) -> Birth:
             continue
         if not only_inf:
             return find_birth(watch, {writer}, loss_bad=True) or Birth(op, "op")
-        if op.output_nan and base(made.name) in EXPONENTIALS and not made.bad_inputs:
-            return Birth(op, "op", made)
+        first = find_birth(watch, {writer}, loss_bad=True) if op.output_nan else None
+        if first is not None and first.origin == "op" and base(first.op.name) in EXPONENTIALS:
+            return Birth(op, "op", first.op)
     return Birth(op, "op")
 
 
