@@ -227,7 +227,8 @@ class FlightRecorder:
                 found.restore_end()
                 self._after = None
                 return None
-            incident = explained(found)
+            with found.patience:
+                incident = explained(found)
         except BaseException:  # a signal
             found.finish()
             raise

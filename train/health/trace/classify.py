@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from .op_trace import Op
+from .op import Op
 from .operands import Operand
 from .root_cause import EXPONENTIALS, LOGS, Birth, base
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .op_trace import Op, OpTrace
+from .op import Op
+from .op_trace import OpTrace
 from .operands import Operand
 from .pytree import is_finite
 from .root_cause import Birth
@@ -39,7 +40,7 @@ def guilty_tensor(watch: OpTrace, birth: Birth, state: list[tuple[str, Tensor]])
     only_state = all(one.name for one in op.operands if one.role != "result")  # such as a weight norm
     if birth.origin == "op" and largest is not None and (_size(largest) > LARGE or only_state):
         return largest.name
-    bad = [(watch.writer(tensor), name) for name, tensor in state if not is_finite(tensor)]
+    bad = watch.hit or [(watch.writer(tensor), name) for name, tensor in state if not is_finite(tensor)]
     since = sorted(one for one in bad if one[0] >= op.index)
     return since[0][1] if since else None
 

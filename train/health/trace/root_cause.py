@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .op_trace import Op, OpTrace
+from .op import PASSING, Op
+from .op_trace import OpTrace
 from .operands import has_plus_infinity
 
 # Operations that are asked for an infinity: a mask, a constant. The infinities (not the NaN) that they write are meant.
@@ -12,12 +13,7 @@ DELIBERATE = {
     "masked_fill", "where", "full", "full_like", "fill", "scalar_tensor", "index_put", "masked_scatter", "index_fill",
     "new_full",
 }  # fmt: skip
-# Operations that only hand their numbers on: whatever was wrong with them is met by the next one.
-PASSING = {
-    "lift_fresh", "_to_copy", "to", "clone", "detach", "alias", "view", "_unsafe_view", "reshape", "slice", "select",
-    "split", "split_with_sizes", "unbind", "narrow", "transpose", "t", "permute", "expand", "squeeze", "unsqueeze",
-    "contiguous", "copy", "as_strided", "index", "index_select", "gather", "cat", "stack", "unfold", "_pin_memory",
-}  # fmt: skip
+MASKING = {"div", "reciprocal", "mul", "neg"}  # with a logarithm, what masks are made with
 LOGS = {"log", "log2", "log10", "log1p", "logit", "xlogy", "special_xlog1py"}
 EXPONENTIALS = {"exp", "expm1", "exp2", "sinh", "cosh", "special_expm1"}
 FORWARD = ("data", "forward", "loss")
