@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from recorder_rig import INF, F, Rig, line, seeded, tried
@@ -124,3 +126,96 @@ def test_a_rate_that_is_too_high(make, rate):
     assert incident.counterfactual["finite"]
     assert rig.recorder.rewind(incident.evidence["rewind"])
     assert all(p.abs().max() < 1 for p in model.parameters())
+
+
+def test_a_hook_that_poisons_a_gradient_names_its_operation_and_the_parameter():
+    rig = Rig(nn.Linear(4, 3), lambda m, b: m(b).square().mean())
+    armed: list[bool] = []
+    rig.model.weight.register_hook(lambda g: g.index_fill(0, torch.tensor([0]), math.nan) if armed else g)  # at: hook
+    assert rig.run(torch.randn(8, 4)) is None
+    armed.append(True)
+    incident = rig.fails(torch.randn(8, 4))
+    assert (incident.phase, incident.op, incident.source) == ("backward", "aten::index_fill", line("hook", __file__))
+    assert (incident.evidence["tensor"], incident.rows) == ("gradients: weight", [])
+
+
+def test_zero_to_a_negative_power_is_a_division_by_zero():
+    rig = Rig(nn.Linear(4, 3), lambda m, b: (m(b[0]) * b[1][:, None] ** -0.5).mean())
+    incident = rig.fails((torch.randn(8, 4), torch.tensor([1.0] * 7 + [0.0])))
+    assert (incident.cause, incident.op, incident.rows) == ("division-by-zero", "aten::pow", [7])
+    assert tried(incident) == ("the base of the power is kept away from 0", True)
+
+
+def test_the_inner_infinities_of_a_ctc_loss_are_meant():
+    letters = torch.full((4,), 2)
+
+    def loss(m, b):
+        each = F.ctc_loss(
+            m(b).log_softmax(2), torch.tensor([[1, 2]] * 4), torch.full((4,), 6), letters, reduction="none"
+        )
+        return (each / letters).mean()
+
+    rig = Rig(nn.Linear(3, 5), loss)
+    assert rig.run(torch.randn(6, 4, 3)) is None
+    letters[2] = 0
+    incident = rig.fails(torch.randn(6, 4, 3))
+    assert (incident.cause, incident.op) == ("division-by-zero", "aten::div")
+
+
+def test_a_rate_that_is_wrong_for_one_step_of_lbfgs_and_a_log_in_its_closure():
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.LBFGS(model.parameters(), 0.1, max_iter=3)
+    recorder = FlightRecorder(model, optimizer)
+
+    def step(batch):
+        def closure():
+            optimizer.zero_grad()
+            loss = (model(batch[0])[:, 0] - torch.log(batch[1])).square().mean()  # at: closure
+            loss.backward()
+            return loss
+
+        return optimizer.step(closure)
+
+    assert recorder.run(step, (torch.randn(8, 4), torch.ones(8))) is None
+    incident = recorder.run(step, (torch.randn(8, 4), torch.tensor([1.0] * 7 + [-1.0])))
+    assert incident is not None
+    assert (incident.cause, incident.op, incident.rows) == ("log-of-negative", "aten::log", [7])
+    assert incident.source == line("closure", __file__)
+    optimizer.param_groups[0]["lr"] = math.nan
+    incident = recorder.run(step, (torch.randn(8, 4), torch.ones(8)))
+    assert incident is not None
+    assert incident.cause == "learning-rate-not-finite"
+
+
+def test_a_careless_operation_that_a_large_row_shows_is_named_with_the_row():
+    rig = Rig(nn.Linear(4, 3), lambda m, b: -torch.log(torch.softmax(m(b[0]) * b[1][:, None], 1)).mean())
+    assert rig.run((torch.randn(8, 4), torch.ones(8))) is None
+    incident = rig.fails((torch.randn(8, 4), torch.tensor([1.0] * 5 + [1e6] + [1.0] * 2)))
+    assert (incident.cause, incident.op, incident.rows) == ("log-of-zero", "aten::log", [5])
+    assert "usually up to 1; without them it stays finite too" in incident.fix
+
+
+def test_a_rate_spike_inside_of_a_scheduled_step():
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    recorder = FlightRecorder(model, optimizer, [scheduler], interval=1)
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = model(batch).square().mean()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        return loss
+
+    incident = None
+    for number in range(16):
+        if number == 14:
+            optimizer.param_groups[0]["lr"] *= 1e32
+        incident = recorder.run(step, torch.randn(8, 4))
+        assert incident is None or number > 13
+        if incident is not None:
+            break
+    assert incident is not None
+    assert (incident.cause, incident.causal_step) == ("learning-rate-spike", 14)

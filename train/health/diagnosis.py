@@ -11,15 +11,16 @@ from torch import Tensor
 from .causes import CAUSES
 from .earlier import from_earlier, name_rewind
 from .incident import Incident, incident_of
+from .patience import TRYING, OutOfTime
 from .replay import Diagnosis, zip_ends
-from .row_causes import from_data, try_without
+from .row_causes import from_data, plain_name, try_without
 from .state.extra_state import same_bits
 from .trace.classify import classify, fix_for
 from .trace.guilty import guilty_tensor, large_state, owner
 from .trace.op_trace import OpTrace
 from .trace.pytree import as_tensor, is_finite, leaves
 from .trace.repair import for_operation
-from .trace.root_cause import FORWARD, LOGS, Birth, base, find_birth
+from .trace.root_cause import FORWARD, LOGS, MASKING, Birth, base, find_birth
 from .trace.rows import rows_of, rows_where
 from .trace.surroundings import is_distributed, needs_other_ranks
 from .transient import compiled_only, not_explained, transient
@@ -34,6 +35,8 @@ def explained(found: Diagnosis) -> Incident | None:
         if needs_other_ranks(module for _, module in found.session.snapshotter.modules):
             return not_explained(found, "its parameters are spread over ranks, it cannot be run again on one of them")
         incident = diagnose(found)
+    except OutOfTime:
+        incident = _what_is_known(found)
     except Exception as failure:
         if found.error is not None and found.harm == {"error"}:
             return None
@@ -46,6 +49,22 @@ def explained(found: Diagnosis) -> Incident | None:
             incident.counterfactual = None  # what the failed step left in that optimizer spoils every repair
         incident.notes.append(f"the recorder was not given {unknown[0]}, an optimizer of the step: it is not restored")
     return incident
+
+
+def _what_is_known(found: Diagnosis) -> Incident:
+    """The incident as far as the diagnosis came in its time."""
+    words = f"the diagnosis ended after {found.patience.seconds():.0f} s: {{}}"
+    if found.partial is not None:
+        found.partial.notes.append(words.format("causes in earlier steps and repairs were not all tried"))
+        return found.partial
+    watch = found.watch
+    bad = [i for i, op in watch.ops.items() if op.bad_output and "empty" not in op.name] if watch is not None else []
+    birth = find_birth(watch, set(bad[-1:]), True) if watch is not None else None
+    if watch is not None and birth is not None:
+        incident = _incident(found, watch, birth, exact=False)
+        incident.notes.append(words.format("the step was not watched to its end"))
+        return incident
+    return not_explained(found, words.format(f"it was {found.patience.doing}"))
 
 
 def _blame_scale(found: Diagnosis, incident: Incident) -> None:
@@ -66,6 +85,7 @@ def diagnose(found: Diagnosis) -> Incident | None:
         exact = found.replay_is_exact()
     watch, error = found.watched()
     exact = exact if compiled else found.replay_is_exact()
+    found.patience.doing = TRYING
     changed = any(not same_bits(leaf, kept) for leaf, kept in zip_ends(found))
     again = found.harmed_now()
     # Fresh memory may hold anything until it is written: empty() output is not a result.
@@ -79,11 +99,14 @@ def diagnose(found: Diagnosis) -> Incident | None:
         return _loader(found)
     if not recurred:
         return compiled_only(found, exact) if came_back else transient(found)
-    ends = _ends(found, watch, again, bad_ops) or set(bad_ops[-1:])
-    birth = _birth(found, watch, ends, watch.bad_root or "loss" in again)
+    if watch.window is not None and watch.window.is_over:
+        birth = _birth(found, watch, watch.ends or set(bad_ops[-1:]), watch.bad_root)
+    else:
+        ends = _ends(found, watch, again, bad_ops) or set(bad_ops[-1:])
+        birth = _birth(found, watch, ends, watch.bad_root or "loss" in again)
     if birth is None:
         return transient(found)
-    incident = _incident(found, watch, birth, exact)
+    incident = found.partial = _incident(found, watch, birth, exact)
     from_data(found, incident, birth)
     from_earlier(found, incident)
     if incident.counterfactual is None:
@@ -97,7 +120,7 @@ def _birth(found: Diagnosis, watch: OpTrace, ends: set[int], loss: bool) -> Birt
     birth = find_birth(watch, ends, loss)
     if birth is None or birth.origin != "op" or birth.op.output_nan or birth.op.bad_inputs:
         return birth
-    if birth.op.phase not in FORWARD or base(birth.op.name) not in LOGS | {"div", "reciprocal", "mul", "neg"}:
+    if birth.op.phase not in FORWARD or base(birth.op.name) not in LOGS | MASKING:
         return birth
     return find_birth(watch, ends, loss, found.meant())
 
@@ -122,6 +145,8 @@ def _ends(found: Diagnosis, watch: OpTrace, harm: set[str], bad_ops: list[int]) 
 
 def _incident(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> Incident:
     op, cause = birth.op, classify(birth)
+    if birth.chosen_away is not None and op.forward != birth.chosen_away.index:
+        op = birth.chosen_away  # what was made of the exponential met it first, not its own derivative
     phase = op.phase
     if cause in ("variance-of-one-value", "running-average-not-finite"):
         phase = "buffers"
@@ -208,9 +233,7 @@ def _told(error: Exception) -> str:
 
 def _try_repair(found: Diagnosis, incident: Incident) -> None:
     """Run the step again with the repair that the cause suggests."""
-    name = incident.op or ""
-    plain = name.partition("::")[2] or name.removesuffix("Backward0").removesuffix("Backward1")
-    tried = for_operation(incident.cause, plain, found.session.optimizers)
+    tried = for_operation(incident.cause, plain_name(incident.op), found.session.optimizers)
     if tried is None:
         try_without(found, incident)
         return

@@ -84,6 +84,8 @@ def _from_burst(found: Diagnosis, incident: Incident) -> bool:
         return False
     incident.causal_step = burst
     at = found.session.history.at(burst)
+    if at is not None and at.snapshot is not None and _rate_of_burst(found, incident, at):
+        return True
     if at is not None:
         incident.notes.append(f"at step {burst} the weights moved by {at.update:.4g}, a hundred times as far as before")
     if _was_transient(found, burst):
@@ -94,6 +96,29 @@ def _from_burst(found: Diagnosis, incident: Incident) -> bool:
         incident.counterfactual = {"repair": f"the steps from {burst} on again", "finite": finite}
         incident.notes.append(f"step {burst} run again ended in other numbers; the fault as it shows is exact")
         blame_what_may_have_changed(found, incident)
+    return True
+
+
+def _rate_of_burst(found: Diagnosis, incident: Incident, at: Step) -> bool:
+    """Whether that step began at a rate that it did not leave: a schedule inside of the step sets it anew."""
+    session, usual = found.session, found.session.history.usual_rates()
+    assert at.snapshot is not None
+    session.snapshotter.put_back(at.snapshot)
+    rates = session.rates()
+    session.snapshotter.put_back(found.before)
+    if not any(0 < 100 * now < rate for rate, now in zip(rates, usual, strict=False)):
+        return False
+    finite = _redo_from(found, at.step, usual)
+    if finite is False:
+        return False
+    _set(
+        incident,
+        "learning-rate-spike",
+        at.step,
+        f"learning rate {max(rates):.4g} at step {at.step}, usually {max(usual):.4g}",
+    )
+    if finite:
+        incident.counterfactual = {"repair": f"step {at.step} at the usual learning rate", "finite": True}
     return True
 
 

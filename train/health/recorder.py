@@ -305,7 +305,8 @@ class FlightRecorder:
                 self.ranks.settled, self._after = True, None
                 return None
             told_by = explained if found.runs_again else not_run_again
-            incident = told_by(found) if found.harm else undone_for_others(found.number)
+            with found.patience:
+                incident = told_by(found) if found.harm else undone_for_others(found.number)
         except BaseException:  # a signal
             found.finish()
             raise

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from .history import Step
+from .incident import Incident
+from .patience import TRYING, WATCHING, Patience
 from .session import Session
 from .state.extra_state import same_bits
 from .state.snapshot import Snapshot
@@ -19,9 +21,10 @@ from .trace.operands import is_bad
 from .trace.python_values import Values
 from .trace.pytree import as_tensor, leaves
 from .trace.repair import lowered
-from .trace.root_cause import Meant, meant_by
+from .trace.root_cause import LOGS, MASKING, Meant, meant_by
 from .trace.rows import Rows, has_bad_numbers
 from .trace.surroundings import alone, eager
+from .trace.windows import Backwards, TooLong, Window, after_backward
 
 
 class Diagnosis:
@@ -50,6 +53,8 @@ class Diagnosis:
         self.end: Snapshot | None = None
         self.end_batch: list[tuple[Any, Any]] = []
         self.watch: OpTrace | None = None
+        self.patience = Patience(number, session.clock)
+        self.partial: Incident | None = None  # what is known of it, before causes elsewhere and repairs are tried
 
     def keep_end(self) -> None:
         """Remember how the harmed step ended: the replay is compared with it."""
@@ -88,6 +93,7 @@ class Diagnosis:
 
         context: to run it in. change: called when the state is back. as_it_was: compiled code runs compiled.
         """
+        begun = self.patience.before("" if context is not None and self.patience.doing != TRYING else TRYING)
         self.session.snapshotter.put_back(self.before)
         self.python.write()
         if change is not None:
@@ -100,10 +106,24 @@ class Diagnosis:
                     self.replayed_value = self.step(self.batch if batch is None else batch)
                 except Exception as error:
                     return error
+        self.patience.after(begun, not isinstance(context, OpTrace))
         return None
 
     def watched(self) -> tuple[OpTrace, Exception | None]:
-        """The step, run again with every operation watched."""
+        """The step, run again with every operation watched; of a long one, those up to where the harm began."""
+        self.patience.doing = WATCHING
+        with contextlib.suppress(TooLong):
+            watch = self._watch()
+            return watch, self.again(context=watch)
+        self.patience.doing = "looking for the part of it where the harm begins"
+        found = Backwards(lambda: self.replayed_roots, lambda: self.session.snapshotter.gradients().tensors)
+        self.again(context=after_backward(found.ended))
+        watch = self._watch()
+        watch.window = Window(found.first, watch.close_window)
+        self.patience.doing = f"watching backward {found.first} of {found.count} and what leads to it"
+        return watch, self.again(context=watch)
+
+    def _watch(self) -> OpTrace:
         session = self.session
         session.snapshotter.put_back(self.before)
         self.python.write()
@@ -115,7 +135,8 @@ class Diagnosis:
             session.model, session.optimizers, Rows(self.batch), session.names(), [*tensors, *held], meant,
             renew=session.names, others=session.snapshotter.modules[1:], bad_numbers=has_bad_numbers(self.batch),
         )  # fmt: skip
-        return self.watch, self.again(context=self.watch)
+        self.watch.check = self.patience.check
+        return self.watch
 
     def meant(self) -> Meant:
         """Infinities that the last step, which ended well, made on its way: a mask's logarithm, for example."""
@@ -128,9 +149,15 @@ class Diagnosis:
             last.python.write()
         watch = OpTrace(session.model, session.optimizers, Rows(last.batch), session.names(),
                         others=session.snapshotter.modules[1:])  # fmt: skip
-        with contextlib.suppress(Exception), eager(), alone(), torch.autograd.set_multithreading_enabled(False), watch:
+        watch.check = self.patience.check
+        if self.watch is not None and self.watch.window is not None:
+            watch.only = LOGS | MASKING
+        one_thread = torch.autograd.set_multithreading_enabled(False)
+        with noted_roots() as roots, contextlib.suppress(Exception, TooLong), eager(), alone(), one_thread, watch:
             (last.function or self.step)(last.batch)
         session.snapshotter.put_back(last.snapshot)  # the old batch too
+        if session.harm_of(roots):
+            return set()  # it reads something that is no longer as it was
         return meant_by(watch)
 
     def declared(self) -> set[str]:

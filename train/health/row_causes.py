@@ -13,6 +13,7 @@ from .incident import Incident
 from .replay import Diagnosis
 from .trace.operands import measure
 from .trace.pytree import as_tensor, is_finite, leaves
+from .trace.repair import for_operation
 from .trace.root_cause import Birth
 from .trace.rows import bad_rows_in, far_rows, overwrite_rows, rows_of, scaled, without_rows
 
@@ -20,6 +21,9 @@ from .trace.rows import bad_rows_in, far_rows, overwrite_rows, rows_of, scaled, 
 OF_SIZE = {"overflow", "half-overflow", "exp-overflow", "log-of-zero", "inf-minus-inf", "inf-times-zero",
            "second-moment-overflow", "update-overflow", "gradient-at-singularity", "division-by-zero", "zero-over-zero",
            "softmax-of-nothing", "running-average-not-finite", "variance-overflow"}  # fmt: skip
+
+
+MOST = 1e19  # beyond it every sum of squares overflows in float32: no operation can be asked to bear that
 
 
 def from_data(found: Diagnosis, incident: Incident, birth: Birth) -> None:
@@ -59,12 +63,32 @@ def _blame_far_rows(found: Diagnosis, incident: Incident) -> None:
             tried = {"repair": f"{name} scaled down to its usual size", "finite": True}
         if tried is None or not tried["finite"]:
             continue
+        text = f"{name}: up to {size:.4g} in these rows, usually up to {usual:.4g}"
+        if size < MOST and (repair := _own_repair(found, incident)) is not None:
+            incident.rows, incident.counterfactual = rows, repair
+            incident.fix += f" Or leave rows {rows[:8]} out: {text}; without them it stays finite too."
+            incident.evidence |= {"fields": [name], "text": [text, *incident.evidence["text"]]}
+            return
         incident.counterfactual = tried
         incident.cause, incident.stage, incident.phase = "batch-value-out-of-range", "data", "data"
         incident.fix, incident.rows = CAUSES[incident.cause].fix, rows
-        text = f"{name}: up to {size:.4g} in these rows, usually up to {usual:.4g}"
         incident.evidence |= {"fields": [name], "text": [text, *incident.evidence["text"]]}
         return
+
+
+def _own_repair(found: Diagnosis, incident: Incident) -> dict[str, Any] | None:
+    """The repair of the operation itself, where one is known and ends well: then the operation is careless, whatever
+    the size of the row that showed it."""
+    tried = for_operation(incident.cause, plain_name(incident.op), found.session.optimizers)
+    if tried is None or incident.stage == "optimizer" or not found.stays_finite(context=tried.context):
+        return None
+    return {"repair": tried.words, "finite": True}
+
+
+def plain_name(op: str | None) -> str:
+    """`aten::log` → `log`, `SqrtBackward0` → `Sqrt`."""
+    name = op or ""
+    return name.partition("::")[2] or name.removesuffix("Backward0").removesuffix("Backward1")
 
 
 def try_without(found: Diagnosis, incident: Incident) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ class Session:
         self.optimizers = [one for outer in given for one in with_own_state(outer)]
         self.scalers = [item for item in extra_state if hasattr(item, "_check_inf_per_device")]
         self.python = PythonValues()
+        self.clock = time.monotonic  # by which a diagnosis ends
         self._frames = frames_compiled()
         self.snapshotter = Snapshotter(model, self.optimizers, list(extra_state))
         self.history = History(depth)

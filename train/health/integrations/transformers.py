@@ -112,7 +112,7 @@ class TrainerSteps:
     def _training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if self._undone:
             return torch.zeros((), device=self._trainer.args.device)
-        if self._running is None:
+        if self._running is None or self.recorder is None:
             return self._train(model, inputs, *args, **kwargs)
         try:
             with noted_roots(self.recorder.ranks.told_root) as roots:

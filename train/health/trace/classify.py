@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from .op_trace import Op
+from .op import Op
 from .operands import Operand
 from .root_cause import EXPONENTIALS, LOGS, Birth, base
 
@@ -67,6 +67,8 @@ def _by_operation(op: Op, inputs: list[Operand], results: list[Operand]) -> str:
         return "root-of-negative"
     if name in DOMAIN:
         huge = max((max(-o.low, o.high) for o in inputs if o.low is not None and o.high is not None), default=0.0)
+        if name == "pow" and _is_inverse(op, inputs, results):
+            return "division-by-zero"
         big = name == "pow" and huge > 1 and not any(o.nans for o in results)  # a square of a negative number as well
         return "overflow" if big else "domain-error"
     if name in SOFTMAX:
@@ -91,6 +93,12 @@ def _by_operation(op: Op, inputs: list[Operand], results: list[Operand]) -> str:
     if any(o.infs for o in results) or (any(o.nans for o in results) and large):
         return "overflow"
     return "not-a-number"
+
+
+def _is_inverse(op: Op, inputs: list[Operand], results: list[Operand]) -> bool:
+    """0 to a negative power."""
+    negative = any(x < 0 for x in op.scalars) or any(o.low is not None and o.low < 0 for o in inputs[1:])
+    return negative and inputs[0].zeros > 0 and any(o.infs for o in results)
 
 
 def _of_one_kernel(name: str, op: Op, inputs: list[Operand], results: list[Operand]) -> str | None:

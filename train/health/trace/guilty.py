@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .op_trace import Op, OpTrace
+from .op import Op
+from .op_trace import OpTrace
 from .operands import Operand
 from .pytree import is_finite
 from .root_cause import Birth
@@ -29,14 +30,17 @@ def guilty_tensor(watch: OpTrace, birth: Birth, state: list[tuple[str, Tensor]])
     op = birth.op
     inputs = [one for one in op.operands if one.role != "result" and one.name]
     if birth.origin == "state":
-        return next((one.name for one in inputs if one.nans or one.infs), None)
+        first = [one for one in birth.handed_on.operands if one.name] if birth.handed_on is not None else []
+        return next((one.name for one in (*first, *inputs) if one.nans or one.infs), None)
     if op.wrote:
         return op.wrote[0]
+    if op.gradient_of:
+        return f"gradients: {op.gradient_of}"
     largest = max(inputs, key=_size, default=None)
     only_state = all(one.name for one in op.operands if one.role != "result")  # such as a weight norm
     if birth.origin == "op" and largest is not None and (_size(largest) > LARGE or only_state):
         return largest.name
-    bad = [(watch.writer(tensor), name) for name, tensor in state if not is_finite(tensor)]
+    bad = watch.hit or [(watch.writer(tensor), name) for name, tensor in state if not is_finite(tensor)]
     since = sorted(one for one in bad if one[0] >= op.index)
     return since[0][1] if since else None
 

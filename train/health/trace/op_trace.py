@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .op import Op, only_follows
 from .operands import (
-    Operand,
     address,
     fills_memory,
     has_memory,
@@ -32,8 +32,10 @@ from .operands import (
     written_by,
 )
 from .optimizer_hooks import hook_steps
+from .places import hand_over, is_custom, parameter_of
 from .rows import Rows
 from .source_lines import user_line
+from .windows import LONG, TooLong, Window, after_backward
 
 # The autograd node that runs now; None outside of backward, which the stub leaves out.
 current_autograd_node: Callable[[], Any] = torch._C._current_autograd_node  # pyright: ignore[reportPrivateUsage]
@@ -41,30 +43,9 @@ _autograd: Any = torch.autograd  # _get_sequence_nr is used by torch's own profi
 _CHECKPOINT = os.path.join(os.path.dirname(torch.__file__), "utils", "checkpoint.py")
 # Operations that write their whole target: what it held before does not matter.
 OVERWRITE = {"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_", "set_"}
+# Operations whose further results are for their own derivative: -inf stands there where a path is impossible.
+ONE_RESULT = {"aten::_ctc_loss", "aten::_ctc_loss.Tensor", "aten::_cudnn_ctc_loss", "aten::_cudnn_ctc_loss.Tensor"}
 GROWING = {"exp", "exp2", "expm1", "sinh", "cosh"}
-
-
-@dataclass
-class Op:
-    """One operation of the watched step."""
-
-    index: int
-    name: str  # aten::log
-    phase: str  # data, forward, loss, backward, optimizer
-    module: str | None  # None outside of the model
-    source: str
-    node: str = ""  # the autograd node that it belongs to, in backward
-    forward: int = -1  # index of the forward operation of that node
-    bad_inputs: list[tuple[int, bool, Tensor]] = field(default_factory=list)  # (writer or -1, only inf, tensor)
-    bad_output: bool = False
-    output_nan: bool = False
-    operands: list[Operand] = field(default_factory=list)
-    scalars: list[float] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
-    wrote: list[str] = field(default_factory=list)  # names of the state's tensors that it left bad
-    rates: list[float] = field(default_factory=list)  # learning rates, in the optimizer
-    grown: bool = False  # it was given large finite numbers that an exponential made
 
 
 def _recomputes() -> bool:
@@ -125,8 +106,15 @@ class OpTrace(TorchDispatchMode):
         self._in_optimizer = False
         self._backward_ended = 0  # the first operation after backward, while no optimizer has stepped since
         self._last_ones: Tensor | None = None
+        self.window: Window | None = None  # what is watched closely, of a step of more operations than LONG
+        self.only: set[str] | None = None  # or only these operations are
+        self.ends: set[int] = set()  # where the window has ended: what wrote the gradients that were bad then
+        self.hit: list[tuple[int, str]] = []  # (that operation, `gradients: 1.weight`)
+        self.check: Callable[[], None] = lambda: None  # called now and then; may raise
         self._kept: list[Tensor] = []  # alive until the end, so that no address is used twice
+        self._is_late = False  # the operation of now only hands on NaN
         self._handles: list[Any] = []
+        self._context = ExitStack()
 
     # -- where we are ---------------------------------------------------------------------------------------------
 
@@ -136,6 +124,8 @@ class OpTrace(TorchDispatchMode):
                 if not isinstance(module, torch.jit.ScriptModule):
                     self._handles.append(module.register_forward_pre_hook(self._begin, prepend=True))
                     self._handles.append(module.register_forward_hook(self._end, always_call=True))
+            if self.window is not None:
+                self._context.enter_context(after_backward(self.window.end_one))
             self._handles += hook_steps(self.optimizers, self._begin_step, self._end_step)
         except BaseException:  # no hook may be left on a model of the user's
             self._remove()
@@ -151,6 +141,7 @@ class OpTrace(TorchDispatchMode):
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._context.close()
 
     def _begin(self, module: nn.Module, *_: Any) -> None:
         self._stack.append(self._names.get(id(module), ""))
@@ -165,8 +156,19 @@ class OpTrace(TorchDispatchMode):
             self._stack.pop()
         self._phase = "forward" if self._stack else "loss"
 
-    def _begin_step(self, *_: Any) -> None:
+    def _begin_step(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._optimizing(True)
+        return hand_over(args, kwargs, self._closure)
+
+    @contextmanager
+    def _closure(self) -> Generator[None]:
+        """The closure that an optimizer calls is data, forward and loss again."""
+        self._optimizing(False)
+        self._phase = "data"
+        try:
+            yield
+        finally:
+            self._optimizing(True)
 
     def _end_step(self, *_: Any) -> None:
         self._optimizing(False)
@@ -179,17 +181,41 @@ class OpTrace(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self._passes(func):
+            return func(*args, **kwargs)
         differentiated = torch.is_grad_enabled()
         with torch.no_grad():
             if differentiated:
                 self.note("forward" if self._stack else self._phase, named_inputs(func, args, kwargs))
             return self._run(func, args, kwargs, differentiated)
 
+    def _passes(self, func: Any) -> bool:
+        """Whether an operation is not looked at; ends a trace that is too long, or has lasted too long."""
+        self.count += 1
+        if not self.count % 256:
+            self.check()
+        if self.window is not None:
+            return not self.window.is_open or self.bad_root  # backward of a bad loss: there is no more to find
+        if self.only is not None:
+            return func.name().removeprefix("aten::").partition(".")[0].rstrip("_") not in self.only
+        if self.count > LONG:
+            raise TooLong
+        return False
+
+    def close_window(self) -> None:
+        """The backward that was watched has ended: what it left bad is what there is to explain."""
+        parameters = {id(p): p for one in self.optimizers for group in one.param_groups for p in group["params"]}
+        parameters |= {id(p): p for module in self._modules for p in module.parameters(recurse=False)}
+        found = [p for p in reversed(parameters.values()) if p.grad is not None and is_bad(p.grad)]
+        after = self.count if self.bad_root else 0  # their writers were not watched: the last layers come first
+        hit = [(after + i if after else self.writer(cast("Tensor", p.grad)), p) for i, p in enumerate(found)]
+        self.ends = self.roots or {writer for writer, _ in hit}
+        self.hit = [(writer, f"gradients: {self.name_of(p).partition(': ')[2]}") for writer, p in hit]
+
     def note(self, phase: str, inputs: list[tuple[str, Tensor]]) -> None:
         """Called for every operation that autograd may differentiate; for subclasses."""
 
     def _run(self, func: Any, args: Any, kwargs: Any, differentiated: bool) -> Any:
-        self.count += 1
         index = self.count
         node = current_autograd_node()
         place = self._place(index, func, node)
@@ -200,8 +226,11 @@ class OpTrace(TorchDispatchMode):
         targets: set[int] = {id(t) for t in written} if base in OVERWRITE or base.endswith("_out") else set()
         self.reads_batch = self.reads_batch or any(self._is_of_batch(t) for _, t in inputs)
         bad_in = [(name, t) for name, t in inputs if id(t) not in targets and is_bad(t)]
-        before = [measure(name, t, self.name_of(t)) for name, t in inputs] if written or bad_in else None
         bad_tensors = [(self.writers.get(memory(t), -1), not has_nan(t), t) for _, t in bad_in]
+        hidden = node is not None and not self.bad_root
+        self._is_late = only_follows(self.ops, bad_tensors, hidden)
+        wanted = not self._is_late and bool(written or bad_in)
+        before = [measure(name, t, self.name_of(t)) for name, t in inputs] if wanted else None
         if node is not None and self._phase != "backward":
             self._begin_backward()
         with torch.set_grad_enabled(differentiated):  # some kernels (an LSTM's) ask and do something else
@@ -236,9 +265,11 @@ class OpTrace(TorchDispatchMode):
             return phase, module, source, "", -1
         found = self._forward.get(node._sequence_nr() + 1)
         if found is None:
-            return "backward", None, source, node.name(), -1
+            own_code = bool(source) and not below and not is_custom(node)  # a hook's operation, not that of the node
+            return "backward", None, source, "" if own_code else node.name(), -1
         own = source if not below and source else found[2]  # a custom function's own line, else its forward line
-        return "backward", found[1], own, node.name(), found[0]
+        own_code = own == source and not below and bool(source) and not is_custom(node)
+        return "backward", found[1], own, "" if own_code else node.name(), found[0]
 
     def _begin_backward(self) -> None:
         self._phase = "backward"
@@ -262,7 +293,8 @@ class OpTrace(TorchDispatchMode):
             if tensor.dtype == torch.float16 and tensor.numel() and has_memory(tensor):
                 share = float(tensor.detach().abs().max()) / 65504
                 self.half_peak = max(self.half_peak, (share, place[1] or ""))
-        results = [t for t in (*outputs, *touched) if is_bad(t)]
+        judged = outputs[:1] if func.name() in ONE_RESULT else outputs
+        results = [t for t in (*judged, *touched) if is_bad(t)]
         for tensor in touched:  # a good part (a view) says nothing of the rest of the memory
             if not any(tensor is b for b in results) and fills_memory(tensor):
                 self.writers.pop(memory(tensor), None)
@@ -275,11 +307,12 @@ class OpTrace(TorchDispatchMode):
         op = Op(index, func.name().partition(".")[0], phase, module, source, node, forward)
         op.bad_inputs, op.bad_output, op.grown = bad, bool(results), grown
         op.output_nan = any(map(has_nan, results))
-        op.operands = before or [measure(name, t, self.name_of(t)) for name, t in inputs]
-        op.operands += [measure("result", t, self.name_of(t)) for t in results]
-        op.scalars = scalars
-        op.outputs = results
-        op.rows = self._rows(op, results, [t for _, t in inputs])
+        if not self._is_late:
+            op.operands = before or [measure(name, t, self.name_of(t)) for name, t in inputs]
+            op.operands += [measure("result", t, self.name_of(t)) for t in results]
+        op.scalars, op.outputs = scalars, results
+        op.gradient_of = parameter_of(current_autograd_node(), self.name_of) if phase == "backward" else ""
+        op.rows = [] if self._is_late else self._rows(op, results, [t for _, t in inputs])
         op.rates = [float(g["lr"]) for o in self.optimizers for g in o.param_groups] if phase == "optimizer" else []
         op.wrote = [self.name_of(t) for t in results if self.name_of(t)]
         seen = {memory(t) for _, t in inputs} - {memory(t) for t in touched}
@@ -308,7 +341,7 @@ class OpTrace(TorchDispatchMode):
 
     def _rows(self, op: Op, results: list[Tensor], inputs: list[Tensor]) -> list[int]:
         """Rows of the batch in what came out, or else went in; the state and an optimizer's numbers are of no row."""
-        if op.phase == "optimizer":
+        if op.phase == "optimizer" or op.gradient_of:
             return []
         at = op.forward if op.forward >= 0 else op.index
         found = (self.rows.bad(t, at, has_nan(t)) for t in (*results, *inputs) if not self.name_of(t))

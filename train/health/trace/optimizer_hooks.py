@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 Optimizer = torch.optim.Optimizer
-Hook = Callable[..., None]
+Hook = Callable[..., Any]  # one before a step may return other (args, kwargs)
 
 
 class _Patched:
@@ -23,8 +23,8 @@ class _Patched:
         step = optimizer.step
 
         def stepped(*args: Any, **kwargs: Any) -> Any:
-            if before is not None:
-                before(optimizer, args, kwargs)
+            changed = before(optimizer, args, kwargs) if before is not None else None
+            args, kwargs = (args, kwargs) if changed is None else changed
             value = step(*args, **kwargs)
             if after is not None:
                 after(optimizer, args, kwargs)

@@ -201,6 +201,8 @@ def for_operation(cause: str, op: str, optimizers: list[torch.optim.Optimizer]) 
         family = next((key for key in ("log", "sqrt", "div", "norm", "pow") if key in name), None)
     if cause == "zero-over-zero" and "norm" in name:
         return None  # the division is inside of one kernel
+    if cause == "division-by-zero" and "pow" in name:
+        family = "pow"
     if family is not None:
         words, names, guard = FAMILIES[family]
         return Repair(words, _guarded(names, guard, used), used)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .op_trace import Op, OpTrace
+from .op import PASSING, Op
+from .op_trace import OpTrace
 from .operands import has_plus_infinity
 
 # Operations that are asked for an infinity: a mask, a constant. The infinities (not the NaN) that they write are meant.
@@ -12,12 +13,7 @@ DELIBERATE = {
     "masked_fill", "where", "full", "full_like", "fill", "scalar_tensor", "index_put", "masked_scatter", "index_fill",
     "new_full",
 }  # fmt: skip
-# Operations that only hand their numbers on: whatever was wrong with them is met by the next one.
-PASSING = {
-    "lift_fresh", "_to_copy", "to", "clone", "detach", "alias", "view", "_unsafe_view", "reshape", "slice", "select",
-    "split", "split_with_sizes", "unbind", "narrow", "transpose", "t", "permute", "expand", "squeeze", "unsqueeze",
-    "contiguous", "copy", "as_strided", "index", "index_select", "gather", "cat", "stack", "unfold", "_pin_memory",
-}  # fmt: skip
+MASKING = {"div", "reciprocal", "mul", "neg"}  # with a logarithm, what masks are made with
 LOGS = {"log", "log2", "log10", "log1p", "logit", "xlogy", "special_xlog1py"}
 EXPONENTIALS = {"exp", "expm1", "exp2", "sinh", "cosh", "special_expm1"}
 FORWARD = ("data", "forward", "loss")
@@ -27,11 +23,13 @@ Meant = set[tuple[str, str | None, str]]  # (operation, module, line)
 @dataclass(frozen=True)
 class Birth:
     """Where the bad number was born. origin: "op"; "data", "state", "constant" when it met it first; "masked": a meant
-    infinity that was not chosen away. chosen_away: the operation of forward whose infinity backward multiplied by 0."""
+    infinity that was not chosen away. chosen_away: the operation of forward whose infinity backward multiplied by 0.
+    handed_on: the copy or view that met it first, such as autocast's."""
 
     op: Op
     origin: str
     chosen_away: Op | None = None
+    handed_on: Op | None = None
 
 
 def base(name: str) -> str:
@@ -83,7 +81,8 @@ def _judge(watch: OpTrace, op: Op, hidden: bool, passed: dict[int, Birth]) -> Bi
         return Birth(watch.ops[unwritten[0]], "op")
     for writer, only_inf, tensor in op.bad_inputs:
         if writer in passed:
-            return Birth(op, passed[writer].origin)
+            first = passed[writer]
+            return Birth(op, first.origin, handed_on=first.handed_on or first.op)
         if writer >= 0 or (only_inf and watch.is_meant(tensor)):
             continue
         if watch.name_of(tensor):
@@ -107,8 +106,9 @@ def _behind(watch: OpTrace, op: Op) -> Birth:
             continue
         if not only_inf:
             return find_birth(watch, {writer}, loss_bad=True) or Birth(op, "op")
-        if op.output_nan and base(made.name) in EXPONENTIALS and not made.bad_inputs:
-            return Birth(op, "op", made)
+        first = find_birth(watch, {writer}, loss_bad=True) if op.output_nan else None
+        if first is not None and first.origin == "op" and base(first.op.name) in EXPONENTIALS:
+            return Birth(op, "op", first.op)
     return Birth(op, "op")
 
 
