@@ -1,0 +1,1 @@
+"""Several ranks of torch.distributed: they undo a step together, and tell which of them met the fault."""
