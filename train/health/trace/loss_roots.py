@@ -35,8 +35,3 @@ def noted_roots() -> Generator[list[Tensor]]:
     finally:
         _autograd.backward = old
         _open.remove(roots)
-
-
-def any_is_bad(roots: list[Tensor]) -> bool:
-    """Whether a step began backward from NaN or an infinity."""
-    return any(not bool(torch.isfinite(root)) for root in roots)
