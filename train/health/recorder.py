@@ -128,12 +128,12 @@ class FlightRecorder:
     def _begin(self, batch: Any) -> Snapshot | Start:
         """A copy of the state where one is due, or where something was written since the last step ended."""
         session, history = self.session, self.session.history
-        if self.pace.every > 1 and is_distributed():
-            self.pace.always()  # made again, the steps of one rank would wait for the others
         if 0 < history.since_copy < self.pace.every and self._after is not None:
             now = stamp_of(session.snapshotter, session.snapshotter.known().gradients())
             if self._after.is_followed_by(now):
                 return start_of(session.snapshotter, batch, history.free_starts.pop() if history.free_starts else None)
+        if self.pace.every > 1 and is_distributed():
+            self.pace.always()  # made again, the steps of one rank would wait for the others
         copied = session.snapshotter.take(batch, history.free.pop() if history.free else None)
         self.pace.told_size(copied.bytes(), copied.batch_bytes())
         history.depth = self.pace.depth

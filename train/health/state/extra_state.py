@@ -1,4 +1,4 @@
-"""Batches, random states, optimizers and everything else that a step may change, copied and restored in place."""
+"""Batches, optimizers and everything else that a step may change, copied and restored in place."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -24,14 +23,15 @@ def _noting(tensors: Any, *args: Any, **kwargs: Any) -> None:
     _backward(tensors, *args, **kwargs)
 
 
-@contextmanager
-def noted_roots() -> Generator[list[Tensor]]:
+class noted_roots:  # noqa: N801  a context manager, used like a function
     """Gives the list that every number from which backward begins is added to."""
-    roots: list[Tensor] = []
-    _open.append(roots)
-    old, _autograd.backward = _autograd.backward, _noting
-    try:
-        yield roots
-    finally:
-        _autograd.backward = old
-        _open.remove(roots)
+
+    def __enter__(self) -> list[Tensor]:
+        self._roots: list[Tensor] = []
+        _open.append(self._roots)
+        self._old, _autograd.backward = _autograd.backward, _noting
+        return self._roots
+
+    def __exit__(self, *_: object) -> None:
+        _autograd.backward = self._old
+        _open[:] = [one for one in _open if one is not self._roots]
