@@ -8,12 +8,14 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -44,6 +46,7 @@ class TrainingStats(TypedDict, total=False):
     thrown: float  # share of solved positions in which the network alone gives the result away
     elapsed: float  # seconds
     left: float  # seconds
+    incident: str  # the folder of the newest incident
     stage: str | Callable[[], str]  # what is going on; a function is asked again for every drawing; "" = nothing to say
 
 
@@ -62,6 +65,15 @@ def sparkline(values: Sequence[float], width: int, unicode: bool = True) -> str:
         bars[min(len(bars) - 1, int((value - low) / span * len(bars)))] if math.isfinite(value) else " "
         for value in values
     )
+
+
+def incident_link(folder: str) -> Text:
+    """The command that opens an incident's page, never cut; a link to the page, or to the folder as long as there is
+    none, where the terminal follows links."""
+    place = Path(folder).absolute()
+    page = place / "page.html"
+    link = (page if page.is_file() else place).as_uri()
+    return Text.assemble(("incident: ", "dim"), (f"az doctor {folder}", Style(link=link)), overflow="fold")
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -154,6 +166,7 @@ class TrainingDisplay(_Display):
         self.arenas: deque[float] = deque(maxlen=KEPT)
         self.thrown: deque[float] = deque(maxlen=KEPT)
         self.notes: deque[tuple[str, bool]] = deque(maxlen=1)
+        self.incident = ""
         self.stage: Callable[[], str] = str
         self.between: Callable[[], str] = str  # what is told while there is no stage and no step yet
         super().__init__(console, every, clock)
@@ -163,6 +176,7 @@ class TrainingDisplay(_Display):
         if "stage" in stats:
             stage: Any = stats["stage"]
             self.stage = (lambda: stage) if isinstance(stage, str) else stage
+        self.incident = str(stats.get("incident", self.incident))
         news = {name: float(value) for name, value in stats.items() if isinstance(value, int | float)}
         self.stats.update(news)
         if "policy_loss" in news or "value_loss" in news:
@@ -238,6 +252,8 @@ class TrainingDisplay(_Display):
             rows.append(
                 Text("warning: " * warning + text, "yellow" if warning else "dim", no_wrap=True, overflow="ellipsis")
             )
+        if self.incident:
+            rows.append(incident_link(self.incident))
         return Panel(Group(*rows), title=self.title, border_style="cyan", width=width)
 
     def _figures(self, inside: int) -> Table:

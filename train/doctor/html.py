@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from az.train.doctor.diagram import Stop, picture, stops
 from az.train.doctor.style import printable_xml
-from az.train.doctor.text import answer, file_line, incident_line, row_name, row_words
+from az.train.doctor.text import answer, file_line, incident_line, row_name, row_words, story
 from az.train.doctor.text import sentence as one_sentence
 from az.train.doctor.trends import svg_curve
 
@@ -47,13 +47,15 @@ def _page(name: str, facts: Facts, **values: Any) -> str:
 def incident_page(facts: Facts) -> str:
     """The page of one incident."""
     way, evidence, lines = stops(facts), facts["evidence"], facts["timeline"]
-    rows = [("cause", f"{facts['plane']}: {facts['cause']}"), *answer(facts)]
+    rows = [("cause", f"{facts['plane']}: {facts['cause']}"), *answer(facts)[1:]]
     fields = ("name", "role", "shape", "dtype", "low", "high", "nans", "infs", "zeros")
     return _page(
         "incident.html",
         facts,
         title=f"{facts['cause']} at step {facts['first_bad_step']}",
         head=one_sentence(facts),
+        story=story(facts),
+        backward=backward(facts),
         rows=[*rows, ("the step, run again", facts["replay_now"]["text"])],
         picture=Markup(picture(facts, way)),
         buttons=BUTTONS,
@@ -70,6 +72,18 @@ def incident_page(facts: Facts) -> str:
         names=[name for name in (lines[0] if lines else {}) if any(line[name] is not None for line in lines)],
         warnings=[line.get("text") for line in facts["warnings"]],
     )
+
+
+def backward(facts: Facts) -> list[dict[str, Any]]:
+    """The way from the loss to the first bad operation of backward; [] where the fault lies elsewhere."""
+    way = evidence.get("backward") or [] if (evidence := facts["evidence"]) and facts["phase"] == "backward" else []
+    first = next((i for i, one in enumerate(way) if not one.get("finite", True)), len(way))
+    place = [one.get("module") for one in way]
+    return [
+        {"op": one.get("op"), "source": one.get("source"), "bad": i >= first, "first": i == first,
+         "place": "in the loss" if where is None else f"in {where}" if where else "in the model itself"}
+        for i, (one, where) in enumerate(zip(way, place, strict=True))
+    ]  # fmt: skip
 
 
 def run_page(facts: Facts) -> str:

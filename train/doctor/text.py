@@ -40,6 +40,21 @@ def sentence(facts: Facts) -> str:
     return f"Step {facts['first_bad_step']}: {facts['words']} ({facts['plane']}: {facts['cause']})."
 
 
+def story(facts: Facts) -> list[str]:
+    """Where the first non-finite number was made and what the run went on with, in sentences."""
+    made = f"It was found in {facts['phase']}"
+    if facts["op"]:
+        made = f"The first non-finite value was made in {facts['phase']}, by the operation {facts['op']}"
+    made += f", in the module {facts['module'] or 'of the whole model'}" if facts["module"] is not None else ""
+    lines = [made + (f", at {facts['source']}." if facts["source"] else ".")]
+    if tensor := facts["evidence"].get("tensor"):
+        lines.append(f"The tensor that was hit: {tensor}.")
+    kept = facts["evidence"].get("rewind", "")
+    lines += ["The state is that of before the step: nothing was changed."] if kept == "" else []
+    lines += ["The state of before the step was bad already."] if kept != "" else []
+    return lines
+
+
 def place(facts: Facts) -> str:
     """Where it lies, as far as it lies in one place."""
     parts = [f"in {facts['phase']}"]

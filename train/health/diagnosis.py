@@ -172,6 +172,7 @@ def _incident(found: Diagnosis, watch: OpTrace, birth: Birth, exact: bool) -> In
         "tensor": tensor,
         "forward_op": watch.forward_name(op),
         "spread": watch.spread(op.index),
+        "backward": watch.backward.to(op.index),
         "end_digest": found.end.digest() if found.end is not None else None,
     }
     if birth.origin == "op" and tensor in large_state(op):

@@ -23,6 +23,7 @@ from .incident import Incident, not_made_again
 from .loops import Policy, recorded
 from .pace import Pace
 from .ranks.agreement import PATIENCE, Ranks
+from .ranks.verdict import settle, to_tell, undone_for_others
 from .remake import state_before
 from .replay import Diagnosis, legal_overflow
 from .session import Seen, Session, find_loss
@@ -30,7 +31,6 @@ from .state.extra_state import same_bits
 from .state.quick_look import QuickLook
 from .state.snapshot import Snapshot
 from .state.starts import Stamp, Start, stamp_of, start_of
-from .ranks.verdict import settle, to_tell, undone_for_others
 from .trace.loss_roots import noted_roots
 from .trace.python_values import Values
 from .trace.pytree import left_alone
@@ -182,10 +182,10 @@ class FlightRecorder:
         except BaseException:  # such as a kind of number that torch cannot add up
             self._undo(began, batch)
             raise
-        harm = seen.harm | self.session.harm_of(roots)
-        rates = self.session.rates()
+        ends = [float(root) for root in roots]
+        harm, rates = seen.harm | self.session.harm_of(ends), self.session.rates()
         done = Step(running.number, rates, seen.update, seen.weights, seen.loss, None, batch)
-        done.function, done.python, done.ends = running.step, running.python, [float(root) for root in roots]
+        done.function, done.python, done.ends = running.step, running.python, ends
         if self.ranks.agree(bool(harm), error, roots) or harm:
             return self._harmed(done, running.python, began, value, error, harm)
         if done.loss is None and not done.ends:
@@ -198,12 +198,12 @@ class FlightRecorder:
     def _begin(self, batch: Any) -> Snapshot | Start:
         """A copy of the state where one is due, or where something was written since the last step ended."""
         session, history = self.session, self.session.history
-        if self.pace.every > 1 and is_distributed():
-            self.pace.always()  # made again, the steps of one rank would wait for the others
         if 0 < history.since_copy < self.pace.every and self._after is not None:
-            now = stamp_of(session.snapshotter)
+            now = stamp_of(session.snapshotter, session.snapshotter.known().gradients())
             if self._after.is_followed_by(now):
                 return start_of(session.snapshotter, batch, history.free_starts.pop() if history.free_starts else None)
+        if self.pace.every > 1 and is_distributed():
+            self.pace.always()  # made again, the steps of one rank would wait for the others
         if self.pace.is_tight:
             history.make_room()
         copied = session.snapshotter.take(batch, history.free.pop() if history.free else None)
@@ -219,10 +219,11 @@ class FlightRecorder:
         if session.snapshotter.others and session.snapshotter.loose():
             return None
         if self._look is None or self._look.layout is not began.layout:
-            self._look = QuickLook(began.layout, session.snapshotter.known().parameters)
-        now, found = stamp_of(session.snapshotter), find_loss(value)
+            self._look = QuickLook(began.layout)
+        found, gradients = find_loss(value), session.snapshotter.known().gradients()
+        now = stamp_of(session.snapshotter, gradients)
         loss = float(found.detach()) if isinstance(found, Tensor) else found
-        if not self._look.is_well(self._after, now, began, loss, not session.changes_batch):
+        if not self._look.is_well(self._after, now, gradients, began, loss, not session.changes_batch):
             return None
         self._now = now
         return Seen(set(), loss, math.nan, math.nan)
@@ -233,8 +234,10 @@ class FlightRecorder:
         else:
             done.start = began
         self.session.history.add(done)
-        now, self._now = self._now, None
-        self._after = now or stamp_of(self.session.snapshotter) if self.pace.every > 1 else None
+        self._after, self._now = self._now, None
+        if self._after is None and self.pace.every > 1:
+            snapshotter = self.session.snapshotter
+            self._after = stamp_of(snapshotter, snapshotter.known().gradients())
 
     def _undo(self, began: Snapshot | Start, batch: Any) -> Snapshot | None:
         """Back to before the step, or, where that cannot be had, to the last copy of the state (None)."""

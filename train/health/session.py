@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -18,7 +18,7 @@ from .state.finite_check import FiniteCheck, gathered, sums_of
 from .state.flat_tensors import LOST, Held, has_lost_memory
 from .state.snapshot import Inventory, Snapshot, Snapshotter
 from .state.starts import Start
-from .trace.loss_roots import any_is_bad, noted_roots
+from .trace.loss_roots import noted_roots
 from .trace.operands import address, has_memory
 from .trace.optimizer_hooks import hook_steps, with_inner, with_own_state
 from .trace.python_values import PythonValues
@@ -149,9 +149,9 @@ class Session:
             harm |= {"gradients" for gradient in grads.tensors if not is_finite(gradient)}
         return Seen(harm, loss_number, update, weight)
 
-    def harm_of(self, roots: list[Tensor]) -> set[str]:
+    def harm_of(self, roots: Iterable[Tensor | float]) -> set[str]:
         """{"loss"} where backward began from a bad number. Under a gradient scaler a scaled loss may overflow."""
-        return {"loss"} if not self.scalers and any_is_bad(roots) else set()
+        return {"loss"} if not self.scalers and not all(math.isfinite(root) for root in roots) else set()
 
     def redo(self, steps: list[Step], rates: list[float], context: Any = None, rate: float = 100.0) -> bool | None:
         """Whether kept steps, run again in order, end well, the learning rates held near these; None: not kept.

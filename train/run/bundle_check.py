@@ -42,6 +42,15 @@ class Spread(_Strict):
     op: Text | None = None
 
 
+class BackwardStop(_Strict):
+    """One operation on the way from the loss to the first bad one of backward."""
+
+    op: Text = ""
+    module: Text | None = None
+    source: Text | None = None
+    finite: bool = True
+
+
 class Evidence(_Strict):
     """What the recorder saw; whatever else stands there is shown as it is."""
 
@@ -49,6 +58,7 @@ class Evidence(_Strict):
     fields: Texts = []
     operands: Annotated[list[Operand], Field(max_length=1000)] | None = None
     spread: Annotated[list[Spread], Field(max_length=10_000)] | None = None
+    backward: Annotated[list[BackwardStop], Field(max_length=1000)] = []
     file: Text = ""
 
 

@@ -66,6 +66,7 @@ class GuardedLearner:
         self.health_metrics = HealthMetrics(learner.model, learner.optimizer)
         self.met: Counter[str] = Counter()
         self.incidents: list[Path] = []
+        self.on_incident: Callable[[Path], None] = lambda _: None  # told the folder of each
         self.seconds: list[float] = []  # from detection to diagnosis, of each
         self.last_incident = max((number for number, _ in incident_folders(self.folder / "health")), default=0)
         self.went_back: int | None = None  # to this step; the caller that has read it sets it to None
@@ -258,6 +259,7 @@ class GuardedLearner:
         self.incidents.append(folder)
         self.seconds.append(seconds)
         self.met[incident.cause] += 1
+        self.on_incident(folder)
         self.say(f"{incident}\n  the whole story: az doctor {folder}")
         if self.config.health.on_incident == "stop":
             raise Refused(f"stopped at an incident, as asked: see az doctor {folder}.")

@@ -83,6 +83,7 @@ class Run:
             raise NothingToDo(f"the run '{self.folder.path.name}' is finished, with {spent}: {MORE}")
         self.guarded = GuardedLearner(self.learner, self.game, config, folder.path, self.ingest, self.rng, self.message)
         self.ingest.on_refusal = self.guarded.file_refused
+        self.guarded.on_incident = lambda place: self.report({"incident": str(place)})
         if self.count.health is not None:
             health_memory.restore(self.count.health, *self._watched(), seamless=config.deterministic)
         done = self.learner.steps if resumed else -1

@@ -1,4 +1,4 @@
-"""Batches, random states, optimizers and everything else that a step may change, copied and restored in place."""
+"""Batches, optimizers and everything else that a step may change, copied and restored in place."""
 
 from __future__ import annotations
 
@@ -105,21 +105,6 @@ def _words(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return flat.view(np.uint64 if flat.nbytes % 8 == 0 and flat.nbytes else np.uint8)
 
 
-def generators() -> Callable[[], None]:
-    """Puts torch's, numpy's and Python's own random states back to what they are now."""
-    cpu, numbers, plain = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # asking for one would take longer
-
-    def back() -> None:
-        torch.set_rng_state(cpu)
-        np.random.set_state(numbers)
-        random.setstate(plain)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-
-    return back
-
-
 def keep(thing: Any, seen: set[int] | None = None, depth: int = 6) -> list[Callable[[], None]]:
     """Functions that restore an item of `extra_state`: a generator, a scheduler, a scaler, an average, a dict, …
 
@@ -183,7 +168,7 @@ def keep_optimizer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """Puts the optimizer back, in the same objects. The numbers of the tensors in its state are kept elsewhere."""
     inside = _keep_own(optimizer)
     holder, whole = optimizer.param_groups, optimizer.state
-    groups = [(group, list(group["params"]), _options(group)) for group in holder]
+    groups = [(group, list(group["params"]), dict(group), _copied_options(group)) for group in holder]
     state = [(parameter, inner, _values(inner)) for parameter, inner in whole.items()]
 
     def back() -> None:
@@ -193,10 +178,10 @@ def keep_optimizer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
             _set(optimizer, "param_groups", holder)
         if optimizer.state is not whole:
             _set(optimizer, "state", whole)
-        holder[:] = [group for group, _, _ in groups]
-        for group, parameters, options in groups:
+        holder[:] = [group for group, *_ in groups]
+        for group, parameters, options, copied in groups:
             group["params"][:] = parameters
-            _write(group, {name: _again(*option) for name, option in options.items()} | {"params": group["params"]})
+            _write_options(group, options, copied)
         whole.clear()
         for parameter, inner, values in state:
             whole[parameter] = inner
@@ -207,13 +192,24 @@ def keep_optimizer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
 
 def keep_options(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """Puts the options of an optimizer's groups back, such as its rates, and nothing else."""
-    groups = [(group, _options(group)) for group in optimizer.param_groups]
+    groups = [(group, dict(group), _copied_options(group)) for group in optimizer.param_groups]
 
     def back() -> None:
-        for group, options in groups:
-            _write(group, {name: _again(*option) for name, option in options.items()} | {"params": group["params"]})
+        for group, options, copied in groups:
+            _write_options(group, options, copied)
 
     return back
+
+
+def _write_options(group: dict[str, Any], options: dict[str, Any], copied: list[tuple[str, Any]]) -> None:
+    own = {name: _again(options[name], kept) for name, kept in copied}
+    _write(group, {**options, **own, "params": group["params"]})
+
+
+def _copied_options(group: dict[str, Any]) -> list[tuple[str, Any]]:
+    """(name, copy) of the options that can be changed in place; a rate may be a tensor."""
+    changing = [(name, value) for name, value in group.items() if type(value) not in UNCHANGING and name != "params"]
+    return [(name, value.clone() if isinstance(value, Tensor) else copy.copy(value)) for name, value in changing]
 
 
 def _keep_own(optimizer: Any) -> list[Callable[[], None]]:
@@ -236,12 +232,6 @@ def _set(optimizer: Any, name: str, value: Any) -> None:
             return
         except AttributeError:
             continue
-
-
-def _options(group: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """name → (value, its copy); a rate may be a tensor."""
-    named = ((name, value) for name, value in group.items() if name != "params")
-    return {name: (value, value.clone() if isinstance(value, Tensor) else _plain_copy(value)) for name, value in named}
 
 
 def _again(value: Any, kept: Any) -> Any:

@@ -73,7 +73,7 @@ def is_in_one_piece(tensor: Tensor) -> bool:
 
 def is_as_it_lies(tensor: Tensor) -> bool:
     """Whether its memory holds its numbers and nothing else: no holes, no sign or conjugate turned in passing."""
-    return is_in_one_piece(tensor) and not any(_turned(tensor))
+    return is_in_one_piece(tensor) and not any(turned(tensor))
 
 
 def write_into(tensor: Tensor, kept: Tensor) -> None:
@@ -103,14 +103,14 @@ def copying_of(lines: Sequence[Lines]) -> Callable[[], None] | None:
     return lambda: copy_all(at, sizes, to)
 
 
-def _turned(tensor: Tensor) -> tuple[bool, bool]:
+def turned(tensor: Tensor) -> tuple[bool, bool]:
     """Whether signs and conjugates are turned when it is read, and not in memory."""
     return tensor.is_neg(), tensor.is_conj()
 
 
 def _form(tensor: Tensor) -> tuple[Any, ...]:
     """(shape, stride, kind of number, device, class, what is turned in passing)"""
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, type(tensor), _turned(tensor)
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, type(tensor), turned(tensor)
 
 
 def _dense(shape: Sequence[int], strides: Sequence[int]) -> bool:

@@ -7,15 +7,16 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from .background import BackgroundTask
-from .extra_state import SHARED, batch_copy, generators, keep, keep_optimizer, write
+from .extra_state import SHARED, batch_copy, keep, keep_optimizer, write
 from .flat_tensors import Held, Layout, copying_of
+from .random_states import generators
 
 
 @contextmanager
@@ -32,6 +33,7 @@ def few_threads(small: bool) -> Generator[None]:
 
 
 T = TypeVar("T")
+_training = attrgetter("training")
 
 
 @dataclass
@@ -75,6 +77,10 @@ class Inventory:
     layout: Layout
     parameters: list[Tensor]  # every one that a step may give a gradient
     places: list[tuple[dict[str, Any], str, Any]]  # containers of parameters and buffers
+
+    def gradients(self) -> list[Tensor]:
+        """Those that there are now."""
+        return [gradient for p in self.parameters if (gradient := p.grad) is not None]
 
     def with_gradient(self) -> list[Tensor]:
         """Parameters that have a gradient now."""
@@ -229,11 +235,12 @@ class Snapshotter:
 
     def modes(self) -> list[Callable[[], None]]:
         """Puts every module's training mode back."""
-        parts = [(vars(part), part.training) for part in self._parts]
+        parts = self._parts
+        modes = list(map(_training, parts))
 
         def back() -> None:
-            for holder, training in parts:
-                holder["training"] = training
+            for part, training in zip(parts, modes, strict=True):
+                vars(part)["training"] = training
 
         return [back]
 

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .extra_state import batch_copy, generators, keep, keep_options, write
-from .flat_tensors import Group, Layout
+from .extra_state import batch_copy, keep, keep_options, write
+from .flat_tensors import PLAIN, Group, Layout, turned
+from .jit import compiled
+from .random_states import generators
 from .snapshot import Snapshotter
 
 _version = attrgetter("_version")
@@ -29,6 +31,7 @@ class Start:
     batch: list[tuple[Any, Any]]
     backs: list[Callable[[], None]]
     no_grad: list[Tensor]  # parameters without a gradient
+    places: list[int]  # addresses of the leaves whose bytes can be read there; 0 of the others
     copies: dict[Group, Tensor] = field(default_factory=dict)  # none: a `Snapshot` has them
 
     def put_back(self) -> None:
@@ -57,21 +60,21 @@ class Stamp:
         return same and (now.gradients == self.gradients or not now.gradients)
 
 
-def stamp_of(snapshotter: Snapshotter) -> Stamp:
+def stamp_of(snapshotter: Snapshotter, gradients: list[Tensor]) -> Stamp:
     """That of now, of the tensors that were found last."""
-    found = snapshotter.known()
-    tensors = found.layout.tensors
-    gradients = [(id(g), g._version) for p in found.parameters if (g := p.grad) is not None]
-    return Stamp(found.layout, list(map(_version, tensors)), list(map(Tensor.data_ptr, tensors)), gradients)
+    layout = snapshotter.known().layout
+    own = list(zip(map(id, gradients), map(_version, gradients), strict=True))
+    return Stamp(layout, list(map(_version, layout.tensors)), list(map(Tensor.data_ptr, layout.tensors)), own)
 
 
 def start_of(snapshotter: Snapshotter, batch: Any, old: Start | None) -> Start:
     """That of now. `old`: one that is no longer needed, whose memory may be used."""
     found = snapshotter.known()
     with torch.no_grad():
+        copied = batch_copy(batch, old.batch if old else [])
         return Start(
             found.layout,
-            batch_copy(batch, old.batch if old else []),
+            copied,
             [
                 *map(keep_options, snapshotter.optimizers),
                 *(kept for other in snapshotter.others for kept in keep(other)),
@@ -79,4 +82,11 @@ def start_of(snapshotter: Snapshotter, batch: Any, old: Start | None) -> Start:
                 generators(),
             ],
             [p for p in found.parameters if p.grad is None],
+            [_place_of(leaf) for leaf, _ in copied],
         )
+
+
+def _place_of(leaf: Any) -> int:
+    """The address of a leaf in one piece of a CPU's memory; 0 of others, and where no compiled pass reads it."""
+    plain = compiled() and type(leaf) in PLAIN and leaf.is_cpu and leaf.is_contiguous() and not any(turned(leaf))
+    return leaf.data_ptr() if plain else 0

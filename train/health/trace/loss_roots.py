@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor
 
 _autograd: Any = torch.autograd
 _backward: Callable[..., None] = _autograd.backward
-_open: list[list[Tensor]] = []  # one list a step that runs now
-_told: list[Callable[[Tensor], None] | None] = []  # of each, whom to tell before backward begins
+Noted = tuple[list[Tensor], Callable[[Tensor], None] | None]
+_open: list[Noted] = []  # of each step that runs now; the second is told before backward begins
 
 
 def _noting(tensors: Any, *args: Any, **kwargs: Any) -> None:
@@ -21,25 +20,26 @@ def _noting(tensors: Any, *args: Any, **kwargs: Any) -> None:
     given = cast("Sequence[Any]", [tensors] if isinstance(tensors, Tensor) else tensors)
     for one in given:
         if _open and isinstance(one, Tensor) and one.numel() == 1 and one.is_floating_point():
-            _open[-1].append(one.detach())
-    if _told and (told := _told[-1]) is not None and given and isinstance(given[0], Tensor):
+            _open[-1][0].append(one.detach())
+    if _open and (told := _open[-1][1]) is not None and given and isinstance(given[0], Tensor):
         told(given[0])
     _backward(tensors, *args, **kwargs)
 
 
-@contextmanager
-def noted_roots(told: Callable[[Tensor], None] | None = None) -> Generator[list[Tensor]]:
+class noted_roots:  # noqa: N801  a context manager, used like a function
     """Gives the list that every number from which backward begins is added to. told: gets the first tensor of each."""
-    roots: list[Tensor] = []
-    _open.append(roots)
-    _told.append(told)
-    old, _autograd.backward = _autograd.backward, _noting
-    try:
-        yield roots
-    finally:
-        _autograd.backward = old
-        _open.pop()
-        _told.pop()
+
+    def __init__(self, told: Callable[[Tensor], None] | None = None) -> None:
+        self._noted: Noted = ([], told)
+
+    def __enter__(self) -> list[Tensor]:
+        _open.append(self._noted)
+        self._old, _autograd.backward = _autograd.backward, _noting
+        return self._noted[0]
+
+    def __exit__(self, *_: object) -> None:
+        _autograd.backward = self._old
+        _open[:] = [one for one in _open if one is not self._noted]
 
 
 def any_is_bad(roots: list[Tensor]) -> bool:

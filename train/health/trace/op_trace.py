@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .backward_way import BackwardWay
 from .op import Op, only_follows
 from .operands import (
     address,
@@ -85,6 +86,7 @@ class OpTrace(TorchDispatchMode):
         self._meant = spans(meant)
         self.reads_batch = False  # an operation was given memory of the batch
         self.count = 0
+        self.backward = BackwardWay()
         self.ops: dict[int, Op] = {}
         self.bad_root = False  # the number that backward began from was bad
         self.roots: set[int] = set()  # the operations that wrote such numbers
@@ -243,6 +245,8 @@ class OpTrace(TorchDispatchMode):
             float(x) for x in tree_leaves((args, kwargs)) if isinstance(x, int | float) and not isinstance(x, bool)
         ]
         self._judge(index, func, place, inputs, before, bad_tensors, outputs, touched, scalars)
+        if node is not None and place[0] == "backward":
+            self.backward.see(node, index, place[1], place[2], index in self.ops and self.ops[index].bad_output)
         return out
 
     def _place(self, index: int, func: Any, node: Any) -> tuple[str, str | None, str, str, int]:
