@@ -18,7 +18,7 @@ setup: $(VENV)/.ready
 # The stamp depends on what decides the environment, so an old one is brought up to date.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
-	@$(PYTHON) .ci/install.py $(VENV) torch==2.13.0 -- -e '.[train,dev]'
+	@$(PYTHON) .ci/install.py $(VENV) torch==2.13.0 -- -e '.[train,web,dev]'
 	@touch $@
 	@echo "az is ready: $(BIN)/az --help"
 

@@ -15,7 +15,7 @@ from az.engine.jit import python_first
 from az.engine.players import is_model
 from az.engine.search.params import SearchParams, leaves_for
 from az.engine.terminal.console import console
-from az.engine.terminal.opponent import FIRST_GAMES, PlayerEngine
+from az.engine.players.opponent import FIRST_GAMES, PlayerEngine
 from az.engine.terminal.play import Engine, play
 
 DEFAULT_GAME = "connect4"

@@ -21,7 +21,7 @@ from az.engine.search.params import SearchParams
 from az.engine.search.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
 from az.engine.selfplay.warmup import compile_search
 from az.engine.terminal.commands import COMMANDS, find_command
-from az.engine.terminal.opponent import whole_move, without_opinion
+from az.engine.players.opponent import whole_move, without_opinion
 from az.engine.terminal.session import Session, Thinker, printable
 
 if TYPE_CHECKING:
