@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -82,7 +82,7 @@ async def json_body(request: Request) -> Json:
         raise WrongRequest("the request is not JSON: send an object.") from None
     if not isinstance(found, dict):
         raise WrongRequest("the request is JSON, but not an object: send one.")
-    return found  # pyright: ignore[reportUnknownVariableType]
+    return cast("Json", found)
 
 
 def _expected(_: Request, error: AzError) -> Response:
