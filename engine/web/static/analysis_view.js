@@ -8,7 +8,7 @@ const LEAST_SHARE = 0.03; // of a move that is marked on the board
 const PROVEN = { 1: "won", 0: "drawn", "-1": "lost" };
 
 export function expectation(value, proven) {
-  if (proven !== null && proven !== undefined) return `${PROVEN[proven]} (proven)`;
+  if (proven !== null && proven !== undefined) return PROVEN[proven]; // a word in place of a number: it is proven
   return chance(value);
 }
 
@@ -32,7 +32,7 @@ export function drawAnalysis(place, node, players, play) {
   const facts = make(
     "p",
     { class: "facts" },
-    fact(`${mover}'s win chance`, expectation(answer.value, answer.proven)),
+    fact(`${mover}'s win chance`, answer.proven === null ? chance(answer.value) : `${expectation(answer.value, answer.proven)} (proven)`),
     answer.network === undefined ? null : fact("Network alone", chance(answer.network)),
     fact("Visits", answer.visits.toLocaleString("en")),
   );
@@ -56,7 +56,7 @@ function moveRow(move, best, play) {
     { class: best ? "analysis-row best" : "analysis-row" },
     make("td", {}, button),
     make("td", { class: "share-cell" }, bar, percent(move.share)),
-    make("td", { class: "number" }, expectation(move.value, move.proven)),
+    make("td", { class: "number" }, move.share > 0 || move.proven !== null ? expectation(move.value, move.proven) : "–"),
     make("td", { class: "number" }, percent(move.prior)),
     make("td", { class: "line" }, (move.line || []).slice(1, 9).join(" ")),
   );

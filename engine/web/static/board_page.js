@@ -1,42 +1,20 @@
 // The board page: what follows when a person, or the engine, does something.
 
 import { ask, onLost, stream } from "./api.js";
-import { drawAnalysis, marksOf } from "./analysis_view.js";
+import { show, showAnalysis, showButtons, showMoves, tell } from "./board_show.js";
 import { BoardView } from "./board_view.js";
-import { drawChart } from "./chart.js";
-import { byId, fill, make, options, svg } from "./dom.js";
+import { byId, fill, make, options } from "./dom.js";
 import { FilesView } from "./files_view.js";
-import { drawMoves, drawSummary } from "./moves_view.js";
-import { drawPiece } from "./pieces.js";
+import { DEPTHS, engineToMove, fail, node, PAGE, page, position, say } from "./page_state.js";
 import { Sides } from "./sides.js";
 import { fromHash, keep, kept, toHash } from "./store.js";
 import { GameTree } from "./tree.js";
 
-const PAGE = crypto.randomUUID(); // its searches share a tree on the server
-const DEPTHS = [400, 2000, 10000, 50000, 250000, 500000]; // visits of an analysis, deeper and deeper
 const REVIEW = 200; // simulations a position
 const HINT = 400;
 
-const page = {
-  facts: null, tree: new GameTree(), board: null, sides: null, files: null,
-  seed: Math.floor(Math.random() * 2 ** 31), depth: 0, analyzing: false, hinted: null, flipped: null, summary: null,
-  thinking: null, searching: null, reviewing: null, // AbortControllers of what runs
-};
-
-const node = () => page.tree.current;
-const position = () => node().position;
 const body = (at = node()) => ({ game: page.facts.game, start: page.tree.start, moves: at.moves });
 const asked = (at) => ({ ...body(at), model: page.sides.model, page: PAGE });
-
-function say(text) {
-  byId("status").textContent = text;
-}
-
-function fail(error) {
-  if (error?.name === "AbortError") return;
-  byId("fault").textContent = String(error?.message || error);
-  byId("fault").hidden = false;
-}
 
 function stop(...names) {
   for (const name of names) {
@@ -50,12 +28,22 @@ function stop(...names) {
 async function openGame(name, { start = null, moves = [], tree = null, settings = null } = {}) {
   stop("thinking", "searching", "reviewing");
   byId("fault").hidden = true;
-  const facts = await ask("/api/game", { game: name });
+  document.querySelector("main").inert = true; // what a person does meanwhile would mean the game before
+  try {
+    await opened(await ask("/api/game", { game: name }), start, moves, tree, settings);
+    document.documentElement.dataset.ready = name;
+  } finally {
+    document.querySelector("main").inert = false;
+    if (page.facts) byId("game").value = page.facts.game;
+  }
+}
+
+async function opened(facts, start, moves, tree, settings) {
+  const name = facts.game;
   page.facts = facts;
   page.summary = null;
   page.sides.setGame(facts);
   if (settings) page.sides.restore(settings);
-  byId("game").value = name;
   document.title = `${name} · az`;
   byId("title").textContent = `Board: ${name}`;
   byId("move-help").textContent = `Write a move: ${facts.board ? facts.board.moveHelp : "as the buttons show them"}.`;
@@ -146,10 +134,6 @@ async function remove() {
 
 // The engine
 
-function engineToMove() {
-  return !position().over && page.sides.of(position().toMove) !== "person";
-}
-
 async function think() {
   stop("thinking", "searching");
   const at = node();
@@ -237,100 +221,6 @@ async function review() {
   }
 }
 
-// What is shown
-
-function tell() {
-  const now = position();
-  const { players } = page.facts;
-  const last = node().parent ? `${players[node().parent.position.toMove]} played ${node().move}. ` : "";
-  say(now.over ? `${last}${now.ending}` : `${last}${players[now.toMove]} to move.`);
-}
-
-function show() {
-  const now = position();
-  if (page.board) {
-    const below = page.sides.person ?? page.facts.board.below;
-    page.board.flipped = page.flipped ?? (page.facts.board.flips && below !== page.facts.board.below);
-    page.board.enabled = !now.over && !page.thinking && page.sides.of(now.toMove) === "person";
-    page.board.show(now);
-  } else {
-    fill(byId("board"), make("pre", { tabindex: 0, role: "region", "aria-label": "Position" }, now.render));
-  }
-  showChoices();
-  showPlayers();
-  showMoves();
-  showAnalysis();
-  showButtons();
-  page.files.show(now);
-}
-
-// Moves without squares (a pass), or all moves of a game without a board.
-function showChoices() {
-  const now = position();
-  const free = page.sides.of(now.toMove) === "person" && !page.thinking;
-  const found = free ? now.legal.filter((move) => !move.cells.length) : [];
-  const button = (move) => make("button", { type: "button", onclick: () => play(move.text).catch(fail) }, page.board && move.text === "pass" ? "Pass" : move.text);
-  fill(byId("choices"), ...found.map(button));
-  byId("choices").hidden = !found.length;
-}
-
-function showPlayers() {
-  const now = position();
-  const turned = page.board ? page.board.flipped : page.sides.person === 1;
-  const below = page.facts.board?.flips ? page.facts.board.below : page.sides.person ?? 0;
-  const bottom = page.facts.board?.flips && turned ? 1 - below : below;
-  for (const [id, player] of [["player-top", 1 - bottom], ["player-bottom", bottom]]) {
-    const side = page.sides.of(player);
-    const who = side === "person" ? "person" : side === "full" ? page.sides.model : `${page.sides.model}, level ${side}`;
-    fill(
-      byId(id),
-      signOf(player),
-      make("span", { class: "name" }, page.facts.players[player]),
-      make("span", { class: "soft" }, who),
-      !now.over && now.toMove === player ? make("span", { class: "turn" }, page.thinking ? "thinking" : "to move") : null,
-      now.counts ? make("b", { class: "count" }, String(now.counts[player])) : null,
-    );
-  }
-}
-
-function signOf(player) {
-  const { board } = page.facts;
-  const piece = board && Object.values(board.pieces).find((one) => one.player === player);
-  if (!piece) return null;
-  return svg("svg", { viewBox: "0 0 1 1", "aria-hidden": "true" }, svg("rect", { width: 1, height: 1, fill: board.colors.ground }), drawPiece(piece, board.colors, 0.5, 0.5));
-}
-
-function showMoves() {
-  const chosen = (at) => goTo(at, false).catch(fail);
-  const { players } = page.facts;
-  drawMoves(byId("moves"), page.tree, page.tree.root.position.toMove, chosen);
-  drawChart(byId("chart"), page.tree.line, node(), players, chosen);
-  if (page.summary) drawSummary(byId("review-result"), page.summary.summary, page.summary.nodes, players, chosen);
-  else if (!page.reviewing) fill(byId("review-result"));
-}
-
-function showAnalysis() {
-  const visible = page.analyzing || page.hinted === node();
-  const answer = visible && !position().over ? node().analysis : null;
-  page.board?.setMarks(answer ? marksOf(answer, position().legal) : []);
-  if (!page.sides.isModel) fill(byId("analysis"), make("p", { class: "soft" }, "This engine has no network: choose a model to analyze with."));
-  else drawAnalysis(byId("analysis"), visible ? node() : { analysis: null }, page.facts.players, (text) => play(text).catch(fail));
-  drawChart(byId("chart"), page.tree.line, node(), page.facts.players, (at) => goTo(at, false).catch(fail));
-}
-
-function showButtons() {
-  const at = node();
-  const line = page.tree.line;
-  for (const id of ["first", "back", "take-back", "remove"]) byId(id).disabled = !at.parent;
-  for (const id of ["forward", "last"]) byId(id).disabled = line.at(-1) === at;
-  byId("go").disabled = Boolean(page.thinking) || !engineToMove();
-  byId("stop").disabled = !page.thinking && !page.searching && !page.reviewing;
-  byId("analyze").setAttribute("aria-pressed", String(page.analyzing));
-  byId("deeper").disabled = !page.analyzing || position().over || !page.sides.isModel || page.depth === DEPTHS.length - 1;
-  byId("hint").disabled = position().over || Boolean(page.thinking);
-  byId("review").textContent = page.reviewing ? "Stop the review" : "Review the game";
-}
-
 // What a person does
 
 function on(id, kind, work) {
@@ -408,6 +298,7 @@ async function sidesChanged() {
 }
 
 async function begin() {
+  Object.assign(page, { goTo, play });
   onLost((lost) => (byId("lost").hidden = !lost));
   const about = await ask("/api/begin", {});
   options(byId("game"), about.games.map((name) => [name, name]), about.game);
@@ -424,7 +315,6 @@ async function begin() {
     const same = old && old.tree.start === from.start && JSON.stringify(old.tree.current.moves) === JSON.stringify(from.moves);
     await openGame(from.game, same ? { tree: old.tree, settings: old.settings } : { ...from, settings: usual });
   }
-  document.documentElement.dataset.ready = "true";
   await (node().children.length ? null : engineToMove() ? think() : null);
 }
 

@@ -85,7 +85,7 @@ export class BoardView {
         const label = this.labels.get(`${row},${column}`);
         if (label && sign !== "") {
           const small = label.length > 1 || this.labels.size > 30;
-          const place = small ? { x: x + 0.07, y: y + 0.22, "font-size": 0.2 } : { x: x + 0.1, y: y + 0.26, "font-size": 0.22 };
+          const place = small ? { x: x + 0.04, y: y + 0.18, "font-size": 0.17 } : { x: x + 0.1, y: y + 0.26, "font-size": 0.22 };
           group.append(svg("text", { ...place, fill: colors.label }, label));
         }
       }),
@@ -150,7 +150,8 @@ export class BoardView {
     const found = [];
     for (const mark of [...this.marks].reverse()) found.push(this.drawMark(mark));
     if (this.enabled) {
-      const targets = this.picked ? this.targets() : this.starts();
+      const marked = new Set(this.marks.filter((mark) => mark.cells.length === 1).map((mark) => String(mark.cells[0])));
+      const targets = [...(this.picked ? this.targets() : this.starts())].filter((key) => !marked.has(key));
       for (const key of targets) {
         const [y, x] = this.at(key.split(",").map(Number));
         const dot = { cx: x + 0.5, cy: y + 0.5, r: this.picked ? 0.16 : 0.07, class: "target" };
