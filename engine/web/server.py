@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from az.engine.web.security import Guard
 
 STATIC = Path(__file__).resolve().parent / "static"
 MOST_BODY = 1 << 20  # bytes of a request
+ending = threading.Event()  # set when the server is to end: answers that come in lines end then
 Json = dict[str, Any]
 
 
@@ -56,6 +58,8 @@ def streamed(path: str, answers: Callable[[Json], Awaitable[AsyncIterator[Json]]
 
         async def lines() -> AsyncIterator[bytes]:
             async for answer in found:
+                if ending.is_set():
+                    return
                 yield json.dumps(answer).encode() + b"\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")

@@ -8,15 +8,17 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from az.engine.errors import WrongRequest
+from az.engine.web.server import ending
 
 HOST = "127.0.0.1"
 USUAL_PORT = 8420  # tried first: a page that is still open finds a server that was started again
-GRACE = 1  # seconds that open requests have to end
+GRACE = 2  # seconds that open requests have to end; one that waits looks every half second
 
 
 def bind(port: int | None) -> socket.socket:
@@ -49,6 +51,7 @@ def serve(
     make: the application for the port that was found. path: of the page that is opened. browser: open it, where there
     is one. ready: called once the server answers. Raises WrongRequest for a port that is taken.
     """
+    ending.clear()
     bound = bind(port)
     number = int(bound.getsockname()[1])
     url = f"http://{HOST}:{number}{path}"
@@ -59,6 +62,10 @@ def serve(
 
     class Server(uvicorn.Server):
         """Says where it is once it listens."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            ending.set()
+            super().handle_exit(sig, frame)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
