@@ -181,7 +181,8 @@ def test_a_game_without_a_board_is_its_text_and_its_moves():
     "body",
     [
         [], "x", 3, None, {"game": 5}, {"game": HOSTILE}, {"game": "tictactoe", "moves": "123"}, {"game": "../x"},
-        {"game": "tictactoe", "moves": [1]}, {"game": "tictactoe", "moves": [HOSTILE]}, {"game": "tictactoe", "start": 3},
+        {"game": "tictactoe", "moves": [1]}, {"game": "tictactoe", "moves": [HOSTILE]},
+        {"game": "tictactoe", "start": 3},
         {"game": "tictactoe", "start": "1" * 5000}, {"game": "tictactoe", "moves": ["1"] * 30_000}, {},
         {"game": "checkers", "start": HOSTILE}, {"game": "tictactoe", "moves": ["5", "5"]}, {"game": "tic\0"},
     ],
