@@ -19,6 +19,7 @@ from az.engine.errors import AzError
 Json = dict[str, Any]
 Steps = Iterator[Json | None]
 HEARTBEAT = 0.5  # seconds without an answer after which the client is told what is being waited for
+HEAD_START = 0.5  # seconds that a page has to show its board before the engine gets ready, unless it is asked
 MOST_UNREAD = 200  # answers that wait for a client; one that reads no more is left
 
 
@@ -96,6 +97,9 @@ class Worker:
 
     def _work(self) -> None:
         fault = ""
+        with self._changed:
+            if not self._jobs:
+                self._changed.wait(HEAD_START)
         try:
             self.prepare()
         except AzError as error:
