@@ -30,14 +30,18 @@ Json = dict[str, Any]
 
 def make_app(port: int, routes: Sequence[BaseRoute] = ()) -> ASGIApp:
     """The application on this port of the local address. routes: of pages and questions, before the files' own."""
-    own = [Mount("/static", StaticFiles(directory=STATIC)), Route("/favicon.ico", lambda _: Response(status_code=204))]
+    own = [Mount("/static", StaticFiles(directory=STATIC)), Route("/favicon.ico", _no_icon)]
     handlers: dict[Any, Any] = {AzError: _expected, HTTPException: _http, Exception: _unexpected}
     return Guard(Starlette(routes=[*routes, *own], exception_handlers=handlers), port)  # outermost: errors pass it too
 
 
 def page(path: str, file: str) -> Route:
     """The route of a page: an HTML file of the static folder."""
-    return Route(path, lambda _: FileResponse(STATIC / file, media_type="text/html"))
+
+    def respond(_: Request) -> Response:
+        return FileResponse(STATIC / file, media_type="text/html")
+
+    return Route(path, respond)
 
 
 def question(path: str, answer: Callable[[Json], Awaitable[Any] | Any]) -> Route:
@@ -87,6 +91,10 @@ async def json_body(request: Request) -> Json:
     if not isinstance(found, dict):
         raise WrongRequest("the request is JSON, but not an object: send one.")
     return cast("Json", found)
+
+
+def _no_icon(_: Request) -> Response:
+    return Response(status_code=204)
 
 
 def _expected(_: Request, error: AzError) -> Response:
