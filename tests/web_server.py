@@ -81,6 +81,7 @@ def web_server(*words: str, cwd: Path | None = None, env: dict[str, str] | None 
         finally:
             if process.poll() is None:
                 process.kill()
+            print(process.stdout.read() if not process.stdout.closed else "")  # pytest shows it where a test fails
 
 
 def interrupted(process: subprocess.Popen[str]) -> tuple[int, str, float]:
