@@ -18,7 +18,7 @@ setup: $(VENV)/.ready
 # The stamp depends on what decides the environment, so an old one is brought up to date.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
-	@$(PYTHON) .ci/install.py $(VENV) torch==2.13.0 -- -e '.[train,dev]'
+	@$(PYTHON) .ci/install.py $(VENV) torch==2.13.0 -- -e '.[train,web,dev]'
 	@touch $@
 	@echo "az is ready: $(BIN)/az --help"
 
@@ -59,7 +59,7 @@ test-integrations: .venv-integrations/.ready
 
 .venv-integrations/.ready: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
-	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,dev,integrations]'
+	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,web,dev,integrations]'
 	@touch $@
 
 # For daily work, under a minute on a quiet machine: lint, the types of changed files, their tests and a smoke set.

@@ -11,10 +11,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from az.engine.errors import AzError, WrongRequest
-from az.engine.system.disk_errors import sentence
 from az.engine.system.stopping import Stopped
 from az.engine.system.streams import complain, forget_stdout, open_closed_streams
-from az.engine.usage import knows, missing, usage
+from az.engine.usage import ending_of, knows
 
 app = typer.Typer(
     name="az",
@@ -329,11 +328,31 @@ def play(
     level: Annotated[int | None, typer.Option(help="1 for a beginner … 10 for full strength.")] = None,
     second: Annotated[bool, typer.Option("--second", help="Let the engine begin.")] = False,
     position: Annotated[str | None, typer.Option(help="Where to start, in the game's position text.")] = None,
+    web: Annotated[bool, typer.Option("--web", help="On a board in the browser; more options: az web.")] = False,
 ) -> None:
-    """Play against a model, or another player, in the terminal."""
-    from az.commands.play import play_command
+    """Play against a model, or another player, in the terminal or the browser."""
+    from az.commands.play import check_effort, play_command
 
+    if web:
+        from az.commands.web import web_command
+
+        check_effort(sims, seconds, level)
+        human = 1 if second else 0
+        code = web_command(game, model, sims=sims, seconds=seconds, level=level, human=human, position=position)
+        raise typer.Exit(code)
     raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0, position, level))
+
+
+@app.command()
+def web(
+    model: Annotated[str | None, typer.Argument(help="An ONNX file, a run or a shipped model.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default: 8420, or any that is free.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say where it is.")] = False,
+) -> None:
+    """Play and analyze on a board in the browser: a server on this machine alone."""
+    from az.commands.web import web_command
+
+    raise typer.Exit(web_command(None, model, port=port, browser=not no_browser))
 
 
 @app.command()
@@ -366,27 +385,14 @@ def main() -> NoReturn:
         forget_stdout()
         sys.exit(1)
     except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            sys.exit(0)
-        if hasattr(error, "format_message"):  # a usage error of typer's
-            complain(usage(error))
-            sys.exit(2)
-        if isinstance(error, OSError):  # no such folder, not permitted, disk full
+        ending = ending_of(error)
+        if ending is None:
+            raise
+        if isinstance(error, OSError):
             forget_stdout()
-            complain(sentence(error))
-            sys.exit(2)
-        if isinstance(error, ModuleNotFoundError) and (advice := missing(error.name or "")):
-            complain(advice)
-            sys.exit(2)
-        if isinstance(error, MemoryError):
-            complain("there is not enough memory for this: ask for less.")
-            sys.exit(2)
-        if type(error).__name__ == "Abort":
-            if isinstance(error.__cause__, EOFError):  # typer makes one of Ctrl-C and of an input that ends
-                complain("a process or an input that was to answer has ended: try again.")
-                sys.exit(1)
-            sys.exit(130)
-        raise
+        if ending[1] is not None:
+            complain(ending[1])
+        sys.exit(ending[0])
 
 
 if __name__ == "__main__":

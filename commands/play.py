@@ -13,9 +13,9 @@ from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.inference.model_resolver import LateEvaluator, default_model, resolve_model
 from az.engine.jit import python_first
 from az.engine.players import is_model
+from az.engine.players.opponent import FIRST_GAMES, PlayerEngine
 from az.engine.search.params import SearchParams, leaves_for
 from az.engine.terminal.console import console
-from az.engine.terminal.opponent import FIRST_GAMES, PlayerEngine
 from az.engine.terminal.play import Engine, play
 
 DEFAULT_GAME = "connect4"
@@ -32,10 +32,7 @@ def play_command(
     level: int | None = None,
 ) -> int:
     """Play in this terminal until the person leaves; returns the exit code."""
-    if level is not None and (sims is not None or seconds is not None):
-        raise WrongRequest("--level says how long the engine thinks: leave --sims and --seconds out.")
-    if sims is not None and seconds is not None:
-        raise WrongRequest("--sims and --seconds exclude each other: give one of them.")
+    check_effort(sims, seconds, level)
     if sims is not None and not 0 <= sims <= 10_000_000:
         raise WrongRequest(f"--sims is {sims}: it must lie between 0 and 10000000.")
     if seconds is not None and not (0 < seconds <= 86_400 and math.isfinite(seconds)):
@@ -65,6 +62,14 @@ def play_command(
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def check_effort(sims: int | None, seconds: float | None, level: int | None) -> None:
+    """Raises WrongRequest for options that contradict each other."""
+    if level is not None and (sims is not None or seconds is not None):
+        raise WrongRequest("--level says how long the engine thinks: leave --sims and --seconds out.")
+    if sims is not None and seconds is not None:
+        raise WrongRequest("--sims and --seconds exclude each other: give one of them.")
 
 
 def _game(game: str | None, model: str | None) -> Game:

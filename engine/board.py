@@ -25,6 +25,7 @@ class Piece:
     player: int  # whose it is, 0 or 1
     glyph: str  # one character, where there are colors: the kinds of the two players may share it
     letter: str  # one character of its own, where there are no colors
+    name: str = "piece"  # its kind, for those who hear the board
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from az.engine.system.disk_errors import sentence
+
 TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "filelock", "matplotlib")
+WEB_EXTRA = ("starlette", "uvicorn", "anyio", "h11")
 BASE_PACKAGES = ("numpy", "numba", "llvmlite", "rich", "onnxruntime")
 
 
@@ -41,9 +44,31 @@ def missing(module: str) -> str | None:
         )
     if top in TRAIN_EXTRA:
         return f"{top} is not installed, and training needs it: pip install '.[train]' in the checkout brings it."
+    if top in WEB_EXTRA:
+        return (
+            f"{top} is not installed, and the browser's board needs it: pip install '.[web]' in the checkout brings it."
+        )
     if top in BASE_PACKAGES:
         return f"{top} is not installed, and az needs it: pip install . in the checkout brings it."
     return None
+
+
+def ending_of(error: Exception) -> tuple[int, str | None] | None:
+    """(exit code, sentence to say) of an error that is no bug of az's; None for one that is."""
+    kind = type(error).__name__
+    if kind == "NoArgsIsHelpError":
+        return 0, None
+    if hasattr(error, "format_message"):  # a usage error of typer's
+        return 2, usage(error)
+    if isinstance(error, OSError):  # no such folder, not permitted, disk full
+        return 2, sentence(error)
+    if isinstance(error, ModuleNotFoundError) and (advice := missing(error.name or "")):
+        return 2, advice
+    if isinstance(error, MemoryError):
+        return 2, "there is not enough memory for this: ask for less."
+    if kind == "Abort" and isinstance(error.__cause__, EOFError):  # typer makes one of Ctrl-C and of an input that ends
+        return 1, "a process or an input that was to answer has ended: try again."
+    return (130, None) if kind == "Abort" else None
 
 
 def knows(text: str) -> bool:

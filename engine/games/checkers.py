@@ -365,7 +365,8 @@ def _ending(state: State, winner: int | None, repeated: bool) -> str:
 BOARD = Board(
     cells=_cells,
     pieces={
-        "b": Piece(0, "●", "b"), "w": Piece(1, "●", "w"), "B": Piece(0, "♛", "B"), "W": Piece(1, "♛", "W"),
+        "b": Piece(0, "●", "b", "man"), "w": Piece(1, "●", "w", "man"),
+        "B": Piece(0, "♛", "B", "king"), "W": Piece(1, "♛", "W", "king"),
     },
     players=("Black", "White"),
     colors=Colors(ground="#6f8f48", last="#96740e", players=("#101010", "#ffffff"), label="#1a260a"),

@@ -173,10 +173,10 @@ class BatchSearch:
             root_proven=root_proven,
             simulations=int(self.roots.started[b]),
             best=int(trees.edge["action"][b, first + best]),
-            pv=self._line(b, first + best),
+            pv=self.line(b, first + best),
         )
 
-    def _line(self, b: int, edge: int) -> tuple[int, ...]:
+    def line(self, b: int, edge: int) -> tuple[int, ...]:
         """The most visited moves, beginning with this edge."""
         trees, line = self.trees, []
         while True:

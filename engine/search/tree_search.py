@@ -45,13 +45,20 @@ class TreeSearch:
             self._think(CHUNK)
             made += int(self.batch.roots.started[0])
             self.batch.roots.started[0] = made
-            if time.monotonic() >= deadline or self._is_settled():
+            if time.monotonic() >= deadline or self.is_settled():
                 return self.batch.result(0)
 
-    def _is_settled(self) -> bool:
+    def is_settled(self) -> bool:
         """More walks would change nothing. A loss of which only the end is known is none: some moves resist longer."""
         root = self.batch.trees.node[0, 0]
         return root["proven"] != UNKNOWN and not (root["proven"] == LOSS and root["proof_plies"] == FAR)
+
+    def lines(self) -> dict[int, tuple[int, ...]]:
+        """Of each action of the root that was tried, the line that the search expects after it, beginning with it."""
+        trees = self.batch.trees
+        first, count = int(trees.node["first_edge"][0, 0]), int(trees.node["num_edges"][0, 0])
+        tried = [edge for edge in range(first, first + count) if trees.edge["edge_visits"][0, edge]]
+        return {int(trees.edge["action"][0, edge]): self.batch.line(0, edge) for edge in tried}
 
     def _think(self, simulations: int) -> None:
         if simulations not in self.batch.budgets and self.params.algorithm == "gumbel":

@@ -17,11 +17,11 @@ from az.engine.errors import WrongRequest
 from az.engine.game import Game, State
 from az.engine.inference.evaluator import Evaluator
 from az.engine.inference.model_resolver import LateEvaluator
+from az.engine.players.opponent import whole_move, without_opinion
 from az.engine.search.params import SearchParams
 from az.engine.search.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
 from az.engine.selfplay.warmup import compile_search
 from az.engine.terminal.commands import COMMANDS, find_command
-from az.engine.terminal.opponent import whole_move, without_opinion
 from az.engine.terminal.session import Session, Thinker, printable
 
 if TYPE_CHECKING:

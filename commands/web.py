@@ -1,0 +1,66 @@
+"""`az web` and `az play --web`: the local server with its pages."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+
+from az.engine.errors import WrongRequest
+from az.engine.inference.model_file import ModelFile
+from az.engine.inference.model_resolver import resolve_model
+from az.engine.jit import python_first
+from az.engine.players import is_model, make_player
+
+DEFAULT_GAME = "connect4"
+DEFAULT_SIMULATIONS = 400
+
+
+def web_command(
+    game: str | None,
+    model: str | None,
+    *,
+    sims: int | None = None,
+    seconds: float | None = None,
+    level: int | None = None,
+    human: int = 0,
+    position: str | None = None,
+    port: int | None = None,
+    browser: bool = True,
+) -> int:
+    """Serve the board until Ctrl-C; returns the exit code. Raises WrongRequest or Refused."""
+    if sims is not None and not 0 <= sims <= 100_000:
+        raise WrongRequest(f"--sims is {sims}: it must lie between 0 and 100000 on the board of a browser.")
+    if seconds is not None and not (0 < seconds <= 600 and math.isfinite(seconds)):
+        raise WrongRequest(f"--seconds is {seconds}: it must lie above 0 and up to 600 on the board of a browser.")
+    if port is not None and not 1 <= port <= 65_535:
+        raise WrongRequest(f"--port is {port}: it must lie between 1 and 65535.")
+    from az.engine.web.board_api import Begin, BoardApi
+    from az.engine.web.engines import Engines
+    from az.engine.web.server import make_app
+    from az.engine.web.start import serve
+
+    python_first()  # the board comes first: what is slow to load is loaded while the person looks at it
+    engines = Engines([] if model is None else [model])
+    loaded = engines.game(game or _game_of(model))
+    if model is not None and not is_model(model):
+        make_player(model, loaded)  # a mistake in its name is told now
+    elif model is not None:
+        ModelFile(resolve_model(model)).game(loaded)
+    start = None if position is None else loaded.position_text(loaded.parse_position(position))
+    strength = "full" if level is None else str(level)
+    sides = (strength, "person") if human == 1 else ("person", strength)
+    begin = Begin(loaded.name, model, sides, DEFAULT_SIMULATIONS if sims is None else sims, seconds, start)
+    api = BoardApi(engines, begin)
+    code = serve(lambda found: make_app(found, api.routes()), port, browser=browser)
+    if engines.busy():  # a thread that compiles or searches cannot be stopped, and Python would trip over it
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _game_of(model: str | None) -> str:
+    """The model's own game, else the usual one."""
+    if model is None or not is_model(model):
+        return DEFAULT_GAME
+    return ModelFile(resolve_model(model)).game(None).name

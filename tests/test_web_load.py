@@ -1,0 +1,109 @@
+"""Games and positions from pasted text, saved files and records of self-play."""
+
+from __future__ import annotations
+
+import pytest
+from command_line import run_az
+
+pytest.importorskip("starlette", reason="the extra `web` is not installed")
+from az.engine.errors import AzError, Refused, WrongRequest
+from az.engine.game import load_game
+from az.engine.web.load import load_text, pdn, record_game, record_games
+
+PDN = """[Event "A game"]
+[GameType "20"]
+[Result "*"]
+
+1. 11-15 {the usual} 23-19 2. 8-11 ; to the end of the line
+22-17 (22-18 15x22 25x18) 3. 9-13! 17-14 $1 4. 10x17 21x14 *
+"""
+
+
+@pytest.mark.parametrize(
+    ("game", "text", "moves"),
+    [
+        ("checkers", PDN, "11-15 23-19 8-11 22-17 9-13 17-14 10x17 21x14"),
+        ("checkers", "11-15, 23-19", "11-15 23-19"),
+        ("connect4", "4 4 3", "4 4 3"),
+        ("connect4", "443", "4 4 3"),
+        ("connect4", "1. 4 4 2. 3", "4 4 3"),
+        ("tictactoe", "1.5 1\n2.9", "5 1 9"),
+        ("othello6", "C2 b2", "c2 b2"),
+    ],
+)
+def test_moves_are_found_in_a_text(game, text, moves):
+    assert load_text(load_game(game), text).texts == moves.split()
+
+
+@pytest.mark.parametrize("game", ["checkers", "othello6"])
+def test_a_position_is_taken_as_one(game):
+    rules = load_game(game)
+    state = rules.new_state()
+    for _ in range(3):
+        state = rules.play(state, next(iter(rules.moves(state).values())))
+    line = load_text(rules, rules.position_text(state))
+    assert line.texts == []
+    assert rules.position_text(line.last) == rules.position_text(state)
+
+
+def test_pdn_with_a_start_position_and_what_is_written_reads_back():
+    rules = load_game("checkers")
+    line = load_text(rules, '[FEN "W:W31,32:BK1,2"]\n1. 31-27 1-6')
+    assert line.texts == ["31-27", "1-6"]
+    again = load_text(rules, pdn(line, "*"))
+    assert again.texts == line.texts
+    assert rules.position_text(again.states[0]) == rules.position_text(line.states[0])
+
+
+def test_a_game_saved_by_the_terminal_is_loaded(tmp_path):
+    saved = tmp_path / "game.txt"
+    talk = run_az("play", "tictactoe", "--sims", "10", stdin=f"5\nsave {saved}\nquit\n")
+    assert talk.code == 0
+    line = load_text(load_game("tictactoe"), saved.read_text())
+    assert line.texts[0] == "5"
+    assert len(line.texts) == 2
+    with pytest.raises(WrongRequest, match="a game of tictactoe"):
+        load_text(load_game("connect4"), saved.read_text())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "  ", "hello", "<script>alert(1)</script>", "(" * 5000, "{" * 5000, "1. 11-15 11-15", '[FEN "x"]', "\0"],
+)
+@pytest.mark.parametrize("game", ["checkers", "connect4", "othello6"])
+def test_what_holds_no_game_is_a_sentence(game, text):
+    with pytest.raises(AzError) as caught:
+        load_text(load_game(game), text)
+    assert str(caught.value).endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    ("game", "fraction"), [("tictactoe", 1), ("tictactoe", 0.6), ("connect4", 0.6), ("checkers", 1), ("checkers", 0.7)]
+)
+def test_a_record_of_self_play_gives_its_games(tmp_path, game, fraction):
+    options = ("--games", 3, "--sims", 8, "--out", tmp_path, "--set", f"full_fraction={fraction}", "--json")
+    answer = run_az("selfplay", game, *options)
+    assert answer.code == 0, answer.err
+    data = next(tmp_path.glob("*.npz")).read_bytes()
+    rules = load_game(game)
+    games = record_games(rules, data)["games"]
+    assert sorted(one["k"] for one in games) == [0, 1, 2]
+    for one in games:
+        found = record_game(rules, data, one["k"])
+        state, actions = rules.new_state(), 0
+        for text in found["moves"]:
+            hops = rules.moves(state)[text]
+            state, actions = rules.play(state, hops), actions + len(hops)
+        assert 0 < actions <= one["plies"]
+        if fraction == 1:  # all positions are recorded: only the last action is not told
+            assert actions >= one["plies"] - 2
+            assert found["note"] == ""
+    with pytest.raises(WrongRequest, match="no game 99"):
+        record_game(rules, data, 99)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"x" * 1000])
+def test_what_is_no_record_is_refused_without_a_path(data):
+    with pytest.raises(Refused) as caught:
+        record_games(load_game("tictactoe"), data)
+    assert "/" not in str(caught.value).replace("az/", "")
