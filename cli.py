@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from az.commands.runs_cli import export_run, import_run, runs_app
+from az.commands.train_cli import Precision, resume, train, with_options
 from az.engine.errors import AzError, WrongRequest
 from az.engine.system.stopping import Stopped
 from az.engine.system.streams import complain, forget_stdout, open_closed_streams
@@ -23,21 +25,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(runs_app)
+app.command("export-run")(export_run)
+app.command("import-run")(import_run)
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
 MAX_SEED = 2**63 - 1
 Game = Annotated[str, typer.Argument(help="The name of a game: see az games.")]
 Model = Annotated[str, typer.Argument(help="An ONNX file, a run (its newest model) or a shipped model.")]
 PLAYER = "A model, random, rollouts:N (N random games a move), minimax:D (D actions deep) or level:1 … level:10."
 Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
-OnIncident = Annotated[
-    str | None, typer.Option(help="stop or recover (the default), when a number goes bad: docs/health.md.")
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(
-        help="fp32, int8, fp16, or auto: int8 where the CPU is faster with it, fp16 on a GPU, if the model has it."
-    ),
-]
 
 
 def _emit(as_json: bool, values: dict[str, Any], text: str) -> None:
@@ -53,17 +50,6 @@ def _progress(text: str) -> None:
 def _within(value: int, low: int, high: int, option: str) -> None:
     if not low <= value <= high:
         raise WrongRequest(f"{option} is {value}: it must lie between {low} and {high}.")
-
-
-def _with(settings: list[str] | None, **options: str | None) -> list[str]:
-    """The settings, and those options that were given, under the names that they have there; not both of one name."""
-    names = {"precision": "selfplay.precision", "on_incident": "health.on_incident"}
-    given = {name: value for name, value in options.items() if value is not None}
-    keys = [setting.partition("=")[0].strip() for setting in settings or []]
-    for name in given:
-        if key := next((key for key in keys if key in (name, names.get(name))), None):
-            raise WrongRequest(f"--{name.replace('_', '-')} and --set {key}=… exclude each other: give one of them.")
-    return [*(settings or []), *(f"{names[name]}={value}" for name, value in given.items() if name in names)]
 
 
 def _show_version(asked: bool) -> None:
@@ -120,58 +106,8 @@ def perft(
     _emit(as_json, {"game": game, "depth": depth, "count": count}, f"{count}")
 
 
-@app.command()
-def train(
-    game: Game,
-    run: Annotated[
-        str | None, typer.Option(help="Name of the run, a folder under runs/; default: GAME-1, GAME-2, …")
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(help="quick (fast on two cores) or seed (the founding description; no time limit).")
-    ] = "quick",
-    seed: Annotated[int | None, typer.Option(help="Everything random comes from it; default: 0.")] = None,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Take turns: a seed gives the same bytes.")
-    ] = False,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            help="Default: 1.5 (tictactoe), 5 (connect4), 15 (othello6), 30 (othello), 60 (checkers); seed: no limit."
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps, in place of minutes.")] = None,
-    precision: Precision = None,
-    on_incident: OnIncident = None,
-    begin_from: Annotated[
-        str | None, typer.Option("--from", help="A run or a checkpoint whose weights it begins with, not from zero.")
-    ] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as learner.batch=512.")] = None,
-) -> None:
-    """Train a network, from zero or from what another run has learned."""
-    from az.commands.train import new_run
-
-    also = {"seed": seed, "minutes": minutes, "steps": steps, "deterministic": deterministic or None}
-    given = {name: None if value is None else str(value) for name, value in also.items()}
-    settings = _with(settings, precision=precision, on_incident=on_incident, **given)
-    new_run(game, run, preset, seed or 0, deterministic, minutes, steps, settings, begin_from)
-
-
-@app.command()
-def resume(
-    run: Annotated[str, typer.Argument(help="The name of a run under runs/, or its folder.")],
-    minutes: Annotated[float | None, typer.Option(help="Minutes of training in all, those before included.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps in all, those before included.")] = None,
-    precision: Precision = None,
-    on_incident: OnIncident = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, from now on.")] = None,
-    finished_ok: Annotated[bool, typer.Option("--finished-ok", help="Exit 0 where nothing is left to do.")] = False,
-) -> None:
-    """Go on with a run from its last checkpoint."""
-    from az.commands.train import resume_run
-
-    limits = {"minutes": None if minutes is None else "", "steps": None if steps is None else ""}
-    changes = _with(settings, precision=precision, on_incident=on_incident, **limits)
-    resume_run(run, minutes, steps, changes, finished_ok)
+app.command()(train)
+app.command()(resume)
 
 
 @app.command()
@@ -198,7 +134,7 @@ def selfplay(
         _within(value, 1, high, option)
     _within(seed, 0, MAX_SEED, "--seed")
     values = selfplay_command(
-        model, games, seed, out, threads, batch, sims, _with(settings, precision=precision), as_json
+        model, games, seed, out, threads, batch, sims, with_options(settings, precision=precision), as_json
     )
     text = "{games} games, {rows} rows, {seconds:.1f} s, {simulations_per_s:,.0f} simulations a second → {out}"
     _emit(as_json, values, text.format(**values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from az.engine.errors import NothingToDo, Refused, WrongRequest
@@ -12,40 +13,47 @@ from az.engine.game import compile_rules, load_game
 from az.engine.inference.model_resolver import newest_model
 from az.engine.players import make_player
 from az.engine.system.disk_errors import sentence
+from az.engine.system.safe_read import read_regular
 from az.engine.system.stopping import on_stop_signal, raise_stopped
 from az.engine.system.waiting import Waiting, modules_loaded
 from az.engine.terminal.progress import TrainingDisplay
-from az.train.config import RunConfig, check, with_settings
+from az.train.config import RunConfig, check, from_toml, toml_values, with_settings
 from az.train.machine import check_machine
 from az.train.presets import preset as load_preset
-from az.train.run.folder import RUNS, RunFolder, free_name, run_path
+from az.train.run.folder import MOST_CONFIG, RUNS, RunFolder, free_name, run_path
 
 DETERMINISTIC_STEPS = 500
 FIXED = ("game", "preset", "seed", "deterministic", "net")  # what a run that has begun cannot change
 
 
 def new_run(
-    game: str,
+    game: str | None,
     name: str | None,
-    preset: str,
-    seed: int,
+    preset: str | None,
+    seed: int | None,
     deterministic: bool,
     minutes: float | None,
     steps: int | None,
     settings: list[str],
     begin_from: str | None = None,
+    file: str | None = None,
 ) -> None:
     """Make the run's folder and train. Raises WrongRequest for a request that cannot be met.
+
+    file: a TOML file as runs/NAME/config.toml, in place of the preset's settings; what else is given goes before it.
 
     begin_from: a checkpoint, or a run: the weights that it begins with; its network takes the place of the preset's.
     """
     if minutes is not None and steps is not None:
         raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
+    base = _begin_with(game, preset, file)
+    game, preset = base.game, base.preset
+    deterministic = deterministic or (file is not None and base.deterministic)
     if deterministic and minutes is not None:
         raise WrongRequest(
             "a deterministic run cannot be limited by --minutes (no two minutes are alike): use --steps."
         )
-    config = replace(load_preset(game, preset), seed=seed, deterministic=deterministic)
+    config = replace(base, seed=base.seed if seed is None else seed, deterministic=deterministic)
     config = with_settings(_limited(config, minutes, steps), settings)
     for key, wanted, instead in (("game", game, "az train GAME"), ("preset", preset, "--preset")):
         if getattr(config, key) != wanted:
@@ -67,6 +75,32 @@ def new_run(
             config = fitted(config, source)
             first = planted(source, load_game(game), config)
         _train(RunFolder.create(path, config, first), config)
+
+
+def _begin_with(game: str | None, preset: str | None, file: str | None) -> RunConfig:
+    """The preset's configuration for the game, or the file's: keys that it leaves out are as in its preset."""
+    if file is None:
+        if game is None:
+            raise WrongRequest("which game is missing: az train GAME, or --config FILE that names one.")
+        return load_preset(game, preset or "quick")
+    path = Path(file).expanduser()
+    try:
+        text = read_regular(path, MOST_CONFIG).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise WrongRequest(f"the configuration '{file}' cannot be read: {reason}.") from None
+    try:
+        values = toml_values(text)
+        named = str(values.get("game") or "")
+        if not (game or named):
+            raise WrongRequest('it names no game: add game = "NAME", or give az train GAME')
+        if game and named and game != named:
+            raise WrongRequest(f"it is of {named}, not of {game}: leave {game} out, or give another file")
+        base = load_preset(game or named, preset or str(values.get("preset") or "quick"))
+        found = from_toml(text, base)
+    except WrongRequest as error:
+        raise WrongRequest(f"the configuration '{file}': {error}") from None
+    return replace(found, game=base.game, preset=base.preset, az_version="")
 
 
 def resume_run(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from az.engine.errors import WrongRequest
 from az.engine.inference.model_file import ModelFile
 from az.engine.inference.model_resolver import resolve_model
 from az.engine.jit import python_first
 from az.engine.players import is_model, make_player
+
+if TYPE_CHECKING:
+    from az.engine.web.engines import Engines
+    from az.engine.web.runs_api import RunsApi
 
 DEFAULT_GAME = "connect4"
 DEFAULT_SIMULATIONS = 400
@@ -51,12 +56,22 @@ def web_command(
     strength = "full" if level is None else str(level)
     sides = (strength, "person") if human == 1 else ("person", strength)
     begin = Begin(loaded.name, model, sides, DEFAULT_SIMULATIONS if sims is None else sims, seconds, start)
-    api = BoardApi(engines, begin)
-    code = serve(lambda found: make_app(found, api.routes()), port, browser=browser)
+    routes = [*BoardApi(engines, begin).routes(), *_runs(engines).routes()]
+    code = serve(lambda found: make_app(found, routes), port, browser=browser)
     if engines.busy():  # a thread that compiles or searches cannot be stopped, and Python would trip over it
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def _runs(engines: Engines) -> RunsApi:
+    """The pages about runs. The thresholds of health metrics stand where training has them."""
+    from az.engine.web.runs_api import RunsApi
+    from az.train.health.causes import CAUSES
+    from az.train.health.early_warnings import METRICS
+
+    metrics = [{"name": one.name, "warn": one.warn, "limit": one.limit, "words": one.words} for one in METRICS]
+    return RunsApi(engines, metrics, {name: cause.words for name, cause in CAUSES.items()})
 
 
 def _game_of(model: str | None) -> str:

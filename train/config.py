@@ -156,8 +156,16 @@ def to_toml(config: RunConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def from_toml(text: str) -> RunConfig:
-    """Read what `to_toml` wrote, or a shorter file: keys left out have their default. Raises WrongRequest."""
+def from_toml(text: str, base: RunConfig | None = None) -> RunConfig:
+    """Read what `to_toml` wrote, or a shorter file: keys left out are as in `base`, else have their default.
+
+    Raises WrongRequest for a key that there is not, and for a value of another type or out of range.
+    """
+    return _checked_build(RunConfig() if base is None else base, toml_values(text))
+
+
+def toml_values(text: str) -> dict[str, Any]:
+    """The keys of such a file as they are written on the command line, and their values. Raises WrongRequest."""
     try:
         tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError too: a number of thousands of digits
@@ -170,7 +178,7 @@ def from_toml(text: str) -> RunConfig:
             found = [(f"{name}.{key}", leaf) for key, leaf in cast("dict[str, Any]", value).items()]
         for dotted, leaf in found:
             values[dotted] = typed_value(dotted, leaf, _known(dotted, known))
-    return _checked_build(RunConfig(), values)
+    return values
 
 
 def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:

@@ -56,7 +56,8 @@ class Probe:
         phases = by_phase(self.positions, given)
         thrown = {name: part.thrown.count / max(1, part.thrown.of) for name, part in phases.items()}
         kept = [keeps(one, answer) for one, answer in zip(self.positions, given, strict=True) if one.scores]
-        figures = {"thrown": thrown, "value_error": phases["all"].value_error}
+        of = {name: part.thrown.of for name, part in phases.items()}  # positions: an interval needs them
+        figures = {"thrown": thrown, "of": of, "value_error": phases["all"].value_error}
         self.note("solved", {"step": step, "model": number, **figures})
         return self._compared(number, step, kept, best), thrown
 

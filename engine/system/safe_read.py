@@ -44,17 +44,23 @@ def read_regular(path: Path, most: int) -> bytes:
     return b"".join(parts)
 
 
+def open_regular(path: Path) -> int:
+    """A descriptor for reading a regular file; never waits. Raises OSError, for anything else too."""
+    descriptor = os.open(path, os.O_RDONLY | _EXTRA_FLAGS)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise UnusableFileError(errno.EINVAL, NOT_REGULAR, str(path))
+
+
 def tail(path: Path, most: int) -> list[bytes]:
     """The last lines, whole, of a regular file, in `most` bytes; [] where there is none. Never waits."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | _EXTRA_FLAGS)
+        descriptor = open_regular(path)
     except OSError:
         return []
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return []
-        start = max(0, status.st_size - most)
+        start = max(0, os.fstat(descriptor).st_size - most)
         file.seek(start)
         lines = file.read(most).splitlines(keepends=True)
     return lines[1:] if start else lines

@@ -15,7 +15,7 @@ import numpy as np
 
 from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.game import ONGOING, Game, State
-from az.engine.records.format import read_records
+from az.engine.records.format import Records, read_records
 from az.engine.web.position import Line, follow
 
 Json = dict[str, Any]
@@ -96,11 +96,15 @@ def record_games(game: Game, data: bytes) -> Json:
 
 
 def record_game(game: Game, data: bytes, k: int) -> Json:
+    """Game k of a record file, as `recorded_moves` tells it. Raises Refused or WrongRequest."""
+    return recorded_moves(game, _records(game, data), k)
+
+
+def recorded_moves(game: Game, records: Records, k: int) -> Json:
     """Game k of a record file, {"moves", "start", "note"}: as far as its recorded positions tell its moves.
 
     Self-play records only the positions that it searched in full; the moves between two of them are looked for.
     """
-    records = _records(game, data)
     rows = np.flatnonzero(records.games == k)
     if not len(rows):
         raise WrongRequest(f"the file holds no game {k}: choose one of its list.")

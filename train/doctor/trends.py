@@ -5,41 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
-from az.engine.system.safe_read import MB, parse_json, tail
+from az.engine.runs.log import read_log as read_log
+from az.engine.runs.strength import number as number
 from az.train.health.early_warnings import METRICS
 
-MOST_LOG = 24 * MB  # bytes: a day of steps has a few
 POINTS = 160  # of a curve in a page and in JSON
 WIDTH = 32  # of a curve in the terminal
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*%#"  # the second for terminals that know no block elements
 PLAIN_NUMBERS = {"total": "the loss", "grad_norm": "the gradient's norm before clipping"}
-
-
-def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """(the lines of a log, how many could not be read). A line that a kill or a running process left half is one.
-
-    Of a log that is far longer than any run's, the last MOST_LOG bytes.
-    """
-    lines, bad = [], 0
-    for text in tail(path, MOST_LOG):
-        try:
-            line = parse_json(text, nan=True)
-        except ValueError:
-            line = None
-        if isinstance(line, dict):
-            lines.append(line)
-        else:
-            bad += 1
-    return lines, bad
-
-
-def number(value: Any) -> float | int | None:
-    """A finite number within int64, or None."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
-    return value if good else None
 
 
 def steps(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from az.engine.errors import Refused, WrongRequest
+from az.engine.runs.summary import IMPORTED
 from az.engine.selfplay.worker import RECORD_NAME
 from az.engine.system.files import naming, write_atomic
 from az.engine.system.safe_read import MB, read_regular
@@ -83,6 +84,11 @@ class RunFolder:
             begun = f" (it was stopped before it began: `az train GAME --run {path.name}`)" if _is_empty(path) else ""
             raise WrongRequest(f"there is no run '{path.name}'{begun}: {there}.")
         run_names.check_own(path)
+        if (path / IMPORTED).exists():
+            raise WrongRequest(
+                f"the run '{path.name}' was imported with its model alone and cannot go on: make a new run with"
+                " `az train`, or play with it."
+            )
         folder = cls(path)
         folder.lock()
         try:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from az.engine.errors import WrongRequest
+
+TRIES, PAUSE = 10, 0.02  # seconds; a process that asks whether a run goes on holds a shared lock for some microseconds
 
 
 class RunLock:
@@ -26,15 +29,20 @@ class RunLock:
 
     def acquire(self) -> None:
         """Hold the run against other processes. Raises WrongRequest where one of them has it."""
-        try:
-            self._lock_folder()
-            self._file.acquire()
-        except (Timeout, BlockingIOError):
-            self.release()
-            raise WrongRequest(f"the run '{self.folder}' is in use by another process: stop that one first.") from None
-        except BaseException:
-            self.release()
-            raise
+        for left in reversed(range(TRIES)):
+            try:
+                self._lock_folder()
+                self._file.acquire()
+                return
+            except (Timeout, BlockingIOError):
+                self.release()
+                if not left:
+                    reason = "is in use by another process: stop that one first"
+                    raise WrongRequest(f"the run '{self.folder}' {reason}.") from None
+                time.sleep(PAUSE)
+            except BaseException:
+                self.release()
+                raise
 
     def release(self) -> None:
         """Let others use the run."""

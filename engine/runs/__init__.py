@@ -1,0 +1,1 @@
+"""The folders of training runs, read without torch: listed, compared, followed, packed into one file, deleted."""

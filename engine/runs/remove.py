@@ -1,0 +1,67 @@
+"""Deleting a run: never one that goes on, and whole or not at all as far as any reader of runs can see.
+
+The folder is renamed first, to a hidden name that no command takes for a run. A kill after that leaves the hidden
+folder; the next deletion beside it removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from az.engine.errors import WrongRequest
+from az.engine.runs.state import held
+from az.engine.system.files import naming, sync_folder
+
+TRASH = re.compile(r"\.(.+)\.deleted-[0-9]+")
+OWN = re.compile(
+    r"records|models|checkpoints|health|quarantine|lock|log\.jsonl|best\.json|config(-[0-9]+)?\.toml"
+    r"|events\.out\.tfevents\..*|imported\.json|score\.json|README\.md|\..*"
+)
+
+
+def check_deletable(run: Path) -> None:
+    """Raises WrongRequest for a run that goes on, and for a link."""
+    if run.is_symlink():
+        raise WrongRequest(f"'{run}' is a link: remove the link itself, or give the folder that it leads to.")
+    with held(run):
+        pass
+
+
+def contents(run: Path) -> tuple[int, list[str]]:
+    """(bytes of all files, names in the folder that az does not give)"""
+    size = 0
+    for folder, _, files in os.walk(run):
+        for name in files:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(folder, name)).st_size
+    return size, sorted(name for name in os.listdir(run) if not OWN.fullmatch(name))
+
+
+def delete(run: Path) -> None:
+    """Delete a run's folder and what older deletions left beside it. Raises WrongRequest as `check_deletable` does,
+    OSError naming a file that cannot be removed.
+    """
+    check_deletable(run)
+    run = run.resolve()
+    trash = run.with_name(f".{run.name}.deleted-{os.getpid()}")
+    with held(run), naming(run):
+        if sys.platform != "win32":  # which renames nothing that is open
+            _to_trash(run, trash)
+    if not trash.exists():
+        _to_trash(run, trash)
+    for left in [trash, *(path for path in run.parent.glob(".*.deleted-*") if TRASH.fullmatch(path.name))]:
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=left != trash)  # another process may remove an old one
+    sync_folder(run.parent)
+
+
+def _to_trash(run: Path, trash: Path) -> None:
+    if trash.exists():  # of a killed process of the same number
+        shutil.rmtree(trash)
+    os.rename(run, trash)
+    sync_folder(run.parent)

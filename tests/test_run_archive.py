@@ -1,0 +1,211 @@
+"""A run as one file, out and in; a configuration from a file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from command_line import run_az
+from make_models import make_run, write_model
+from test_runs import LINES, write_log
+from test_wrong_requests import check_sentence
+
+from az.commands.train import _begin_with
+from az.engine.errors import WrongRequest
+from az.engine.records.container import sealed
+from az.engine.runs import archive
+from az.train.config import to_toml
+from az.train.presets import preset
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the run a and its file a.zip."""
+    monkeypatch.chdir(tmp_path)
+    write_log(make_run(Path("runs/a")), LINES, '{"kind":"st')
+    answer = run_az("export-run", "a", "a.zip")
+    assert (answer.code, answer.err) == (0, "")
+    return tmp_path
+
+
+def test_a_run_goes_out_and_comes_in(place):
+    run = place / "runs/a"
+    first = (place / "a.zip").read_bytes()
+    assert run_az("export-run", "a@0", "b.zip").code == 0
+    assert (place / "b.zip").read_bytes() == first
+    check_sentence(run_az("import-run", "a.zip"), 2, "choose another name with --name")
+    answer = run_az("import-run", "a.zip", "--name", "c")
+    assert (answer.code, answer.err) == (0, "")
+    made = place / "runs/c"
+    for name in ("config.toml", "models/000000.onnx", "models/000000.json"):
+        assert (made / name).read_bytes() == (run / name).read_bytes()
+    assert not list((place / "runs").glob(".*"))
+    listed = {one["name"]: one for one in json.loads(run_az("runs", "list", "--json").out)["runs"]}
+    assert listed["c"]["state"] == "ended"
+    assert listed["c"]["model"] == 0
+    assert run_az("arena", "c", "random", "--games", "2", "--sims", "2", "--json").code == 0
+    check_sentence(run_az("resume", "c"), 2, "was imported with its model alone")
+    assert run_az("export-run", "c", "again.zip").code == 0
+
+
+def test_the_file_is_what_a_model_hub_takes(place):
+    with zipfile.ZipFile(place / "a.zip") as container:
+        assert container.testzip() is None
+        names = container.namelist()
+        card = container.read("README.md").decode()
+        score = json.loads(container.read("score.json"))
+    assert {"README.md", "config.toml", "model.onnx", "model.json", "score.json", "manifest.json"} <= set(names)
+    head, text = card.split("---\n")[1:3]
+    assert 'library_name: az\npipeline_tag: reinforcement-learning\ntags:\n- "alphazero"' in head
+    assert '- "tictactoe"' in head
+    assert "| solved positions given away |" in text
+    assert "| learner.batch | 8 |" in text
+    assert score["measured"][0]["scale"] == "solved"
+
+
+def test_what_cannot_be_written(place):
+    check_sentence(run_az("export-run", "a", "a.zip"), 2, "--force")
+    assert run_az("export-run", "a", "a.zip", "--force").code == 0
+    check_sentence(run_az("export-run", "a", "no/a.zip"), 2, "there is no folder 'no'")
+    check_sentence(run_az("export-run", "a@7", "c.zip"), 2, "has no model '7'")
+    check_sentence(run_az("export-run", "x", "c.zip"), 2, "there is no run 'x'")
+    (place / "runs/a/models/000000.onnx").write_bytes(b"no model")
+    check_sentence(run_az("export-run", "a", "c.zip"), 1, "is refused")
+    assert not (place / "c.zip").exists()
+
+
+def parts_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as container:
+        return {name: container.read(name) for name in container.namelist()}
+
+
+def packed(parts: dict[str, bytes], whole: bool = True) -> bytes:
+    kept = io.BytesIO()
+    with zipfile.ZipFile(kept, "w", zipfile.ZIP_DEFLATED) as container:
+        for name, data in parts.items():
+            container.writestr(name, data)
+    return sealed(kept.getvalue()) if whole else kept.getvalue()
+
+
+def resealed(parts: dict[str, bytes], **changes: bytes | str) -> dict[str, bytes]:
+    """The parts with some changed, under a manifest that fits them again."""
+    import hashlib
+
+    manifest = json.loads(parts["manifest.json"])
+    parts = {name: data for name, data in parts.items() if name != "manifest.json"}
+    for name, value in changes.items():
+        if isinstance(value, bytes):
+            parts[name] = value
+        else:
+            manifest[name] = value
+    manifest["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()}
+    return {"manifest.json": json.dumps(manifest).encode(), **parts}
+
+
+def refused(place: Path, data: bytes, says: str) -> None:
+    (place / "bad.zip").write_bytes(data)
+    before = sorted(place.rglob("*"))
+    check_sentence(run_az("import-run", "bad.zip", "--name", "new"), 1, says)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_hostile_files_are_refused_and_leave_nothing(place):
+    parts = parts_of(place / "a.zip")
+    whole = (place / "a.zip").read_bytes()
+    refused(place, b"", "is damaged")
+    refused(place, b"PK" * 300, "was changed after it was written")
+    for cut in (10, 200, len(whole) - 5):
+        refused(place, whole[:cut], "")
+    at = len(whole) // 2
+    refused(place, whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :], "checksum")
+    for name in ("../evil", "/etc/evil", "models/../../evil", "evil.py", "model.onnx\\evil", "C:evil", "x/"):
+        refused(place, packed({**parts, name: b"x"}), "az puts no such file into one")
+    refused(
+        place, packed({name: data for name, data in parts.items() if name != "model.onnx"}), "model.onnx is missing"
+    )
+    refused(place, packed({**parts, "README.md": b"other"}), "checksum does not match")
+    refused(place, packed({**parts, "manifest.json": b"[" * 10_000}), "is no run that az has exported")
+    refused(place, packed(resealed(parts, name="../x")), "its name is '../x'")
+    refused(place, packed(resealed(parts, model="../x")), "its model is '../x'")
+    refused(place, packed(resealed(parts, format="az-records")), "format is az-records")
+    refused(place, packed(resealed(parts, game="connect4")), "its configuration is of tictactoe")
+    refused(place, packed(resealed(parts, **{"config.toml": b"evil = 1"})), "there is no key 'evil'")
+    refused(place, packed(resealed(parts, **{"model.json": b"{}"})), "is the card of another model")
+    refused(place, packed(resealed(parts, **{"score.json": b"[]"})), "is not an object")
+    other = write_model(place / "other.onnx", "connect4").read_bytes()
+    refused(place, packed(resealed(parts, **{"model.onnx": other})), "plays connect4")
+    refused(place, packed(resealed(parts, **{"model.onnx": b"evil"})), "is refused")
+
+
+def test_bombs_are_refused_before_they_are_unpacked(place):
+    parts = parts_of(place / "a.zip")
+    bomb = packed({**parts, "README.md": bytes(300 << 20)})
+    assert len(bomb) < 1 << 20
+    refused(place, bomb, "README.md has 314,572,800 bytes")
+    lying = bytearray(packed({**parts, "README.md": bytes(8 << 20)}, whole=False))
+    size = (8 << 20).to_bytes(4, "little")
+    at = lying.rfind(size)  # in the directory, which then says less than there is
+    assert at > 0
+    lying[at : at + 4] = (100).to_bytes(4, "little")
+    refused(place, sealed(bytes(lying)), "is no run that az has exported")
+    many = packed({**parts, **{f"x{i}": b"" for i in range(100)}})
+    refused(place, many, "its directory is not that of an exported run")
+
+
+def test_a_pipe_and_a_missing_file(place):
+    check_sentence(run_az("import-run", "none.zip"), 2, "none.zip")
+    os.mkfifo(place / "pipe")
+    check_sentence(run_az("import-run", "pipe"), 2, "not a regular file")
+    check_sentence(run_az("import-run", "a.zip", "--name", "../x"), 2, "is no name for a run")
+
+
+def test_too_large_is_refused_on_writing_too(place, monkeypatch):
+    monkeypatch.setitem(archive.MOST, "model.onnx", 10)
+    check_sentence(run_az("export-run", "a", "c.zip"), 1, "at most 10 fit")
+    assert not (place / "c.zip").exists()
+
+
+def test_a_configuration_from_a_file(tmp_path):
+    file = tmp_path / "c.toml"
+    config = preset("connect4", "quick")
+    file.write_text(to_toml(config))
+    assert _begin_with(None, None, str(file)) == config
+    file.write_text('game = "tictactoe"\nseed = 5\n[learner]\nbatch = 64\n')
+    found = _begin_with("tictactoe", None, str(file))
+    assert (found.seed, found.learner.batch, found.preset) == (5, 64, "quick")
+    assert found.selfplay == preset("tictactoe", "quick").selfplay  # keys left out are the preset's
+    assert _begin_with(None, "seed", str(file)).preset == "seed"
+    for text, says in (
+        ("learner.bach = 1", "there is no key 'learner.bach': did you mean learner.batch"),
+        ("game = 'tictactoe'\n[learner]\nbatch = 'x'", "a whole number"),
+        ("seed = 1", "names no game"),
+        ("game = 'connect4'", "is of connect4, not of tictactoe"),
+        ("game = ", "is not TOML"),
+        ("x = 1", "there is no key 'x'"),
+    ):
+        file.write_text(text)
+        with pytest.raises(WrongRequest, match=r"c\.toml") as caught:
+            _begin_with("tictactoe" if "game" in text and "[" not in text else None, None, str(file))
+        assert says in str(caught.value)
+
+
+def test_training_with_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_sentence(run_az("train"), 2, "which game is missing")
+    check_sentence(run_az("train", "--config", "none.toml"), 2, "cannot be read")
+    (tmp_path / "c.toml").write_text(
+        'game = "tictactoe"\nsteps = 900\ndeterministic = true\n[net]\nblocks = 1\nchannels = 8\n'
+        "[replay]\nmin_rows = 8\n[learner]\nbatch = 8\n[selfplay]\nsimulations = 4\nfast_simulations = 4\n"
+    )
+    check_sentence(run_az("train", "--config", "c.toml", "--minutes", "1"), 2, "cannot be limited by --minutes")
+    assert not (tmp_path / "runs").exists()
+    answer = run_az("train", "--config", "c.toml", "--steps", "2", "--run", "r", "--set", "learner.batch=4")
+    assert answer.code == 0, answer.err
+    told = (tmp_path / "runs/r/config.toml").read_text()
+    assert "\nsteps = 2 " in told
+    assert "\nbatch = 4 " in told
+    assert "\nchannels = 8 " in told

@@ -1,0 +1,174 @@
+"""The pages about runs as a person uses them, in a real Chromium: `make test-integrations` runs these."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Page, browser, new_page
+from finished_run import FinishedRun
+from make_models import make_run, small_config
+from test_runs import LINES, write_log
+from web_server import Server, web_server
+
+pytestmark = pytest.mark.integrations
+pytest.importorskip("starlette", reason="the extra `web` is not installed")
+BOTH = pytest.mark.parametrize(
+    ("size", "scheme"), [("desk", "light"), ("desk", "dark"), ("phone", "light"), ("phone", "dark")]
+)
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Runs a (games, an incident with hostile words), b and c (curves; c has another batch)."""
+    folder = tmp_path_factory.mktemp("web")
+    FinishedRun(folder / "runs/a")
+    incident = folder / "runs/a/health/incident-0001"
+    incident.mkdir()
+    told = {"cause": HOSTILE, "fix": HOSTILE, "first_bad_step": 7, "causal_step": 7, "phase": "loss", "module": HOSTILE}
+    (incident / "incident.json").write_text(json.dumps({"incident": told}))
+    (incident / "page.html").write_text(f"<style>b {{ color: red }}</style><b id='x'>page</b>{HOSTILE}")
+    with (folder / "runs/a/log.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "warning", "step": 9, "text": HOSTILE}) + "\n")
+        file.write(json.dumps({"kind": "score", "step": 180, "opponent": HOSTILE, "elo": 10.0}) + "\n")
+    config = small_config()
+    write_log(make_run(folder / "runs/b", config=config), LINES)
+    other = replace(config, learner=replace(config.learner, batch=16))
+    write_log(make_run(folder / "runs/c", config=other), LINES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(place) -> Iterator[Server]:
+    with web_server("web", "tictactoe", "--no-browser", cwd=place) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    with browser() as found:
+        yield found
+
+
+def open_page(page: Page, server: Server, path: str) -> None:
+    page.goto(f"http://127.0.0.1:{server.port}{path}")
+    page.locator("html[data-ready]").wait_for(timeout=60_000)
+
+
+def fine(page: Page) -> None:
+    assert page.violations() == []
+    assert page.overflow() <= 0
+
+
+@BOTH
+def test_from_the_list_to_a_run_to_several(server, chrome, size, scheme):
+    with new_page(chrome, size, scheme) as page:
+        open_page(page, server, "/runs")
+        assert page.locator(".run-card h2").all_inner_texts() == ["a", "b", "c"]
+        fine(page)
+        page.get_by_label("Compare b").check()
+        assert page.locator("#compare").is_disabled()
+        page.get_by_label("Compare c").check()
+        page.locator("#compare").click()
+        page.locator("html[data-ready]").wait_for(timeout=60_000)
+        assert page.locator("#title").inner_text() == "2 runs compared"
+        assert page.locator("#strength .chart-card h3").all_inner_texts() == [
+            "Solved positions given away, %", "Elo against random",
+        ]  # fmt: skip
+        assert page.locator("#strength .band").count() == 2  # intervals of three models each
+        assert page.locator("#strength .interval").count() == 2  # and of the one match of each
+        assert "20 [13.3, 28.9]" in page.locator("#strength .readout").first.inner_text()
+        table = page.get_by_role("region", name="Settings that differ")
+        assert table.locator("tbody tr").all_inner_texts() == ["learner.batch\t8\t16"]
+        fine(page)
+        page.get_by_role("link", name="b", exact=True).click()
+        page.get_by_role("heading", name="Run b").wait_for()
+
+
+@BOTH
+def test_a_run_with_games_and_an_incident(server, chrome, size, scheme):
+    with new_page(chrome, size, scheme) as page:
+        open_page(page, server, "/run?name=a")
+        page.locator("#replay .drawing").wait_for()
+        assert page.locator("#health .threshold").count() >= 1
+        page.get_by_label("To the end").click()
+        assert page.locator("#replay-status").inner_text().startswith("Move ")
+        page.get_by_label("To the start").click()
+        assert page.locator("#replay-status").inner_text().startswith("Move 0 of")
+        while not page.locator("#opinion tbody tr").count():
+            page.get_by_label("One move on").click()
+        assert page.locator("#opinion").inner_text().startswith("The search gives ")
+        assert HOSTILE[:20] in page.locator("#incidents").inner_text()
+        assert any(HOSTILE[:20] in text for text in page.locator("#strength h3").all_inner_texts())
+        page.locator("#across").select_option("elapsed")
+        page.locator("summary").click()
+        assert "learner.batch" in page.locator("#config").inner_text()
+        fine(page)
+
+
+def test_the_keyboard_alone(server, chrome):
+    with new_page(chrome) as page:
+        open_page(page, server, "/run?name=b")
+        plot = page.locator("#curves .plot").first
+        plot.focus()
+        before = page.locator("#curves .readout").first.inner_text()
+        page.keyboard.press("Home")
+        assert page.locator("#curves .readout").first.inner_text() != before
+        page.keyboard.press("Escape")
+        assert page.locator("#curves .readout").first.inner_text() == before
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.classList.contains('plot')")
+
+
+def test_curves_grow_and_a_deleted_run_is_said_to_be(server, chrome, place):
+    run = place / "runs/d"
+    write_log(make_run(run), LINES, '{"kind":"st')
+    with new_page(chrome) as page:
+        open_page(page, server, "/run?name=d")
+        assert "20 [" in page.locator("#strength .readout").first.inner_text()
+        line = {"kind": "solved", "step": 60, "model": 3, "thrown": {"all": 0.1}, "of": {"all": 100}}
+        write_log(run, [*LINES, line])
+        page.locator("#strength .readout", has_text="10 [").first.wait_for(timeout=30_000)
+        shutil.rmtree(run)
+        page.locator("#fault", has_text="there is no run 'd' now").wait_for(timeout=30_000)
+        assert page.locator("#curves .plot svg").count() > 3  # what was drawn stays
+        # the browser itself writes of the refused request in its console
+        page.faults[:] = [fault for fault in page.faults if "400" not in fault]
+
+
+def test_a_page_goes_on_when_the_server_comes_back(chrome, place):
+    with web_server("web", "tictactoe", "--no-browser", cwd=place) as first, new_page(chrome) as page:
+        open_page(page, first, "/run?name=b")
+        first.process.kill()
+        first.process.wait()
+        page.locator("#lost").wait_for(timeout=30_000)
+        with web_server("web", "tictactoe", "--no-browser", "--port", str(first.port), cwd=place):
+            page.locator("#lost").wait_for(state="hidden", timeout=60_000)
+        page.faults.clear()  # requests that nothing answered
+
+
+def test_nothing_of_the_doctor_s_page_runs(server, chrome):
+    with new_page(chrome) as page:
+        page.goto(f"http://127.0.0.1:{server.port}/doctor?run=a&incident=incident-0001")
+        assert page.locator("#x").evaluate("one => getComputedStyle(one).color") == "rgb(255, 0, 0)"
+        assert not any("dialog" in fault for fault in page.faults)
+        page.faults.clear()  # the browser says what it has not loaded
+
+
+def test_ten_browsers_and_one_that_is_killed(server, chrome):
+    contexts = [chrome.new_context() for _ in range(10)]
+    pages = [context.new_page() for context in contexts]
+    for page in pages:
+        page.goto(f"http://127.0.0.1:{server.port}/run?name=b")
+    contexts.pop().close()
+    for page in pages[:-1]:
+        page.locator("html[data-ready]").wait_for(timeout=60_000)
+        assert "20 [" in page.locator("#strength .readout").first.inner_text()
+    for context in contexts:
+        context.close()
