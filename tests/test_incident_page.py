@@ -86,6 +86,8 @@ def test_the_page_opens_on_the_cause_and_says_where_in_sentences(facts: dict[str
     assert facts["words"] in "".join(first[0].itertext())
     told = "".join(first[1].itertext())
     assert told.startswith("The first non-finite value was made in backward, by the operation SqrtBackward0, in the")
+    assert "".join(first[2].itertext()) == "The tensor that was hit is the gradient of first.bias."
+    assert "".join(first[3].itertext()) == "The state is that of before the step."
     items = ["".join(one.itertext()) for one in page.findall(".//ol[@class='backward']/li")]
     assert len(items) == 5
     assert "finite" in items[0]

@@ -93,7 +93,8 @@ def picture(facts: dict[str, Any], way: list[Stop]) -> str:
     parts = [
         f'<svg id="picture" viewBox="0 0 {width} 344" width="{width}" height="344" role="img"'
         f' aria-label="{text(label)}">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="10" markerHeight="10"'
+        ' markerUnits="userSpaceOnUse" orient="auto">'
         '<path class="tip" d="M0 0L8 4L0 8z"/></marker></defs>',
         '<text class="lane" x="12" y="20">forward →</text>',
         f'<text class="lane" x="12" y="{BACKWARD - 44}">← backward: gradients</text>',

@@ -10,6 +10,10 @@ from az.train.doctor.trends import trend_lines
 
 Facts = dict[str, Any]
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey instead of showing it
+HIT = {"weights": "the weight", "gradients": "the gradient of", "buffers": "the buffer", "optimizer": "the optimizer's",
+       "also": "the extra state's"}  # fmt: skip
+PHASES = ("forward", "loss", "backward", "optimizer", "buffers")  # of a step
+OUTSIDE = ("storage", "search", "engine", "export")  # stages outside of a step
 BOARDS = 3  # that are drawn
 INCIDENTS = 40  # that are listed
 
@@ -41,17 +45,17 @@ def sentence(facts: Facts) -> str:
 
 
 def story(facts: Facts) -> list[str]:
-    """Where the first non-finite number was made and what the run went on with, in sentences."""
+    """Where the first non-finite number was made and the state that the run goes on with, in sentences."""
     made = f"It was found in {facts['phase']}"
     if facts["op"]:
         made = f"The first non-finite value was made in {facts['phase']}, by the operation {facts['op']}"
     made += f", in the module {facts['module'] or 'of the whole model'}" if facts["module"] is not None else ""
     lines = [made + (f", at {facts['source']}." if facts["source"] else ".")]
-    if tensor := facts["evidence"].get("tensor"):
-        lines.append(f"The tensor that was hit: {tensor}.")
-    kept = facts["evidence"].get("rewind", "")
-    lines += ["The state is that of before the step: nothing was changed."] if kept == "" else []
-    lines += ["The state of before the step was bad already."] if kept != "" else []
+    kind, _, name = str(facts["evidence"].get("tensor") or "").partition(": ")
+    lines += [f"The tensor that was hit is {HIT.get(kind, kind)} {name}."] if name else []
+    if facts["phase"] in PHASES and facts["plane"] not in OUTSIDE and facts["cause"] != "not-made-again":
+        bad = "rewind" in facts["evidence"]
+        lines.append(f"The state is that of before the step{', which was bad already' if bad else ''}.")
     return lines
 
 
