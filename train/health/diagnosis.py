@@ -11,13 +11,13 @@ from torch import Tensor
 from .causes import CAUSES
 from .earlier import from_earlier, name_rewind
 from .incident import Incident, incident_of
-from .patience import TRYING, OutOfTime
 from .replay import Diagnosis, zip_ends
 from .row_causes import from_data, plain_name, try_without
 from .state.extra_state import same_bits
 from .trace.classify import classify, fix_for
 from .trace.guilty import guilty_tensor, large_state, owner
 from .trace.op_trace import OpTrace
+from .trace.patience import TRYING, OutOfTime
 from .trace.pytree import as_tensor, is_finite, leaves
 from .trace.repair import for_operation
 from .trace.root_cause import FORWARD, LOGS, MASKING, Birth, base, find_birth

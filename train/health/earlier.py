@@ -100,7 +100,7 @@ def _from_burst(found: Diagnosis, incident: Incident) -> bool:
 
 
 def _rate_of_burst(found: Diagnosis, incident: Incident, at: Step) -> bool:
-    """Whether that step began at a rate that it did not leave: a schedule inside of the step sets it anew."""
+    """Whether that step began at a rate that it did not leave: a schedule inside of the step sets it again."""
     session, usual = found.session, found.session.history.usual_rates()
     assert at.snapshot is not None
     session.snapshotter.put_back(at.snapshot)

@@ -23,7 +23,6 @@ from .incident import Incident, not_made_again
 from .loops import Policy, recorded
 from .pace import Pace
 from .ranks.agreement import PATIENCE, Ranks
-from .ranks.verdict import settle, to_tell, undone_for_others
 from .remake import state_before
 from .replay import Diagnosis, legal_overflow
 from .session import Seen, Session, find_loss
@@ -31,6 +30,7 @@ from .state.extra_state import same_bits
 from .state.quick_look import QuickLook
 from .state.snapshot import Snapshot
 from .state.starts import Stamp, Start, stamp_of, start_of
+from .together import settle, to_tell, undone_for_others
 from .trace.loss_roots import noted_roots
 from .trace.python_values import Values
 from .trace.pytree import left_alone

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from .history import Step
 from .incident import Incident
-from .patience import TRYING, WATCHING, Patience
 from .session import Session
 from .state.extra_state import same_bits
 from .state.snapshot import Snapshot
 from .trace.loss_roots import noted_roots
 from .trace.op_trace import OpTrace
 from .trace.operands import is_bad
+from .trace.patience import TRYING, WATCHING, Patience
 from .trace.python_values import Values
 from .trace.pytree import as_tensor, leaves
 from .trace.repair import lowered

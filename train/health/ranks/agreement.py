@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..trace.collectives import Collectives, parallel_models
 from ..trace.loss_roots import any_is_bad
 from ..trace.surroundings import is_distributed, needs_other_ranks
+from .collectives import Collectives, parallel_models
 
 _distributed: Any = torch.distributed
 MEETING = 30.0  # seconds in which the recorders of all ranks must have come to the end of their first step

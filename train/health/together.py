@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..causes import CAUSES
-from ..incident import Incident, incident_of
+from .causes import CAUSES
+from .incident import Incident, incident_of
 
 OTHER = "from-another-rank"
 UNSURE = (OTHER, "not-explained")  # causes that do not say that this rank is the one
