@@ -1,0 +1,68 @@
+"""The documentation site: Sphinx reads the pages where they lie, so that every link works on GitHub and here.
+
+`make docs` builds it into build/site. The navigation is made from the lists of docs/index.md. A page loads nothing
+from another host, and the search works in pages opened from the disk.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE))
+
+from generated import MAKERS  # noqa: E402
+
+project, author, project_copyright = "az", "the authors of az", "the authors of az, MIT license"
+extensions = ["myst_parser"]
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/**.md", "benchmarks/**.md"]
+exclude_patterns = [".*", "build", "dist", "runs", "games", "tests", "engine", "train", "models", "*.egg-info"]
+myst_heading_anchors = 4
+
+html_theme = "furo"
+html_title = "az"
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {
+    # Furo's own grays and blue are under a contrast of 4.5 in places.
+    "light_css_variables": {"color-foreground-muted": "#5a5c63", "color-brand-primary": "#0a4bff"},
+    "dark_css_variables": {"color-foreground-muted": "#a5a7ad"},
+}
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
+
+TO_DOCS = '<!doctype html><meta charset="utf-8"><title>az</title><meta http-equiv="refresh" content="0; url=docs/">'
+MADE = re.compile(r"^<!-- made: (\w+)(?: (\S+))? -->$", re.MULTILINE)
+SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
+PAGE = re.compile(r"\]\((?!https?:)([^)#\s]+)\.md\)")
+
+
+def navigation(index: str) -> str:
+    """A hidden table of contents for each section of the index, of the pages that its list names."""
+    parts = SECTION.split(index)[1:]
+    return "".join(
+        "\n```{toctree}\n:hidden:\n:caption: " + title + "\n\n" + "\n".join(PAGE.findall(text)) + "\n```\n"
+        for title, text in zip(parts[::2], parts[1::2], strict=True)
+    )
+
+
+def _complete(_: Any, name: str, source: list[str]) -> None:
+    """What stands only on the site: the navigation, and pages made from the code."""
+    source[0] = MADE.sub(lambda found: MAKERS[found[1]](found[2]), source[0])
+    if name == root_doc:
+        source[0] += navigation(source[0])
+
+
+def _finish(app: Any, error: Exception | None) -> None:
+    if error is None:
+        (Path(app.outdir) / "index.html").write_text(TO_DOCS.replace("docs/", "docs/index.html"), "utf-8")
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _complete)
+    app.connect("build-finished", _finish)
