@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	echo "az needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
 
-.PHONY: setup setup-cpu train check test lint verify gpu-check clean
+.PHONY: setup setup-cpu train check test test-integrations lint verify gpu-check recorder-wheel clean
 
 setup: $(VENV)/.ready
 
@@ -53,6 +53,15 @@ test: setup lint
 	NUMBA_DISABLE_JIT=1 $(PYTEST) $(SIDE_BY_SIDE) -m "nojit and not slow" -W error tests
 	NUMBA_BOUNDSCHECK=1 $(PYTEST) $(SIDE_BY_SIDE) -m "nojit and not slow" tests
 
+# The recorder inside of Lightning, the Hugging Face Trainer and accelerate, in an environment of its own.
+test-integrations: .venv-integrations/.ready
+	.venv-integrations/bin/python -m pytest -m integrations tests
+
+.venv-integrations/.ready: pyproject.toml constraints.txt
+	@$(CHECK_PYTHON)
+	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,dev,integrations]'
+	@touch $@
+
 # For daily work, under a minute on a quiet machine: lint, the types of changed files, their tests and a smoke set.
 check: setup
 	$(BIN)/python .ci/check.py
@@ -71,5 +80,9 @@ gpu-check: setup
 	$(BIN)/python -m pytest -m gpu tests
 	$(BIN)/python benchmarks/gpu.py
 
+# The recorder as a distribution of its own, az-flightrecorder: it needs torch and numpy only.
+recorder-wheel: setup
+	@$(BIN)/python .ci/recorder_wheel.py
+
 clean:
-	rm -rf $(VENV) .venv-cpu build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-cpu .venv-integrations build *.egg-info .pytest_cache .ruff_cache

@@ -13,8 +13,16 @@ import pytest
 import torch
 from torch import nn
 
-from az.train.health import FlightRecorder
+from az.train.health import FlightRecorder, use_numba
+from az.train.health.state import jit
 from az.train.health.state.background import WORTH, BackgroundTask
+
+
+@pytest.fixture(autouse=True)
+def passes(monkeypatch):
+    """Compiled passes, where the compiler is on."""
+    monkeypatch.setattr(jit, "_is_on", False)
+    assert use_numba() is not jit.JIT_OFF
 
 
 def threads() -> set[threading.Thread]:

@@ -10,12 +10,20 @@ import pytest
 import torch
 from torch import nn
 
-from az.train.health import FlightRecorder
+from az.train.health import FlightRecorder, use_numba
 from az.train.health.state import finite_check as sweep
+from az.train.health.state import jit
 from az.train.health.state.extra_state import same_bits
 from az.train.health.state.finite_check import FiniteCheck, sums_of
 from az.train.health.state.flat_tensors import Group, Held, Layout
 from az.train.health.state.snapshot import Snapshotter
+
+
+@pytest.fixture(autouse=True)
+def passes(monkeypatch):
+    """Compiled passes, where the compiler is on."""
+    monkeypatch.setattr(jit, "_is_on", False)
+    assert use_numba() is not jit.JIT_OFF
 
 
 def made(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.optim.Optimizer, Snapshotter]:

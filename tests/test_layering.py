@@ -31,8 +31,12 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports by a relative name"
-            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+            module = node.module or ""
+            if node.level:
+                assert "health" in path.parts, f"{path} imports by a relative name"
+                above = ("az", *path.parent.relative_to(ROOT).parts)[: 1 - node.level or None]
+                module = ".".join((*above, *(module.split(".") if module else ())))
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
     return found
 
 

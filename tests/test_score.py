@@ -16,6 +16,7 @@ from az.engine.errors import Refused
 from az.engine.game import DRAW, LOSS, Game, State, load_game
 from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.players import make_player
+from az.engine.score import solved
 from az.engine.score.ladder import climb
 from az.engine.score.positions import HEADER, SolvedPosition, read_positions, shipped, write_positions
 from az.engine.score.ratings import ratings
@@ -211,3 +212,12 @@ def test_wrong_requests_are_one_sentence(tmp_path: Path, words: list[str], told:
     assert done.returncode in (1, 2)
     assert len(done.stderr.strip().splitlines()) == 1
     assert told in done.stderr
+
+
+def test_many_simulations_are_told_of_more_often(monkeypatch: pytest.MonkeyPatch):
+    game = CONNECT4
+    known, params = shipped(game)[:10], SearchParams(simulations=8)
+    whole, told = answers(game, UniformEvaluator(game), known, params), list[int]()
+    monkeypatch.setattr(solved, "SIMULATIONS", 4 * params.simulations)
+    assert answers(game, UniformEvaluator(game), known, params, told.append) == whole
+    assert told == [4, 8, 10]

@@ -3,5 +3,6 @@
 from .incident import Incident
 from .loops import FaultFound, recorded, watched
 from .recorder import FlightRecorder
+from .state.numba_passes import use_numba
 
-__all__ = ["FaultFound", "FlightRecorder", "Incident", "recorded", "watched"]
+__all__ = ["FaultFound", "FlightRecorder", "Incident", "recorded", "use_numba", "watched"]

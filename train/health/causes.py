@@ -160,6 +160,11 @@ CAUSES = {
         "The note says what went wrong in the diagnosis; anomaly mode (torch.autograd.set_detect_anomaly) may name the "
         "line.",
     ),
+    "not-run-again": Cause(
+        "",
+        "detected and undone; nothing can run these lines again, so the operation is not known",
+        "Put the lines into a function and hand it to recorder.run, which tells more.",
+    ),
     "not-repeatable": Cause(
         "",
         "run again from the same state, the step ended otherwise: it reads something that the recorder does not keep",

@@ -64,6 +64,14 @@ class History:
             while self.kept[0].snapshot is None:
                 self._let_go()
 
+    def make_room(self) -> None:
+        """Let go of the oldest copy before the next is taken, which then has its memory; the last one stays."""
+        most = self.depth if self._snapshots == len(self.kept) else self.copies
+        while self._snapshots > max(1, most - 1):
+            self._let_go()
+            while self.kept[0].snapshot is None:
+                self._let_go()
+
     def recount(self) -> None:
         """More of the last steps have a snapshot now."""
         self._snapshots = sum(one.snapshot is not None for one in self.kept)
@@ -75,6 +83,7 @@ class History:
         self._snapshots -= old.snapshot is not None
         if old.snapshot is not None:
             self.free = [old.snapshot]
+            old.snapshot.extras.clear()  # lists of tensors, such as those of LBFGS, are copied into fresh memory
         if old.start is not None:
             self.free_starts.append(old.start)
         old.snapshot = old.start = old.batch = old.function = old.python = None

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from typing import Any
+from typing import Any, Protocol
 
 from .incident import Incident
-from .recorder import FlightRecorder
 
 POLICIES = ("skip", "rewind", "stop")
 MOST_IN_A_ROW = 3  # faults one after the other: then the state itself is bad, and leaving batches out does not help
+
+
+class Recorder(Protocol):
+    """What is used of a FlightRecorder here."""
+
+    value: Any
+
+    def run(self, step: Callable[[Any], Any], batch: Any) -> Incident | None:
+        """Run a step."""
+        ...
+
+    def rewind(self, step: int) -> bool:
+        """Go back to before an earlier step."""
+        ...
 
 
 class FaultFound(Exception):
@@ -21,8 +34,39 @@ class FaultFound(Exception):
         self.incident = incident
 
 
+class Policy:
+    """What follows a fault, in loops of any form: `after` is told how every step ended.
+
+    on_fault: `skip`, `rewind` or `stop`, as in `recorded`. say: is told every incident that does not stop the loop.
+    Raises ValueError for another policy.
+    """
+
+    def __init__(self, recorder: Recorder, on_fault: str = "skip", say: Callable[[str], None] = print) -> None:
+        if on_fault not in POLICIES:
+            raise ValueError(f"on_fault is '{on_fault}': it must be one of {', '.join(POLICIES)}.")
+        self.recorder, self.on_fault, self.say = recorder, on_fault, say
+        self.in_a_row = 0
+        self.incidents: list[Incident] = []  # all that were found
+
+    def after(self, incident: Incident | None) -> bool:
+        """Whether the step ended well. Raises FaultFound where the loop must stop."""
+        if incident is None:
+            self.in_a_row = 0
+            return True
+        self.in_a_row += 1
+        self.incidents.append(incident)
+        if self.on_fault == "stop":
+            raise FaultFound(incident)
+        if self.in_a_row >= MOST_IN_A_ROW:
+            raise FaultFound(incident, f"{self.in_a_row} steps in a row went bad, so another batch does not help. ")
+        self.say(str(incident))
+        if self.on_fault == "rewind" and incident.causal_step < incident.first_bad_step:
+            self.recorder.rewind(incident.causal_step)
+        return False
+
+
 def recorded(
-    recorder: FlightRecorder,
+    recorder: Recorder,
     batches: Iterable[Any],
     step: Callable[[Any], Any],
     on_fault: str = "skip",
@@ -37,26 +81,13 @@ def recorded(
     is another one and still kept; `stop` raises FaultFound. say: is told every incident. Raises FaultFound after three
     faults in a row, and ValueError for another policy.
     """
-    if on_fault not in POLICIES:
-        raise ValueError(f"on_fault is '{on_fault}': it must be one of {', '.join(POLICIES)}.")
-    row = 0
+    policy = Policy(recorder, on_fault, say)
     for batch in batches:
-        incident = recorder.run(step, batch)
-        if incident is None:
-            row = 0
+        if policy.after(recorder.run(step, batch)):
             yield recorder.value
-            continue
-        row += 1
-        if on_fault == "stop":
-            raise FaultFound(incident)
-        if row >= MOST_IN_A_ROW:
-            raise FaultFound(incident, f"{row} steps in a row went bad, so another batch does not help. ")
-        say(str(incident))
-        if on_fault == "rewind" and incident.causal_step < incident.first_bad_step:
-            recorder.rewind(incident.causal_step)
 
 
-def watched(recorder: FlightRecorder) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+def watched(recorder: Recorder) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
     """Decorates `step(batch)`: it returns what it did, and raises FaultFound, everything undone, where it went bad.
 
     @watched(recorder)

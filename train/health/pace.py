@@ -15,6 +15,7 @@ class Pace:
     def __init__(self, budget: float, interval: int | None, depth: int | None) -> None:
         self.budget, self.every, self.depth = budget, interval or 1, depth or MOST_DEPTH
         self._fixed, self._depth, self._most = interval is not None, depth, interval or MOST_STEPS
+        self.is_tight = False  # one copy more than those that are kept would be too many
         self._own = self._steps = 0.0
         self._count = -WARM_UP
 
@@ -32,6 +33,7 @@ class Pace:
         if self.every == 1 and (self.depth - 2) * copy > SPARE:
             self.every = min(self.depth, self._most)
             self.depth = self._depth or 2
+        self.is_tight = self._depth is None and (self.every > 1 or (self.depth - 1) * copy > SPARE)
 
     def told_time(self, own: float, step: float) -> None:
         """own, step: seconds of the recorder and of the step itself, of a step that ended well."""

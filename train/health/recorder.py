@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .block import Block, StepNumber, not_run_again
 from .diagnosis import explained
 from .history import Step
 from .incident import Incident, not_made_again
+from .loops import Policy, recorded
 from .pace import Pace
 from .remake import state_before
 from .replay import Diagnosis, legal_overflow
@@ -33,12 +37,26 @@ from .trace.surroundings import is_distributed
 StepFunction = Callable[[Any], Any]
 
 
+@dataclass
+class Running:
+    """A step that has begun. step: None where it cannot be run again."""
+
+    number: int
+    step: StepFunction | None
+    batch: Any
+    begun: float
+    python: Values
+    began: Snapshot | Start
+    stepping: float = 0.0
+
+
 class FlightRecorder:
     """Keeps what it takes to undo each step; undoes it and says what was wrong when a number goes bad.
 
         recorder = FlightRecorder(model, optimizer, extra_state=[scheduler, scaler])
         incident = recorder.run(step, batch)  # None: all is well
 
+    model: one, or a list or dict of them, whose modules are then called `0.conv1` or `critic.conv1`.
     optimizer: one, a list of them, or None. extra_state: whatever else a step changes: schedulers, scalers, averages,
     generators, tensors, dicts, lists (`also` is its old name). depth: how many earlier steps can be undone (`rewind`)
     and searched for a cause that came before its effect (default: 8, or what two copies of the state allow).
@@ -51,7 +69,7 @@ class FlightRecorder:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Sequence[nn.Module] | Mapping[str, nn.Module],
         optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None,
         extra_state: Sequence[Any] = (),
         *,
@@ -60,8 +78,9 @@ class FlightRecorder:
         interval: int | None = None,
         also: Sequence[Any] = (),
     ) -> None:
-        self.session = Session(model, optimizer, [*extra_state, *also], depth or 0)
-        self.step = 0  # number of the next step; may be set
+        self.session = Session(_one_module(model), optimizer, [*extra_state, *also], depth or 0)
+        self._number = 0
+        self.policy: Policy | None = None  # of steps in a `with` statement
         self.value: Any = None  # what the last step returned
         self.error: Exception | None = None  # what the last step raised, when that was the fault
         self.pace = Pace(budget, interval, depth)
@@ -74,6 +93,25 @@ class FlightRecorder:
     def flight(self) -> Session:
         """The old name of `session`, for one version."""
         return self.session
+
+    @property
+    def step(self) -> StepNumber:
+        """The number of the next step; may be set. Called, the context of one step: `with recorder.step(batch): …`."""
+        return StepNumber(self._number, partial(Block, self))
+
+    @step.setter
+    def step(self, number: int) -> None:
+        self._number = int(number)
+
+    def loop(
+        self,
+        loader: Iterable[Any],
+        step: StepFunction,
+        policy: str = "skip",
+        say: Callable[[str], None] = print,
+    ) -> Iterator[Any]:
+        """What `step(batch)` returns, of every batch of a loader whose step ended well: see `recorded`."""
+        return recorded(self, loader, step, policy, say)
 
     def run(self, step: StepFunction, batch: Any) -> Incident | None:
         """Run `step(batch)`. None when all is well; else everything is as it was before, and this is the incident.
@@ -89,24 +127,41 @@ class FlightRecorder:
             raise
 
     def _run(self, step: StepFunction, batch: Any) -> Incident | None:
-        begun = time.perf_counter()
-        number, self.step = self.step, self.step + 1
-        if not self._has_begun:
-            self._has_begun = True
-            self._say_what_is_left_alone(batch)
-        python = self.session.python.read(step)
-        began = self._begin(batch)
+        running = self.start(step, batch)
         value, error, roots = None, None, list[Tensor]()
-        stepping = time.perf_counter()
         try:
             with noted_roots() as roots:
                 value = step(batch)
         except Exception as raised:  # a guard of the user's own may have met the bad number first
             error = raised
         except BaseException:
-            self._undo(began, batch)
+            self.abandon(running)
             raise
-        ended = time.perf_counter()
+        return self.finish(running, value, error, roots)
+
+    def start(self, step: StepFunction | None, batch: Any) -> Running:
+        """Begin a step that the caller runs itself, for loops that are not a function; `finish` or `abandon` follows.
+
+        step: what does the same again, for the diagnosis; None where nothing does: then the state is copied before
+        every step, and a fault is undone but not explained.
+        """
+        begun = time.perf_counter()
+        number, self._number = self._number, self._number + 1
+        if not self._has_begun:
+            self._has_begun = True
+            self._say_what_is_left_alone(batch)
+        if step is None:
+            self.pace.always()
+        python = self.session.python.read(step)
+        return Running(number, step, batch, begun, python, self._begin(batch), time.perf_counter())
+
+    def abandon(self, running: Running) -> None:
+        """A signal ended the step: the state of before it."""
+        self._undo(running.began, running.batch)
+
+    def finish(self, running: Running, value: Any, error: Exception | None, roots: list[Tensor]) -> Incident | None:
+        """End a step: what `run` gives and raises. roots: the numbers from which it began backward (`noted_roots`)."""
+        began, batch, ended = running.began, running.batch, time.perf_counter()
         self.value, self.error = value, None
         try:
             seen = self._quickly(began, value, error) or self.session.look(began, value, error)
@@ -114,15 +169,41 @@ class FlightRecorder:
             self._undo(began, batch)
             raise
         harm = seen.harm | self.session.harm_of(roots)
-        done = Step(number, self.session.rates(), seen.update, seen.weights, seen.loss, None, batch)
-        done.function, done.python, done.ends = step, python, [float(root) for root in roots]
+        rates = self.session.rates()
+        done = Step(running.number, rates, seen.update, seen.weights, seen.loss, None, batch)
+        done.function, done.python, done.ends = running.step, running.python, [float(root) for root in roots]
+        if harm and running.step is None:
+            return self._not_run_again(running, value, error, harm)
         if harm:
-            return self._harmed(done, python, began, value, error, harm)
+            return self._harmed(done, running.python, began, value, error, harm)
         if done.loss is None and not done.ends:
             self.pace.always()  # nothing would tell whether the step, made again, ended as it did
         self._remember(done, began)
-        self.pace.told_time(time.perf_counter() - begun - (ended - stepping), ended - stepping)
+        stepping = ended - running.stepping
+        self.pace.told_time(time.perf_counter() - running.begun - stepping, stepping)
         return None
+
+    def _not_run_again(self, running: Running, value: Any, error: Exception | None, harm: set[str]) -> Incident | None:
+        """The fault of a step that nothing does again: undone; an error that no bad number explains is raised."""
+        if harm == {"gradients"} and self.session.has_good_scales():
+            self._after = None
+            return None  # an overflow for the scaler
+        if isinstance(running.began, Start):  # the last steps could be made again, this one cannot
+            before = self._undo(running.began, running.batch)
+            if before is None:
+                self._number = self.session.history.steps[-1].step + 1 if self.session.history.steps else 0
+                return not_made_again(running.number, self._number, harm)
+            running.began = before
+        self._after = None
+        found = Diagnosis(
+            self.session, str, running.batch, running.began, value, error, running.number, harm, running.python
+        )
+        incident = not_run_again(found)
+        if incident is None:
+            assert error is not None
+            raise error
+        self.error = error
+        return incident
 
     def _begin(self, batch: Any) -> Snapshot | Start:
         """A copy of the state where one is due, or where something was written since the last step ended."""
@@ -133,8 +214,10 @@ class FlightRecorder:
             now = stamp_of(session.snapshotter)
             if self._after.is_followed_by(now):
                 return start_of(session.snapshotter, batch, history.free_starts.pop() if history.free_starts else None)
+        if self.pace.is_tight:
+            history.make_room()
         copied = session.snapshotter.take(batch, history.free.pop() if history.free else None)
-        self.pace.told_size(copied.bytes(), copied.batch_bytes())
+        self.pace.told_size(copied.bytes() + session.snapshotter.listed_bytes(), copied.batch_bytes())
         history.depth = self.pace.depth
         return copied
 
@@ -185,13 +268,13 @@ class FlightRecorder:
             assert one.start is not None
             history.forget_from(step)
             if state_before(self.session, one.start, one.batch) is None:
-                self.step = history.steps[-1].step + 1 if history.steps else step
+                self._number = history.steps[-1].step + 1 if history.steps else step
                 self.pace.always()
                 return False
         else:
             self.session.snapshotter.put_back(one.snapshot)
             history.forget_from(step)
-        self.step = step
+        self._number = step
         return True
 
     def _harmed(
@@ -208,11 +291,11 @@ class FlightRecorder:
             end, python_end = session.snapshotter.take(batch), session.python.read(done.function)
             before = self._undo(began, batch)
             if before is None:
-                self.step = session.history.steps[-1].step + 1 if session.history.steps else 0
+                self._number = session.history.steps[-1].step + 1 if session.history.steps else 0
                 if error is not None and harm == {"error"}:
-                    error.add_note(f"the recorder could only put back the state of before step {self.step}")
+                    error.add_note(f"the recorder could only put back the state of before step {self._number}")
                     raise error
-                return not_made_again(done.step, self.step, harm)
+                return not_made_again(done.step, self._number, harm)
             python_end.write()
             session.snapshotter.put_back(end)
             began = before
@@ -266,3 +349,10 @@ class FlightRecorder:
         left = [kept for _, kept in found.end_batch]
         found.again()
         return all(same_bits(leaf, kept) for (leaf, _), kept in zip(found.before.batch, left, strict=True))
+
+
+def _one_module(models: nn.Module | Sequence[nn.Module] | Mapping[str, nn.Module]) -> nn.Module:
+    """A module, or several as the parts of one."""
+    if isinstance(models, nn.Module):
+        return models
+    return nn.ModuleDict(dict(models)) if isinstance(models, Mapping) else nn.ModuleList(models)

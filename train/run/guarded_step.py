@@ -26,6 +26,7 @@ from az.train.health.history import KEPT
 from az.train.health.incident import incident_of
 from az.train.health.metrics import HealthMetrics
 from az.train.health.preflight import Finding, preflight
+from az.train.health.state.numba_passes import use_numba
 from az.train.learner import Learner, StepMetrics, data_losses
 from az.train.model import l2_parameters
 from az.train.replay import Batch
@@ -59,6 +60,7 @@ class GuardedLearner:
         self.random, self.moment = random, Moment()
         self._progress: dict[int, float] = {}  # of the last steps
         also = [random, self.moment, *([] if learner.average is None else [learner.average])]
+        use_numba()  # a run copies before every step, and has loaded numba for its games
         self.recorder = FlightRecorder(learner.model, learner.optimizer, extra_state=also, interval=1)
         self.early_warnings = EarlyWarnings()
         self.health_metrics = HealthMetrics(learner.model, learner.optimizer)

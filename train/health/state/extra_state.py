@@ -13,14 +13,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from az.engine.jit import JIT_OFF
-
 from ..trace.optimizer_hooks import with_inner
 from ..trace.pytree import leaves
 from .flat_tensors import LOST, has_lost_memory
+from .jit import compiled
 
 # What has a snapshotter of its own, and what holds no state.
 SHARED = (nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
+
+
+class Attributes:
+    """For `extra_state`: a few plain attributes of an object that holds much else, such as a counter of steps."""
+
+    __slots__ = ("_held", "_names")  # nothing walks from here to all that the object holds
+
+    def __init__(self, holder: Any, names: tuple[str, ...]) -> None:
+        self._held, self._names = cast("dict[str, Any]", vars(holder)), names
+
+    def keep(self) -> Callable[[], None]:
+        """Puts them back."""
+        values = {name: self._held[name] for name in self._names if name in self._held}
+        return lambda: self._held.update(values)
+
 
 UNCHANGING = (bool, int, float, str, tuple, type(None))
 
@@ -73,7 +87,7 @@ def same_bits(a: Any, b: Any) -> bool:
     if a.nbytes != b.nbytes:
         return False
     one, two = _words(a), _words(b)
-    if JIT_OFF or one.dtype != np.uint64:
+    if not compiled() or one.dtype != np.uint64:
         return bool(np.array_equal(one, two))
     from .kernels import same_words  # imports numba
 
@@ -116,6 +130,8 @@ def keep(thing: Any, seen: set[int] | None = None, depth: int = 6) -> list[Calla
     if id(thing) in seen or depth == 0 or isinstance(thing, SHARED):
         return []
     seen.add(id(thing))
+    if isinstance(thing, Attributes):
+        return [thing.keep()]
     if isinstance(thing, torch.Generator):
         state = thing.get_state()
         return [lambda: thing.set_state(state) and None]

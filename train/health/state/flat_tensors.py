@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from az.engine.jit import JIT_OFF
+from .jit import compiled
 
 PLAIN = (Tensor, nn.Parameter, nn.Buffer)  # not their subclasses
 LOST = "a tensor of the model has lost its memory"
@@ -62,7 +62,7 @@ def has_lost_memory(tensor: Tensor) -> bool:
 
 def by_address(tensor: Tensor) -> bool:
     """Whether compiled passes can read its numbers: float32 in one piece of a CPU's memory; a subclass has none."""
-    plain = not JIT_OFF and tensor.dtype is torch.float32 and type(tensor) in PLAIN and tensor.is_cpu
+    plain = compiled() and tensor.dtype is torch.float32 and type(tensor) in PLAIN and tensor.is_cpu
     return plain and not tensor.is_neg() and is_in_one_piece(tensor) and not has_lost_memory(tensor)
 
 

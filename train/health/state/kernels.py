@@ -1,7 +1,7 @@
 """float32 in the memory of a CPU, read by address in compiled passes: many small tensors cost no call each.
 
 torch reads such a state at less than half of this speed (docs/log.md). Import it where it is needed: numba takes a
-second and a half. Without the compiler nothing here is used.
+second and a half. Nothing here is used before `use_numba`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 from numpy.typing import NDArray
 
-from az.engine.jit import kernel
+from .jit import kernel
 
 # (pointer, shape) → the memory there as an array
 carray: Callable[[Any, tuple[Any, ...]], NDArray[Any]] = arrayobj.carray  # pyright: ignore[reportPrivateImportUsage]

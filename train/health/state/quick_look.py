@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from az.engine.jit import JIT_OFF
-
 from .extra_state import same_bits
-from .finite_check import foreach_norm
+from .finite_check import finite_where_all_are, gathered
 from .flat_tensors import PLAIN, Layout
+from .jit import compiled
 from .starts import Stamp, Start
 
 
@@ -49,7 +48,7 @@ class QuickLook:
         if any(type(g) not in PLAIN or g.layout != torch.strided or g.element_size() == 1 for g in gradients):
             return False
         others = self._rest
-        if JIT_OFF or not all(map(_reads_by_address, gradients)):
+        if not compiled() or not all(map(_reads_by_address, gradients)):
             others = [*others, *gradients]
             gradients = []
         return self._by_address_well(now.places, gradients) and _all_finite(others)
@@ -74,8 +73,6 @@ def _reads_by_address(gradient: Tensor) -> bool:
 
 
 def _all_finite(tensors: list[Any]) -> bool:
-    """Norms carry NaN and infinities; one too large for its kind of number is taken for bad, and looked at again."""
-    return not tensors or all(
-        math.isfinite(float(torch.stack(foreach_norm([t for t in tensors if t.device == device])).double().sum()))
-        for device in {t.device for t in tensors}
-    )
+    """Sums carry NaN and infinities; one too large for its kind of number is taken for bad, and looked at again."""
+    with torch.no_grad():
+        return all(map(math.isfinite, gathered(finite_where_all_are(tensors))))

@@ -221,6 +221,12 @@ class Snapshotter:
                 batch_copy(batch, old.batch if old else []),
             )
 
+    def listed_bytes(self) -> int:
+        """Memory of what optimizers keep in lists, such as the old directions of LBFGS: copied, but not in `copies`."""
+        states = (state for optimizer in self.optimizers for state in optimizer.state.values())
+        lists = (cast("list[Any]", v) for state in states for v in state.values() if isinstance(v, list | tuple))
+        return sum(one.nbytes for inner in lists for one in inner if isinstance(one, Tensor))
+
     def modes(self) -> list[Callable[[], None]]:
         """Puts every module's training mode back."""
         parts = [(vars(part), part.training) for part in self._parts]
