@@ -20,32 +20,33 @@ from generated import MAKERS  # noqa: E402
 project, author, project_copyright = "az", "the authors of az", "the authors of az, MIT license"
 extensions = ["myst_parser"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "benchmarks/**.md"]
-exclude_patterns = [".*", "build", "dist", "runs", "games", "tests", "engine", "train", "models", "*.egg-info"]
+include_patterns = ["*.md", "docs/**.md", "benchmarks/**.md", "train/**.md"]
+exclude_patterns = [".*", "build", "dist", "runs", "games", "tests", "engine", "models", "*.egg-info"]
 myst_heading_anchors = 4
 
 html_theme = "furo"
 html_title = "az"
+language = "en"
 html_copy_source = False
 html_show_sphinx = False
-html_theme_options = {
-    # Furo's own grays and blue are under a contrast of 4.5 in places.
-    "light_css_variables": {"color-foreground-muted": "#5a5c63", "color-brand-primary": "#0a4bff"},
-    "dark_css_variables": {"color-foreground-muted": "#a5a7ad"},
-}
 pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 
-TO_DOCS = '<!doctype html><meta charset="utf-8"><title>az</title><meta http-equiv="refresh" content="0; url=docs/">'
+START = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>az</title><meta http-equiv="refresh" content="0; url=docs/index.html">
+<p><a href="docs/index.html">The pages of az</a></p></html>
+"""
 MADE = re.compile(r"^<!-- made: (\w+)(?: (\S+))? -->$", re.MULTILINE)
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
-PAGE = re.compile(r"\]\((?!https?:)([^)#\s]+)\.md\)")
+PAGE = re.compile(r"\[([^]]+)\]\((?!https?:)([^)#\s]+)\.md\)")
 
 
 def navigation(index: str) -> str:
     """A hidden table of contents for each section of the index, of the pages that its list names."""
     parts = SECTION.split(index)[1:]
     return "".join(
-        "\n```{toctree}\n:hidden:\n:caption: " + title + "\n\n" + "\n".join(PAGE.findall(text)) + "\n```\n"
+        f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n"
+        + "".join(f"{name} <{page}>\n" for name, page in PAGE.findall(text))
+        + "```\n"
         for title, text in zip(parts[::2], parts[1::2], strict=True)
     )
 
@@ -59,7 +60,7 @@ def _complete(_: Any, name: str, source: list[str]) -> None:
 
 def _finish(app: Any, error: Exception | None) -> None:
     if error is None:
-        (Path(app.outdir) / "index.html").write_text(TO_DOCS.replace("docs/", "docs/index.html"), "utf-8")
+        (Path(app.outdir) / "index.html").write_text(START, "utf-8")
 
 
 def setup(app: Any) -> None:

@@ -73,7 +73,7 @@ def _entry(name: str, path: Path) -> str:
 
 def _members(node: ast.ClassDef, source: str) -> Iterator[str]:
     lines = source.splitlines()
-    fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+    fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and "InitVar" not in ast.dump(part)]
     if fields:
         texts = [lines[part.lineno - 1 : part.end_lineno] for part in fields]
         yield "\n```python\n" + inspect.cleandoc("\n" + "\n".join(line for text in texts for line in text)) + "\n```\n"
