@@ -42,9 +42,10 @@ def test_no_page_loads_anything_from_elsewhere(site):
     ] == []
 
 
-def test_a_browser_finds_the_tutorial_from_the_disk(site):
-    """Chromium, by playwright, on files: the search answers, and no page is wider than a phone."""
+def test_in_a_browser_from_the_disk(site):
+    """Chromium, by playwright, on files: the search answers, no page is wider than a phone, axe finds nothing."""
     playwright = pytest.importorskip("playwright.sync_api")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         for width, scheme in ((360, "light"), (360, "dark"), (1440, "light"), (1440, "dark")):
@@ -54,6 +55,8 @@ def test_a_browser_finds_the_tutorial_from_the_disk(site):
             for name in ("index", "tutorial", "reference/engine", "reference/commands", "health"):
                 page.goto((site / "docs" / f"{name}.html").as_uri())
                 assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+                broken = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+                assert [rule["id"] for rule in broken] == [], name
             page.goto((site / "search.html").as_uri() + "?q=domineering")
             page.wait_for_selector("#search-results li a")
             assert "tutorial" in (page.locator("#search-results li a").first.get_attribute("href") or "")

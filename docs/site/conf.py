@@ -59,8 +59,14 @@ def _complete(_: Any, name: str, source: list[str]) -> None:
 
 
 def _finish(app: Any, error: Exception | None) -> None:
-    if error is None:
-        (Path(app.outdir) / "index.html").write_text(START, "utf-8")
+    """The first page, and two things that screen readers and keyboards miss in the theme's pages."""
+    if error is not None:
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text("utf-8").replace('role="heading"><span', 'role="heading" aria-level="2"><span')
+        text = text.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
+        page.write_text(text.replace("<pre>", '<pre tabindex="0">'), "utf-8")
+    (Path(app.outdir) / "index.html").write_text(START, "utf-8")
 
 
 def setup(app: Any) -> None:
