@@ -23,6 +23,7 @@ root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "benchmarks/**.md", "train/**.md"]
 exclude_patterns = [".*", "build", "dist", "runs", "games", "tests", "engine", "models", "*.egg-info"]
 myst_heading_anchors = 4
+highlight_language = "text"  # of blocks that name none: commands, and what programs print
 
 html_theme = "furo"
 html_title = "az"

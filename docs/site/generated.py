@@ -34,10 +34,10 @@ def functions_page(package: str | None) -> str:
 
 
 def notebook_page(path: str | None) -> str:
-    """The cells of a notebook, without outputs."""
+    """The cells of a notebook, without outputs; its title is a heading below that of the page."""
     cells = json.loads((ROOT / (path or "")).read_text("utf-8"))["cells"]
     texts = [("".join(cell["source"]), cell["cell_type"] == "code") for cell in cells]
-    return "\n\n".join(f"```python\n{text}\n```" if code else text for text, code in texts)
+    return "\n\n".join(f"```python\n{text}\n```" if code else re.sub(r"^#", "##", text) for text, code in texts)
 
 
 MAKERS: dict[str, Callable[[str | None], str]] = {
