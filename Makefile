@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	echo "az needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
 
-.PHONY: setup setup-cpu train check test test-integrations lint verify gpu-check recorder-wheel clean
+.PHONY: setup setup-cpu train check test test-integrations lint verify gpu-check recorder-wheel docs clean
 
 setup: $(VENV)/.ready
 
@@ -59,7 +59,7 @@ test-integrations: .venv-integrations/.ready
 
 .venv-integrations/.ready: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
-	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,web,dev,integrations]'
+	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,web,dev,docs,integrations]'
 	@touch $@
 
 # For daily work, under a minute on a quiet machine: lint, the types of changed files, their tests and a smoke set.
@@ -83,6 +83,15 @@ gpu-check: setup
 # The recorder as a distribution of its own, az-flightrecorder: it needs torch and numpy only.
 recorder-wheel: setup
 	@$(BIN)/python .ci/recorder_wheel.py
+
+# The pages as a site, in build/site: it needs no server and no network. A broken link ends it.
+docs: $(VENV)/.docs-ready
+	$(BIN)/python -m sphinx -q -W --keep-going -n -b html -c docs/site . build/site
+	@echo "the first page: build/site/docs/index.html"
+
+$(VENV)/.docs-ready: $(VENV)/.ready
+	@$(PYTHON) .ci/install.py $(VENV) -e '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .venv-cpu .venv-integrations build *.egg-info .pytest_cache .ruff_cache

@@ -28,7 +28,7 @@ KEPT = re.compile(  # keys and values of JSON, and old names that are kept for o
 )
 CODE = [*(path for folder in ("engine", "train", "export", "commands") for path in (ROOT / folder).rglob("*.py"))]
 CODE += [ROOT / "cli.py", *(ROOT / "train" / "doctor" / "templates").iterdir()]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "Makefile"]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile"]
 FOUND = re.compile(rf"(?<![a-z])({'|'.join(WORDS)})(?![a-z])", re.IGNORECASE)
 
 

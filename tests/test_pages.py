@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import ROOT
 
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
 TOPS = "engine|train|export|commands|tests|benchmarks|docs|examples|models"
 PATH = re.compile(rf"(?<![\w./-])(?:{TOPS})/(?:[\w./-]*[\w/])?|(?<![\w./-])cli\.py")
 PLACEHOLDER = re.compile(r"NAME|\*|COMMAND|GAME")  # engine/games/NAME.py

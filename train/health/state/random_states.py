@@ -1,7 +1,7 @@
 """torch's, numpy's and Python's own random states, as they are before a step.
 
-Python makes 625 objects of its generator's state, and numpy takes 80 µs for one. So both are only asked where the
-memory of the generator is not what it was when they were asked last.
+numpy takes 80 µs for its state, so it is only asked where the memory of its generator, whose address it tells, is not
+what it was when it was asked last.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import numpy as np
 import torch
 
 NUMPY_BYTES = 4 * 624 + 4  # of numpy's Mersenne twister: its words, and how far it has got
-HEAD = object.__basicsize__
-PYTHON_BYTES = cast("type", random.Random.__base__).__basicsize__ - HEAD  # of CPython's: the same two
 
 
 class _Last:
@@ -33,14 +31,7 @@ class _Last:
         return self._state
 
 
-_of_python, _of_numpy = _Last(), _Last()
-
-
-def _python_memory() -> Any:
-    inner = cast("Any", random.getstate).__self__  # the generator behind the functions of the module
-    if type(inner) is not random.Random:
-        return None
-    return ctypes.string_at(id(inner) + HEAD, PYTHON_BYTES), vars(inner)["gauss_next"]
+_of_numpy = _Last()
 
 
 def _numpy_state() -> Any:
@@ -55,7 +46,7 @@ def _numpy_state() -> Any:
 
 def generators() -> Callable[[], None]:
     """Puts torch's, numpy's and Python's own random states back to what they are now."""
-    cpu, numbers, plain = torch.get_rng_state(), _numpy_state(), _of_python.state(_python_memory(), random.getstate)
+    cpu, numbers, plain = torch.get_rng_state(), _numpy_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # asking for one would take longer
 
     def back() -> None:
