@@ -26,8 +26,11 @@ def _noting(tensors: Any, *args: Any, **kwargs: Any) -> None:
 class noted_roots:  # noqa: N801  a context manager, used like a function
     """Gives the list that every number from which backward begins is added to."""
 
-    def __enter__(self) -> list[Tensor]:
+    def __init__(self) -> None:
         self._roots: list[Tensor] = []
+        self._old = _backward
+
+    def __enter__(self) -> list[Tensor]:
         _open.append(self._roots)
         self._old, _autograd.backward = _autograd.backward, _noting
         return self._roots
