@@ -76,14 +76,19 @@ def incident_page(facts: Facts) -> str:
 
 def backward(facts: Facts) -> list[dict[str, Any]]:
     """The way from the loss to the first bad operation of backward; [] where the fault lies elsewhere."""
-    way = evidence.get("backward") or [] if (evidence := facts["evidence"]) and facts["phase"] == "backward" else []
+    if facts["phase"] != "backward":
+        return []
+    way: list[Facts] = facts["evidence"].get("backward") or []
     first = next((i for i, one in enumerate(way) if not one.get("finite", True)), len(way))
-    place = [one.get("module") for one in way]
     return [
-        {"op": one.get("op"), "source": one.get("source"), "bad": i >= first, "first": i == first,
-         "place": "in the loss" if where is None else f"in {where}" if where else "in the model itself"}
-        for i, (one, where) in enumerate(zip(way, place, strict=True))
-    ]  # fmt: skip
+        {"op": one.get("op"), "source": one.get("source"), "place": _place(one), "bad": i >= first, "first": i == first}
+        for i, one in enumerate(way)
+    ]
+
+
+def _place(one: Facts) -> str:
+    module = one.get("module")
+    return "in the loss" if module is None else f"in {module}" if module else "in the model itself"
 
 
 def run_page(facts: Facts) -> str:

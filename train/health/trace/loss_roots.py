@@ -31,6 +31,7 @@ class noted_roots:  # noqa: N801  a context manager, used like a function
 
     def __init__(self, told: Callable[[Tensor], None] | None = None) -> None:
         self._noted: Noted = ([], told)
+        self._old = _backward
 
     def __enter__(self) -> list[Tensor]:
         _open.append(self._noted)
