@@ -7,7 +7,8 @@ import torch
 from recorder_rig import NAN, line, seeded
 from torch import nn
 
-from az.train.health import FlightRecorder, patience
+from az.train.health import FlightRecorder
+from az.train.health.trace import patience
 from az.train.health.trace.op_trace import OpTrace
 
 torch.set_num_threads(1)
