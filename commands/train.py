@@ -81,7 +81,7 @@ def _begin_with(game: str | None, preset: str | None, file: str | None) -> RunCo
     """The preset's configuration for the game, or the file's: keys that it leaves out are as in its preset."""
     if file is None:
         if game is None:
-            raise WrongRequest("which game is missing: az train GAME, or --config FILE that names one.")
+            raise WrongRequest("missing argument 'game': write az train GAME, or --config FILE that names one.")
         return load_preset(game, preset or "quick")
     path = Path(file).expanduser()
     try:

@@ -195,7 +195,7 @@ def test_a_configuration_from_a_file(tmp_path):
 
 def test_training_with_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check_sentence(run_az("train"), 2, "which game is missing")
+    check_sentence(run_az("train"), 2, "missing argument 'game'")
     check_sentence(run_az("train", "--config", "none.toml"), 2, "cannot be read")
     (tmp_path / "c.toml").write_text(
         'game = "tictactoe"\nsteps = 900\ndeterministic = true\n[net]\nblocks = 1\nchannels = 8\n'

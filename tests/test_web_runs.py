@@ -118,7 +118,7 @@ def test_games_with_the_search_s_opinion(server):
     assert found["files"][0]["file"] == RECORDS
     listed = server.ask("/api/run/file", {"run": "a", "file": RECORDS})
     assert len(listed["games"]) == 12
-    whole = 0
+    whole, steps = 0, []
     for one in listed["games"]:
         game = server.ask("/api/run/game", {"run": "a", "file": RECORDS, "k": one["k"]})
         steps = game["steps"]

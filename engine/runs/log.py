@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from az.engine.system.safe_read import MB, open_regular, parse_json, tail
 
@@ -38,7 +38,7 @@ def parsed(text: bytes | str) -> Line | None:
         line = parse_json(text, nan=True)
     except ValueError:
         return None
-    return line if isinstance(line, dict) else None
+    return cast("Line", line) if isinstance(line, dict) else None
 
 
 @dataclass(frozen=True)

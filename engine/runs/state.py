@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def is_running(run: Path) -> bool:
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
+def held(run: Path) -> Generator[None]:
     """Keep the run from other processes. Raises WrongRequest where one has it."""
     try:
         with _locked(run, exclusive=True):
@@ -38,7 +38,7 @@ def held(run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(run: Path, exclusive: bool) -> Iterator[None]:
+def _locked(run: Path, exclusive: bool) -> Generator[None]:
     """Both locks. Raises BlockingIOError where another process has one of them, OSError where there is no folder."""
     with ExitStack() as kept:
         if sys.platform != "win32":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from az.engine.arena.elo import wilson
 from az.engine.runs.log import Line
@@ -59,9 +59,8 @@ def measured(lines: Iterable[Line], positions: int | None = None) -> list[Measur
 
 def _figures(line: Line, positions: int | None) -> tuple[str, float, float | None, float | None] | None:
     if line.get("kind") == "solved":
-        thrown, of = line.get("thrown"), line.get("of")
-        share = number(thrown.get("all")) if isinstance(thrown, dict) else None
-        count = (number(of.get("all")) if isinstance(of, dict) else None) or positions
+        share, count = (_of_all(line.get(name)) for name in ("thrown", "of"))
+        count = count or positions
         if share is None or not 0 <= share <= 1:
             return None
         low, high = wilson(share, count) if count else (None, None)
@@ -70,6 +69,11 @@ def _figures(line: Line, positions: int | None) -> tuple[str, float, float | Non
         elo, low, high = (number(line.get(name)) for name in ("elo", "elo_low", "elo_high"))
         return None if elo is None else (f"elo {line.get('opponent')}", float(elo), low, high)
     return None
+
+
+def _of_all(part: Any) -> float | int | None:
+    """What a line says of all phases together."""
+    return number(cast("dict[str, Any]", part).get("all")) if isinstance(part, dict) else None
 
 
 def scales_of(found: Iterable[Measured]) -> list[str]:
