@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 from recorder_ranks import STEPS, Loop
 
-from az.train.health import FlightRecorder, ranks
+from az.train.health import FlightRecorder
+from az.train.health.ranks import agreement
 
 WAYS = ("early", "error", "killed", "first", "one", "join", "accumulate", "silent", "own")
 
@@ -25,7 +26,7 @@ def main() -> None:
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     loop = Loop({"error": "error", "first": "guard", "own": "error"}.get(way, "clean"), rank == 1, 5, rank)
     model, optimizer = loop.model, loop.optimizer
-    ranks.MEETING = 3.0
+    agreement.MEETING = 3.0
     recorder = FlightRecorder(model, optimizer, ranks=way != "silent" or None, rank_timeout=10.0)
 
     def accumulated(batch: tuple[int, torch.Tensor]) -> torch.Tensor:

@@ -149,7 +149,9 @@ def test_a_page_goes_on_when_the_server_comes_back(chrome, place):
         first.process.wait()
         page.locator("#lost").wait_for(timeout=30_000)
         with web_server("web", "tictactoe", "--no-browser", "--port", str(first.port), cwd=place):
-            page.locator("#lost").wait_for(state="hidden", timeout=60_000)
+            answer = page.wait_for_event("response", lambda response: "/api/run" in response.url, timeout=60_000)
+            assert answer.ok
+            page.locator("#lost").wait_for(state="hidden")
         page.faults.clear()  # requests that nothing answered
 
 
