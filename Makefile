@@ -53,8 +53,9 @@ test: setup lint
 	NUMBA_DISABLE_JIT=1 $(PYTEST) $(SIDE_BY_SIDE) -m "nojit and not slow" -W error tests
 	NUMBA_BOUNDSCHECK=1 $(PYTEST) $(SIDE_BY_SIDE) -m "nojit and not slow" tests
 
-# The recorder inside of Lightning, the Hugging Face Trainer and accelerate, in an environment of its own.
+# The recorder inside of other libraries, pages in Chromium, the site, the tutorial: in an environment of its own.
 test-integrations: .venv-integrations/.ready
+	@.ci/chromium.sh
 	.venv-integrations/bin/python -m pytest -m integrations tests
 
 .venv-integrations/.ready: pyproject.toml constraints.txt
