@@ -50,8 +50,8 @@ def public_names(package: str) -> dict[str, Path]:
     folder = ROOT / package
     source = next(path for path in (folder / "__init__.pyi", folder / "__init__.py") if path.is_file())
     found = {}
-    for node in ast.parse(source.read_text("utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith("collections"):
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and (node.level or node.module.startswith("az.")):
             base = folder if node.level else ROOT
             module = base.joinpath(*node.module.removeprefix("az.").split("."))
             file = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
