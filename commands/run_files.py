@@ -20,7 +20,7 @@ from az.engine.runs.compare import told_of
 from az.engine.runs.folders import NAME, RUNS, find_run
 from az.engine.runs.strength import Measured, shown, words
 from az.engine.runs.summary import IMPORTED
-from az.engine.system.files import publish_folder, write_atomic
+from az.engine.system.files import naming, sync_folder, write_atomic
 from az.engine.system.safe_read import parse_json, read_regular
 from az.train.config import from_toml
 
@@ -126,7 +126,7 @@ def import_run(file: Path, name: str | None) -> dict[str, Any]:
         raise WrongRequest(f"'{one_line(name, 80)}' is no name for a run: use letters, digits, '-', '_' and '.'.")
     place = RUNS / name
     if place.exists() or place.is_symlink():
-        raise WrongRequest(f"the run '{place}' is there already: choose another name with --name.")
+        raise _is_there(place)
     positions = _check(file, packed)
     RUNS.mkdir(exist_ok=True)
     building = RUNS / f".{name}.tmp-{os.getpid()}"
@@ -144,10 +144,27 @@ def import_run(file: Path, name: str | None) -> dict[str, Any]:
         }
         told |= {"positions": positions}
         write_atomic(building / IMPORTED, (json.dumps(told, indent=1) + "\n").encode())
-        publish_folder(building, place)
+        _appear(building, place)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return {"run": name, "folder": str(place), "game": packed.game, "model": packed.model}
+
+
+def _is_there(place: Path) -> WrongRequest:
+    return WrongRequest(f"the run '{place}' is there already: choose another name with --name.")
+
+
+def _appear(building: Path, place: Path) -> None:
+    """Give the finished folder its name, and never take the place of a run that came meanwhile."""
+    sync_folder(building)
+    try:
+        with naming(place):
+            os.rename(building, place)
+    except OSError:
+        if place.exists():
+            raise _is_there(place) from None
+        raise
+    sync_folder(place.parent)
 
 
 def _check(file: Path, packed: Packed) -> int | None:

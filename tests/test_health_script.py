@@ -17,6 +17,9 @@ torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.Linear(8, 1))
 optimizer = torch.optim.Adam(model.parameters(), 1e-2)
 
+if kind == "compiled":
+    model = torch.compile(model, backend="aot_eager")
+
 class Root(nn.Module):
     def forward(self, x):
         return x.sqrt()
@@ -68,7 +71,7 @@ def at(text: str) -> str:
     return f"train.py:{next(i for i, line in enumerate(SCRIPT.splitlines(), 1) if text in line)}"
 
 
-@pytest.mark.parametrize("kind", ["exit", "raise", "guard", "skip"])
+@pytest.mark.parametrize("kind", ["exit", "raise", "guard", "skip", "compiled"])
 def test_a_script_without_a_fault_is_what_it_was(tmp_path: Path, kind: str):
     code, output, errors = run(tmp_path, kind, False)
     weights = (tmp_path / "model.pt").read_bytes()

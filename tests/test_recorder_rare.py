@@ -142,7 +142,8 @@ def test_a_tensor_that_became_one_number_is_not_in_place():
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_memory_of_another_is_never_read_before_it_is_known_to_be_needed(monkeypatch, wanted: bool):
-    monkeypatch.setattr(jit, "_is_on", wanted and use_numba())
+    monkeypatch.setattr(jit, "_is_on", False)
+    assert not wanted or use_numba() is not jit.JIT_OFF
     borrowed = torch.from_numpy(np.ones(8, np.float32))
     assert Layout([Held("buffers", "buffer", borrowed)]).is_in_place() is not jit.compiled()
     model = nn.Linear(3, 3)
@@ -188,3 +189,24 @@ def test_a_sparse_tensor_of_also_comes_back():
     model, table = nn.Linear(3, 3), torch.eye(4).to_sparse()
     assert spoiled(model, also=[{"table": table}], bad=lambda: table.mul_(5.0))
     assert torch.equal(table.to_dense(), torch.eye(4))
+
+
+def test_a_bad_number_in_memory_that_was_swapped_is_seen_at_once():
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    recorder = FlightRecorder(model, optimizer, interval=16)
+
+    def step(number: int):
+        optimizer.zero_grad()
+        loss = model(torch.ones(3, 4)).square().mean()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            if number == 3:
+                model.weight.data = model.weight.data.clone()
+            if number == 6:
+                model.weight[0, 0] = math.nan
+        return loss
+
+    assert [recorder.run(step, number) is not None for number in range(7)] == [False] * 6 + [True]
+    assert bool(torch.isfinite(model.weight).all())

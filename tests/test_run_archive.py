@@ -14,6 +14,7 @@ from make_models import make_run, write_model
 from test_runs import LINES, write_log
 from test_wrong_requests import check_sentence
 
+from az.commands import run_files
 from az.commands.train import _begin_with
 from az.engine.errors import WrongRequest
 from az.engine.records.container import sealed
@@ -209,3 +210,19 @@ def test_training_with_a_file(tmp_path, monkeypatch):
     assert "\nsteps = 2 " in told
     assert "\nbatch = 4 " in told
     assert "\nchannels = 8 " in told
+
+
+def test_a_run_that_came_meanwhile_stays(place, monkeypatch):
+    begun = place / "runs/late/config.toml"
+
+    def slowly(*given):
+        begun.parent.mkdir()
+        begun.write_text("another's")
+        return check(*given)
+
+    check = run_files._check
+    monkeypatch.setattr(run_files, "_check", slowly)
+    with pytest.raises(WrongRequest, match="is there already"):
+        run_files.import_run(place / "a.zip", "late")
+    assert begun.read_text() == "another's"
+    assert sorted(path.name for path in (place / "runs").iterdir()) == ["a", "late"]

@@ -161,9 +161,11 @@ def test_delete(place):
     check_sentence(run_az("runs", "delete", "a"), 2, "give --yes")
     assert (place / "runs/a/config.toml").is_file()
     (place / "runs/.old.deleted-1").mkdir()  # of a kill
+    (place / "runs/.old.deleted-1/config.toml").touch()
+    (place / "runs/.photos.deleted-2024").mkdir()  # not of az
     answer = run_az("runs", "delete", "a", "--yes")
     assert (answer.code, answer.err) == (0, "")
-    assert sorted(path.name for path in (place / "runs").iterdir()) == ["b"]
+    assert sorted(path.name for path in (place / "runs").iterdir()) == [".photos.deleted-2024", "b"]
     check_sentence(run_az("runs", "delete", "a", "--yes"), 2, "there is no run 'a'")
 
 

@@ -35,6 +35,13 @@ def test_moves_are_found_in_a_text(game, text, moves):
     assert load_text(load_game(game), text).texts == moves.split()
 
 
+def test_variations_are_left_out_however_deep():
+    """In time that grows with the text: by taking the innermost out again and again, this one took minutes."""
+    deep = "(" * 99_000 + "5" + ")" * 99_000
+    line = load_text(load_game("connect4"), f"4 {deep} 4 (1 (2) 3) 3 2")
+    assert line.texts == ["4", "4", "3", "2"]
+
+
 @pytest.mark.parametrize("game", ["checkers", "othello6"])
 def test_a_position_is_taken_as_one(game):
     rules = load_game(game)
@@ -68,7 +75,17 @@ def test_a_game_saved_by_the_terminal_is_loaded(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "  ", "hello", "<script>alert(1)</script>", "(" * 5000, "{" * 5000, "1. 11-15 11-15", '[FEN "x"]', "\0"],
+    [
+        "",
+        "  ",
+        "hello",
+        "<script>alert(1)</script>",
+        "(" * 5000,
+        "{" * 5000,
+        "1. 11-15 11-15",
+        '[FEN "x"]',
+        "\0",
+    ],
 )
 @pytest.mark.parametrize("game", ["checkers", "connect4", "othello6"])
 def test_what_holds_no_game_is_a_sentence(game, text):

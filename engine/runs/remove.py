@@ -18,6 +18,7 @@ from az.engine.runs.state import held
 from az.engine.system.files import naming, sync_folder
 
 TRASH = re.compile(r"\.(.+)\.deleted-[0-9]+")
+LAST = "config.toml"
 OWN = re.compile(
     r"records|models|checkpoints|health|quarantine|lock|log\.jsonl|best\.json|config(-[0-9]+)?\.toml"
     r"|events\.out\.tfevents\..*|imported\.json|score\.json|README\.md|\..*"
@@ -54,10 +55,23 @@ def delete(run: Path) -> None:
             _to_trash(run, trash)
     if not trash.exists():
         _to_trash(run, trash)
-    for left in [trash, *(path for path in run.parent.glob(".*.deleted-*") if TRASH.fullmatch(path.name))]:
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=left != trash)  # another process may remove an old one
+    _clear(trash)
+    for left in run.parent.glob(".*.deleted-*"):
+        if TRASH.fullmatch(left.name) and not left.is_symlink() and (left / LAST).is_file():
+            with suppress(OSError):  # another process may remove it
+                _clear(left)
     sync_folder(run.parent)
+
+
+def _clear(trash: Path) -> None:
+    """Remove the folder, its configuration last: by it the rest of a killed deletion is known, and no other folder."""
+    for path in trash.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LAST:
+            path.unlink()
+    (trash / LAST).unlink(missing_ok=True)
+    trash.rmdir()
 
 
 def _to_trash(run: Path, trash: Path) -> None:

@@ -27,6 +27,7 @@ from az.engine.inference.model_resolver import (
 )
 from az.engine.players import is_model, make_player
 from az.engine.printable import printable, quoted
+from az.engine.runs.folders import NAME
 from az.engine.selfplay.warmup import compile_search, compiling
 from az.engine.system.safe_read import MB, read_json
 from az.engine.web.jobs import Worker
@@ -97,6 +98,7 @@ class Engines:
     named: list[str] = field(default_factory=list[str])
     _games: dict[str, Game] = field(default_factory=dict[str, Game])
     _engines: OrderedDict[tuple[str, str], Engine] = field(default_factory=OrderedDict[tuple[str, str], Engine])
+    _gone: list[Worker] = field(default_factory=list[Worker])  # closed, and not at their end yet
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def game(self, name: str) -> Game:
@@ -124,12 +126,14 @@ class Engines:
             engine = self._engines.pop((game.name, path), None) or Engine(game, text)
             self._engines[game.name, path] = engine
             while len(self._engines) > MOST_ENGINES:
-                self._engines.popitem(last=False)[1].worker.close()
+                gone = self._engines.popitem(last=False)[1].worker
+                gone.close()
+                self._gone = [worker for worker in [*self._gone, gone] if worker.busy]
             return engine
 
     def busy(self) -> bool:
         """Whether a thread is at work that Python could not end."""
-        return any(engine.worker.busy for engine in self._engines.values())
+        return any(worker.busy for worker in [*self._gone, *(engine.worker for engine in self._engines.values())])
 
 
 def _name(text: str) -> str:
@@ -158,9 +162,9 @@ def _card(path: Path) -> str | None:
 def _runs_of(game: str) -> list[str]:
     """Runs under runs/ whose newest model plays this game, the newest run first."""
     found = list[tuple[float, str]]()
-    with suppress(OSError):
-        for folder in RUNS.iterdir():
+    for folder in RUNS.iterdir() if RUNS.is_dir() else ():
+        with suppress(OSError):  # it may be deleted meanwhile
             newest = newest_model(folder / "models")
-            if newest is not None and _card(newest) == game and is_model(folder.name):
+            if newest is not None and NAME.fullmatch(folder.name) and _card(newest) == game:
                 found.append((newest.stat().st_mtime, folder.name))
     return [name for _, name in sorted(found, reverse=True)[:MOST_RUNS]]

@@ -48,6 +48,7 @@ class Worker:
     def __init__(self, prepare: Callable[[], None], doing: Callable[[], str]) -> None:
         self.prepare, self.doing = prepare, doing
         self._jobs: deque[Job] = deque()
+        self._current: Job | None = None  # what the thread thinks about
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._prepared = self.closed = False
@@ -62,7 +63,7 @@ class Worker:
     @property
     def busy(self) -> bool:
         """Whether it is getting ready, or has questions."""
-        return self._thread is not None and (not self._prepared or bool(self._jobs))
+        return self._thread is not None and (not self._prepared or bool(self._jobs) or self._current is not None)
 
     def close(self) -> None:
         """End the thread once it has no question."""
@@ -74,6 +75,7 @@ class Worker:
         """The answers to a question as they come. `begin` runs in the thread."""
         job = Job(begin, urgent)
         with self._changed:
+            was_closed, self.closed = self.closed, False  # another player took its place since it was chosen
             self._jobs.append(job)
             self._changed.notify_all()
         self.begin()
@@ -82,6 +84,8 @@ class Worker:
                 try:
                     answer = await asyncio.wait_for(job.answers.get(), HEARTBEAT)
                 except TimeoutError:
+                    if job.left:
+                        return
                     yield {"waiting": self._waiting(job)}
                     continue
                 if answer is None:
@@ -89,6 +93,8 @@ class Worker:
                 yield answer
         finally:
             job.left = True
+            if was_closed:
+                self.close()
 
     def _waiting(self, job: Job) -> str:
         if not self._prepared:
@@ -118,14 +124,17 @@ class Worker:
 
     def _next(self) -> Job | None:
         with self._changed:
+            self._current = None
             while True:
                 for gone in [job for job in self._jobs if job.left]:
                     self._jobs.remove(gone)
                 if self._jobs:
                     job = next((job for job in self._jobs if job.urgent), self._jobs[0])
                     self._jobs.remove(job)
+                    self._current = job
                     return job
                 if self.closed:
+                    self._thread = None
                     return None
                 self._changed.wait(60)
 

@@ -55,10 +55,26 @@ def load_text(game: Game, text: str) -> Line:
 def _words(text: str) -> list[str]:
     """The moves of a text without comments, variations, numbers, marks and results."""
     text = COMMENT.sub(" ", text)
-    while (shorter := re.sub(r"\([^()]*\)", " ", text)) != text:
-        text = shorter
+    text = _without_variations(text)
     words = [NUMBER.sub("", word).strip(MARKS) for word in text.replace(",", " ").split() if word not in RESULTS]
     return [word for word in words if word]
+
+
+def _without_variations(text: str) -> str:
+    """Without what stands in parentheses, which may stand in others; those that have no partner stay."""
+    begun, cuts = list[int](), list[tuple[int, int]]()
+    for at, sign in enumerate(text):
+        if sign == "(":
+            begun.append(at)
+        elif sign == ")" and begun:
+            begin = begun.pop()
+            while cuts and cuts[-1][0] > begin:
+                cuts.pop()
+            cuts.append((begin, at + 1))
+    ends = [0, *(end for _, end in cuts)]
+    return " ".join(
+        text[end:begin] for end, begin in zip(ends, [*(begin for begin, _ in cuts), len(text)], strict=True)
+    )
 
 
 def _saved(game: Game, text: str) -> tuple[str, list[str]] | None:

@@ -105,8 +105,8 @@ class RunGames:
 
 
 def _with_the_last(line: Line, records: Records, k: int, note: str) -> tuple[Line, str]:
-    """(the game with its last move, what is said of it). No row has the end: a move that leads to the outcome told is
-    the last one where no other does.
+    """(the game with its last move, what is said of it). Rows do not tell the last move: where one move alone leads to
+    the outcome that is told, it was this one.
     """
     game, header = line.game, next((one for one in records.header["games"] if one[0] == k), None)
     if line.over or header is None:

@@ -1,4 +1,5 @@
-"""The questions of the pages about runs. They read: a run that goes on is never waited for or written to.
+"""The questions of the pages about runs. They read: a run that goes on is never waited for, and only the
+doctor's page of an incident is written into it.
 
 A page names a run under runs/ by its name; files in it by the names that az gives them. So no page opens another file.
 """
@@ -96,9 +97,12 @@ class RunsApi:
         with self._writing:
             if not (folder / "page.html").is_file():
                 command = [sys.executable, "-m", "az.cli", "doctor", str(folder), "--no-replay"]
-                done = subprocess.run(
-                    command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False
-                )
+                try:
+                    done = subprocess.run(
+                        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False
+                    )
+                except subprocess.TimeoutExpired:
+                    raise Refused("the doctor took more than five minutes, so it was stopped.") from None
                 if not (folder / "page.html").is_file():
                     said = (done.stderr.strip().splitlines() or ["it said nothing."])[-1].removeprefix("az: ")
                     raise Refused(f"the doctor wrote no page: {one_line(said, 300)}")

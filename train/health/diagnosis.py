@@ -36,6 +36,8 @@ def explained(found: Diagnosis) -> Incident | None:
             return not_explained(found, "its parameters are spread over ranks, it cannot be run again on one of them")
         incident = diagnose(found)
     except OutOfTime:
+        if found.error is not None and found.harm == {"error"}:
+            return None
         incident = _what_is_known(found)
     except Exception as failure:
         if found.error is not None and found.harm == {"error"}:

@@ -32,6 +32,7 @@ from .state.snapshot import Snapshot
 from .state.starts import Stamp, Start, stamp_of, start_of
 from .together import settle, to_tell, undone_for_others
 from .trace.loss_roots import noted_roots
+from .trace.patience import OutOfTime
 from .trace.python_values import Values
 from .trace.pytree import left_alone
 from .trace.surroundings import is_distributed
@@ -49,6 +50,7 @@ class Running:
     begun: float
     python: Values
     began: Snapshot | Start
+    modes: tuple[bool, int]  # whether gradients are taken, how many threads
     stepping: float = 0.0
 
 
@@ -127,17 +129,6 @@ class FlightRecorder:
 
         An exception of the step that no bad number explains is raised again, with everything as it was before.
         """
-        modes = torch.is_grad_enabled(), torch.get_num_threads()
-        try:
-            return self._run(step, batch)
-        except BaseException as error:  # a signal may raise where a context is left, before it has cleaned up
-            torch.set_grad_enabled(modes[0])
-            torch.set_num_threads(modes[1])
-            if not self.ranks.settled:
-                self.ranks.leave(f"its step raised {type(error).__name__}")
-            raise
-
-    def _run(self, step: StepFunction, batch: Any) -> Incident | None:
         running = self.start(step, batch)
         value, error, roots = None, None, list[Tensor]()
         try:
@@ -163,18 +154,34 @@ class FlightRecorder:
             self._say_what_is_left_alone(batch)
         if step is None:
             self.pace.always()
+        modes = torch.is_grad_enabled(), torch.get_num_threads()
         python, began = self.session.python.read(step), self._begin(batch)
         self.ranks.begin()
-        return Running(number, step, batch, begun, python, began, time.perf_counter())
+        return Running(number, step, batch, begun, python, began, modes, time.perf_counter())
 
     def abandon(self, running: Running) -> None:
         """A signal ended the step: the state of before it."""
-        self._undo(running.began, running.batch)
+        try:
+            self._undo(running.began, running.batch)
+        finally:
+            self._give_up(running, "a signal ended its step")
+
+    def _give_up(self, running: Running, why: str) -> None:
+        """After an error that goes on to the caller, which may come from where a context is left, half cleaned up."""
+        torch.set_grad_enabled(running.modes[0])
+        torch.set_num_threads(running.modes[1])
         if not self.ranks.settled:
-            self.ranks.leave("a signal ended its step")
+            self.ranks.leave(why)
 
     def finish(self, running: Running, value: Any, error: Exception | None, roots: list[Tensor]) -> Incident | None:
         """End a step: what `run` gives and raises. roots: the numbers from which it began backward (`noted_roots`)."""
+        try:
+            return self._finish(running, value, error, roots)
+        except BaseException as raised:
+            self._give_up(running, f"its step raised {type(raised).__name__}")
+            raise
+
+    def _finish(self, running: Running, value: Any, error: Exception | None, roots: list[Tensor]) -> Incident | None:
         began, batch, ended = running.began, running.batch, time.perf_counter()
         self.value, self.error = value, None
         try:
@@ -198,12 +205,12 @@ class FlightRecorder:
     def _begin(self, batch: Any) -> Snapshot | Start:
         """A copy of the state where one is due, or where something was written since the last step ended."""
         session, history = self.session, self.session.history
+        if self.pace.every > 1 and is_distributed():
+            self.pace.always()  # made again, the steps of one rank would wait for the others
         if 0 < history.since_copy < self.pace.every and self._after is not None:
             now = stamp_of(session.snapshotter, session.snapshotter.known().gradients())
             if self._after.is_followed_by(now):
                 return start_of(session.snapshotter, batch, history.free_starts.pop() if history.free_starts else None)
-        if self.pace.every > 1 and is_distributed():
-            self.pace.always()  # made again, the steps of one rank would wait for the others
         if self.pace.is_tight:
             history.make_room()
         copied = session.snapshotter.take(batch, history.free.pop() if history.free else None)
@@ -342,7 +349,7 @@ class FlightRecorder:
             if found.harm == {"batch"} and self._step_changes_batch(found):
                 self.session.changes_batch = True
                 return True
-        except Exception:  # an error of ours: `explained` says what was detected
+        except (Exception, OutOfTime):  # `explained` says what was detected
             return False
         return False
 

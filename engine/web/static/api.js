@@ -5,6 +5,7 @@ const RETRY = 1500; // milliseconds between two tries of a server that does not 
 export class Wrong extends Error {} // the server's own sentence
 
 let tellLost = () => {};
+let lost = false; // what was told last
 
 // told(true) when the server stops answering, told(false) when it answers again.
 export function onLost(told) {
@@ -13,17 +14,15 @@ export function onLost(told) {
 
 async function sent(path, body, signal, kind = "application/json") {
   const data = kind === "application/json" ? JSON.stringify(body) : body;
-  let lost = false;
   for (;;) {
     try {
       const answer = await fetch(path, { method: "POST", headers: { "Content-Type": kind }, body: data, signal });
-      if (lost) tellLost(false);
+      if (lost) tellLost((lost = false));
       if (!answer.ok) throw new Wrong((await answer.json()).error || `the server answered ${answer.status}.`);
       return answer;
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // fetch fails with one where nothing answers
-      lost = true;
-      tellLost(true);
+      tellLost((lost = true));
       await pause(RETRY, signal);
     }
   }
@@ -73,7 +72,7 @@ export async function stream(path, body, told, signal) {
       if (!(error instanceof TypeError)) throw error;
     }
     if (ended) return;
-    tellLost(true);
+    tellLost((lost = true));
     await pause(RETRY, signal);
   }
 }

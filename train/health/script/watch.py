@@ -106,8 +106,10 @@ class Watch(TorchFunctionMode):
             handle.remove()
 
     def _plain(self, *args: Any, **kwargs: Any) -> Any:
-        """`torch.compile`: what is compiled has no lines, and calls of it are not noted."""
+        """`torch.compile`: what is compiled has no lines, and calls of it are not noted; it cannot have these hooks."""
         self._silent = True
+        for handle in self._undo[:2]:  # of modules
+            handle.remove()
         return self._compile(*args, **kwargs)
 
     # -- what is noted -----------------------------------------------------------------------------------------------
@@ -177,6 +179,8 @@ class Watch(TorchFunctionMode):
         self._backward(tensors, **again)
         if not all_finite([p.grad for p in leaves if p.grad is not None]):
             self._second_look(tensors, again, leaves, nodes, random)
+        else:
+            self._forget()  # what was noted holds on to results
 
     def _of_forward(self, bad: Tensor) -> Fault:
         """The first call that made bad numbers of good ones."""

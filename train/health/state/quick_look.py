@@ -31,7 +31,7 @@ class QuickLook:
         self.layout = layout
         taken = set(layout.by_address)
         floats = [i for i, t in enumerate(layout.tensors) if t.is_floating_point() and t.numel()]
-        self._rest = [layout.tensors[i].detach() for i in floats if i not in taken]
+        self._rest = [layout.tensors[i] for i in floats if i not in taken]  # themselves: their memory may be swapped
         self._plain = all(t.element_size() > 1 for t in self._rest)  # eight-bit floats have no norm
         self._by_address = [i for i in layout.by_address if layout.tensors[i].numel()]
         self._sizes = [layout.tensors[i].numel() for i in self._by_address]

@@ -55,4 +55,5 @@ class BackwardWay:
 
 
 def _key(node: Any) -> Key:
-    return node.name(), node._sequence_nr()
+    """Nodes that add up the gradient of a parameter all have one number: it is told by the parameter."""
+    return node.name(), id(node.variable) if hasattr(node, "variable") else node._sequence_nr()

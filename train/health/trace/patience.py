@@ -10,6 +10,7 @@ from typing import Any
 
 LIMIT = 45.0  # seconds after which no replay is begun, and a watched one ends
 WATCHING, TRYING = "running it again with every operation watched", "running it again, as it was or with a repair"
+ALWAYS = 2  # replays that are made however long one takes: without them nothing is known
 SPEAK_AFTER = 5.0  # seconds of silence
 
 Clock = Callable[[], float]
@@ -27,6 +28,7 @@ class Patience:
         self.begun = clock()
         self.doing = WATCHING
         self._replay = 0.0  # how long the last plain replay took
+        self._made = 0  # replays
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._speak, daemon=True, name="recorder says what it does")
 
@@ -41,13 +43,14 @@ class Patience:
 
     def before(self, doing: str = "") -> float:
         """Before a replay, which must fit in: the time it begins. Raises OutOfTime."""
-        if self.seconds() + self._replay > max(self.limit, 2 * self._replay):  # the first two are always made
+        if self._made >= ALWAYS and self.seconds() + self._replay > self.limit:
             raise OutOfTime
         self.doing = doing or self.doing
         return self.clock()
 
     def after(self, begun: float, plain: bool) -> None:
         """After a replay. plain: without a watch, as long as the next ones will take."""
+        self._made += 1
         if plain:
             self._replay = self.clock() - begun
 
