@@ -6,10 +6,11 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from az.commands.output_cli import Json, emit
 from az.commands.runs_cli import export_run, import_run, runs_app
 from az.commands.train_cli import Precision, resume, train, with_options
 from az.engine.errors import AzError, WrongRequest
@@ -29,16 +30,11 @@ app.add_typer(runs_app)
 app.command("export-run")(export_run)
 app.command("import-run")(import_run)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
 MAX_SEED = 2**63 - 1
 Game = Annotated[str, typer.Argument(help="The name of a game: see az games.")]
 Model = Annotated[str, typer.Argument(help="An ONNX file, a run (its newest model) or a shipped model.")]
 PLAYER = "A model, random, rollouts:N (N random games a move), minimax:D (D actions deep) or level:1 … level:10."
 Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
-
-
-def _emit(as_json: bool, values: dict[str, Any], text: str) -> None:
-    print(json.dumps(values) if as_json else text)
 
 
 def _progress(text: str) -> None:
@@ -75,7 +71,7 @@ def games(as_json: Json = False) -> None:
     from az.commands.games import games_text, list_games
 
     found = list_games()
-    _emit(as_json, found, games_text(found))
+    emit(as_json, found, games_text(found))
 
 
 @app.command()
@@ -86,7 +82,7 @@ def check(game: Game, games: Annotated[int, typer.Option(help="Random games.")] 
     _within(games, 1, 1_000_000, "--games")
     _within(seed, 0, MAX_SEED, "--seed")
     found, text = check_command(game, games, seed, _progress)
-    _emit(as_json, found, text)
+    emit(as_json, found, text)
     if found["broken"]:
         raise typer.Exit(1)
 
@@ -103,7 +99,7 @@ def perft(
     from az.commands.perft import perft_command
 
     count = perft_command(game, depth, position, hops)
-    _emit(as_json, {"game": game, "depth": depth, "count": count}, f"{count}")
+    emit(as_json, {"game": game, "depth": depth, "count": count}, f"{count}")
 
 
 app.command()(train)
@@ -137,7 +133,7 @@ def selfplay(
         model, games, seed, out, threads, batch, sims, with_options(settings, precision=precision), as_json
     )
     text = "{games} games, {rows} rows, {seconds:.1f} s, {simulations_per_s:,.0f} simulations a second → {out}"
-    _emit(as_json, values, text.format(**values))
+    emit(as_json, values, text.format(**values))
 
 
 @app.command()
@@ -151,7 +147,7 @@ def export(
     from az.commands.export import export_command
 
     card = export_command(checkpoint, out, force)
-    _emit(as_json, card, f"{out}: step {card['step']}, torch and onnxruntime differ by {card['parity_error']:.1e}")
+    emit(as_json, card, f"{out}: step {card['step']}, torch and onnxruntime differ by {card['parity_error']:.1e}")
 
 
 @app.command()
@@ -195,7 +191,7 @@ def score(
     _within(seed, 0, MAX_SEED, "--seed")
     with Waiting() as waiting:
         values = score_command(model, sims, positions, games, seed, waiting.stage, picture)
-    _emit(as_json, values, "" if as_json else score_text(values))
+    emit(as_json, values, "" if as_json else score_text(values))
 
 
 @app.command()
@@ -216,7 +212,7 @@ def bench(
     if not 0.05 <= seconds <= 3600:
         raise WrongRequest(f"--seconds is {seconds}: it must lie between 0.05 and 3600.")
     values = bench_command(game, model, repeats, seconds, threads, lambda text: print(text, file=sys.stderr))
-    _emit(as_json, values, "" if as_json else bench_text(values))
+    emit(as_json, values, "" if as_json else bench_text(values))
 
 
 @app.command()
@@ -231,7 +227,7 @@ def doctor(
     from az.train.doctor.text import text_of
 
     facts = examine(target, not no_replay, html, lambda text: print(text, file=sys.stderr))
-    _emit(as_json, facts, "" if as_json else text_of(facts, not knows("▁█")))
+    emit(as_json, facts, "" if as_json else text_of(facts, not knows("▁█")))
 
 
 @app.command()
@@ -250,7 +246,7 @@ def drill(
     names = [name.strip() for name in only.split(",")] if only is not None else []
     say = sys.stderr if as_json else sys.stdout
     values = drill_command(seeds, names, controls, clean_steps, lambda text: print(text, flush=True, file=say))
-    _emit(as_json, values, "" if as_json else summary(values))
+    emit(as_json, values, "" if as_json else summary(values))
     if not answer(values):
         raise typer.Exit(1)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from az.commands.output_cli import Json, emit
 from az.engine.errors import WrongRequest
 
 runs_app = typer.Typer(
@@ -17,7 +17,6 @@ runs_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Runs = Annotated[list[str], typer.Argument(metavar="RUN …", help="Names under runs/, or folders.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
 
 
 @runs_app.callback(invoke_without_command=True)
@@ -33,7 +32,7 @@ def list_(as_json: Json = False) -> None:
     from az.commands.runs import list_runs, runs_text
 
     found = list_runs()
-    print(json.dumps({"runs": found}) if as_json else runs_text(found))
+    emit(as_json, {"runs": found}, "" if as_json else runs_text(found))
 
 
 @runs_app.command()
@@ -42,7 +41,7 @@ def compare(runs: Runs, as_json: Json = False) -> None:
     from az.commands.runs import compare_runs, compare_text
 
     found = compare_runs(runs)
-    print(json.dumps(found) if as_json else compare_text(found))
+    emit(as_json, found, "" if as_json else compare_text(found))
 
 
 @runs_app.command()
@@ -81,7 +80,7 @@ def export_run(
 
     found = write(run, file, force)
     text = f"{file}: {found['run']}, model {found['model']}, {sum(found['files'].values()) / 1e6:.1f} MB unpacked"
-    print(json.dumps(found) if as_json else text)
+    emit(as_json, found, text)
 
 
 def import_run(
@@ -94,4 +93,4 @@ def import_run(
 
     found = read(file, name)
     text = f"{found['folder']}: model {found['model']}\nPlay against it: az play {found['game']} --model {found['run']}"
-    print(json.dumps(found) if as_json else text)
+    emit(as_json, found, text)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,3 +89,11 @@ class FinishedRun:
 def flushes_denormals() -> bool:
     """Whether this process computes with 0 where a number is denormal."""
     return float(torch.tensor(1e-40) * 1.0) == 0.0
+
+
+def add_incident(run: Path, told: dict[str, Any], page: str) -> None:
+    """An incident, and the page that the doctor wrote of it."""
+    folder = run / "health/incident-0001"
+    folder.mkdir()
+    (folder / "incident.json").write_text(json.dumps({"format": "az-incident", "incident": told}))
+    (folder / "page.html").write_text(page)

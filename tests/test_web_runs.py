@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from finished_run import RECORDS, FinishedRun
+from finished_run import RECORDS, FinishedRun, add_incident
 from make_models import make_run
 from test_runs import LINES, write_log
 from web_server import Server, web_server
@@ -29,8 +29,6 @@ def place(tmp_path_factory) -> Path:
     """A folder with the runs a (games, an incident) and b."""
     folder = tmp_path_factory.mktemp("web")
     FinishedRun(folder / "runs/a")
-    incident = folder / "runs/a/health/incident-0001"
-    incident.mkdir()
     told = {
         "cause": "log_of_zero",
         "fix": HOSTILE,
@@ -39,9 +37,8 @@ def place(tmp_path_factory) -> Path:
         "phase": "loss",
         "plane": "loss",
     }
-    (incident / "incident.json").write_text(json.dumps({"format": "az-incident", "incident": told}))
-    page = b"<html><head><style>b { color: red }</style></head><body><b>x</b><script>alert(1)</script></body></html>"
-    (incident / "page.html").write_bytes(page)
+    page = "<html><head><style>b { color: red }</style></head><body><b>x</b><script>alert(1)</script></body></html>"
+    add_incident(folder / "runs/a", told, page)
     (folder / "runs/a/health/incident-0002").mkdir()
     write_log(make_run(folder / "runs/b"), LINES)
     return folder

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from browser import Page, browser, new_page
-from finished_run import FinishedRun
+from finished_run import FinishedRun, add_incident
 from make_models import make_run, small_config
 from test_runs import LINES, write_log
 from web_server import Server, web_server
@@ -29,11 +29,8 @@ def place(tmp_path_factory) -> Path:
     """Runs a (games, an incident with hostile words), b and c (curves; c has another batch)."""
     folder = tmp_path_factory.mktemp("web")
     FinishedRun(folder / "runs/a")
-    incident = folder / "runs/a/health/incident-0001"
-    incident.mkdir()
     told = {"cause": HOSTILE, "fix": HOSTILE, "first_bad_step": 7, "causal_step": 7, "phase": "loss", "module": HOSTILE}
-    (incident / "incident.json").write_text(json.dumps({"incident": told}))
-    (incident / "page.html").write_text(f"<style>b {{ color: red }}</style><b id='x'>page</b>{HOSTILE}")
+    add_incident(folder / "runs/a", told, f"<style>b {{ color: red }}</style><b id='x'>page</b>{HOSTILE}")
     with (folder / "runs/a/log.jsonl").open("a") as file:
         file.write(json.dumps({"kind": "warning", "step": 9, "text": HOSTILE}) + "\n")
         file.write(json.dumps({"kind": "score", "step": 180, "opponent": HOSTILE, "elo": 10.0}) + "\n")
