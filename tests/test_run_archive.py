@@ -226,3 +226,8 @@ def test_a_run_that_came_meanwhile_stays(place, monkeypatch):
         run_files.import_run(place / "a.zip", "late")
     assert begun.read_text() == "another's"
     assert sorted(path.name for path in (place / "runs").iterdir()) == ["a", "late"]
+
+
+def test_any_other_file_is_not_called_damaged(place):
+    (place / "README.md").write_text("# words\n" * 99)
+    check_sentence(run_az("import-run", "README.md"), 1, "is no run that az has exported")

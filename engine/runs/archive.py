@@ -74,6 +74,8 @@ def write(path: Path, packed: Packed) -> None:
 def read(path: Path) -> Packed:
     """Read and check such a file. Raises Refused that says what is wrong, OSError where it cannot be read."""
     data = read_regular(path, MOST_PACKED)
+    if data and not data.startswith(b"PK"):
+        raise Refused(f"{path} is no run that az has exported: az export-run writes zip files.")
     try:
         check_seal(path, data)
         with directory(data) as container:
