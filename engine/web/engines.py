@@ -27,7 +27,6 @@ from az.engine.inference.model_resolver import (
 )
 from az.engine.players import is_model, make_player
 from az.engine.printable import printable, quoted
-from az.engine.runs.folders import NAME
 from az.engine.selfplay.warmup import compile_search, compiling
 from az.engine.system.safe_read import MB, read_json
 from az.engine.web.jobs import Worker
@@ -165,6 +164,6 @@ def _runs_of(game: str) -> list[str]:
     for folder in RUNS.iterdir() if RUNS.is_dir() else ():
         with suppress(OSError):  # it may be deleted meanwhile
             newest = newest_model(folder / "models")
-            if newest is not None and NAME.fullmatch(folder.name) and _card(newest) == game:
+            if newest is not None and folder.name[0] != "." and _card(newest) == game and is_model(folder.name):
                 found.append((newest.stat().st_mtime, folder.name))
     return [name for _, name in sorted(found, reverse=True)[:MOST_RUNS]]
