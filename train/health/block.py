@@ -26,7 +26,7 @@ from .transient import not_explained
 class StepNumber(int):
     """The number of the next step. Called, it gives the context of one step: `with recorder.step(batch): …`."""
 
-    begin: Callable[..., Block]
+    begin: Any = None  # a callable that gives the block; `__new__` sets it
 
     def __new__(cls, number: int, begin: Callable[..., Block]) -> Self:
         made = super().__new__(cls, number)
@@ -57,13 +57,15 @@ class Block:
             kept = recorder.policy = Policy(recorder, on_fault, say)
         kept.say = say
         self._policy: Policy = kept
+        self._running: Any = None
+        self._stack = ExitStack()
+        self._roots: list[Tensor] = []
 
     def __enter__(self) -> Block:
         found = body_of(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
         step = None if found is None else partial(found.run, **found.values)
         self._running = self._recorder.start(step, self._batch)
-        self._stack = ExitStack()
-        self._roots: list[Tensor] = self._stack.enter_context(noted_roots(self._recorder.ranks.told_root))
+        self._roots = self._stack.enter_context(noted_roots(self._recorder.ranks.told_root))
         return self
 
     def __exit__(

@@ -68,6 +68,7 @@ class TrainerSteps:
         self._undone = False  # the rest of this update is left out
         self._roots: list[Tensor] = []
         self._known: Any = None
+        self._policy: Policy | None = None
         self._take, self._train = trainer.get_batch_samples, trainer.training_step
         trainer.get_batch_samples, trainer.training_step = self._get_batch_samples, self._training_step
 
@@ -83,8 +84,8 @@ class TrainerSteps:
             self._known = trainer.optimizer
             state = [trainer.lr_scheduler, *counters_of(trainer.accelerator), *self._extra]
             self.recorder = FlightRecorder(trainer.model, trainer.optimizer, state, **self._options)
-            self._policy = Policy(self.recorder, self._on_fault, self._say)
-            self._policy.incidents = self.incidents
+            policy = self._policy = Policy(self.recorder, self._on_fault, self._say)
+            policy.incidents = self.incidents
         self.recorder.step = int(trainer.state.global_step)
         samples, items = list(self._samples), self._items
         batch = samples[0] if len(samples) == 1 else samples
@@ -137,5 +138,6 @@ class TrainerSteps:
         running, self._running = self._running, None
         assert self.recorder is not None
         assert running is not None
+        assert self._policy is not None
         self._undone = error is not None
         self._policy.after(self.recorder.finish(running, None, error, self._roots))

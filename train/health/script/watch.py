@@ -71,6 +71,9 @@ class Watch(TorchFunctionMode):
         self._steps: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._process = os.getpid()
         self._undo: list[Any] = []
+        self._patches: list[Any] = []
+        self._backward: Callable[..., None] = _autograd.backward
+        self._compile: Any = _torch.compile
 
     # -- around the script -------------------------------------------------------------------------------------------
 
@@ -81,7 +84,6 @@ class Watch(TorchFunctionMode):
             _hooks.register_optimizer_step_pre_hook(self._before_step),
             _hooks.register_optimizer_step_post_hook(self._after_step),
         ]
-        self._backward: Callable[..., None] = _autograd.backward
         scale: Any = torch.amp.GradScaler.scale
 
         def noted(scaler: Any, outputs: Any) -> Any:
@@ -93,7 +95,6 @@ class Watch(TorchFunctionMode):
             patch.object(torch, "compile", self._plain),
         ]
         self._patches.append(patch.object(torch.amp.GradScaler, "scale", noted))
-        self._compile: Any = _torch.compile
         for one in self._patches:
             one.start()
         return cast("Watch", super().__enter__())
