@@ -7,7 +7,7 @@ MINUTES ?= 5
 RUN ?= connect4-make-train
 NAMED = $(if $(filter connect4-make-train,$(RUN)),,RUN=$(RUN) )
 PYTEST := $(BIN)/python -m pytest
-SIDE_BY_SIDE := -n 2 --dist loadfile
+SIDE_BY_SIDE := -n 2 --dist loadfile --max-worker-restart 2
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	echo "az needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
 
@@ -74,7 +74,7 @@ lint: setup
 
 # Long proofs: strict type errors only become fewer, deep perft, twenty kills of a run, tic-tac-toe that never loses.
 verify: setup
-	$(PYTEST) -m slow tests
+	$(PYTEST) -m slow --timeout 7200 -o faulthandler_timeout=7300 tests
 
 # What only a machine with an NVIDIA GPU can show.
 gpu-check: setup
