@@ -105,3 +105,44 @@ def test_compiling_names_what_it_compiles_and_counts(tmp_path):
     environment = {**os.environ, "AZ_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+TWO_THREADS = """
+import threading
+from llvmlite import binding
+from numba.core import event
+from az.engine.selfplay.warmup import compile_progress
+
+told, begun, heard = [], threading.Event(), threading.Event()
+
+def refuse(text):
+    told.append(text)
+    raise OSError("nobody reads this")
+
+def other():  # compiles something from before the block until within it
+    begun.wait(30)
+    event.end_event("numba:compile")
+    heard.set()
+
+thread = threading.Thread(target=other)
+thread.start()
+with compile_progress(refuse):
+    begun.set()
+    assert heard.wait(30), "the listener raised in a thread that only compiled"
+    assert told == []
+    binding.get_process_triple()
+    binding.parse_assembly("")  # takes LLVM's lock and gives it back
+    assert told
+
+free = []
+thread = threading.Thread(target=lambda: free.append(binding.parse_assembly("")), daemon=True)
+thread.start()
+thread.join(30)
+assert free, "LLVM's lock was never given back"
+"""
+
+
+def test_who_follows_the_compiler_never_keeps_its_lock():
+    command = [sys.executable, "-c", TWO_THREADS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr

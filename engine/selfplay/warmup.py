@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -105,31 +106,39 @@ def _warm_up(game: Game) -> None:
 
 @contextmanager
 def compile_progress(tell: Callable[[str], None] | None) -> Generator[None]:
-    """Tell what numba compiles inside this block, on every pass of its compiler over a function."""
+    """Tell what numba compiles inside this block, on every pass of its compiler over a function.
+
+    Of this thread alone. Nothing may leave the listener: numba calls it while it takes and gives back its locks, and
+    one that an exception kept from being given back is waited for by every other thread, for ever.
+    """
     if tell is None:
         yield
         return
     from numba.core import event
 
-    done, passes, names = 0, 0, ["…"]
+    thread, done, passes, names = threading.get_ident(), 0, 0, ["…"]
 
     class Listener(event.Listener):
         def on_start(self, event: Any) -> None:
-            if event.kind == "numba:compile":
-                names.append(event.data["dispatcher"].py_func.__name__)
-            self.tell()
+            if threading.get_ident() == thread:
+                if event.kind == "numba:compile":
+                    names.append(event.data["dispatcher"].py_func.__name__)
+                self.tell()
 
         def on_end(self, event: Any) -> None:
             nonlocal done, passes
-            if event.kind == "numba:compile":
+            if threading.get_ident() != thread:
+                return
+            if event.kind != "numba:compile":
+                passes += 1
+            elif len(names) > 1:  # else it began before this block
                 done += 1
                 names.pop()
-            else:
-                passes += 1
             self.tell()
 
         def tell(self) -> None:
-            tell(f"compiling function {done + 1} of about {max(FUNCTIONS, done + 1)}: {names[-1]}, pass {passes:,}")
+            with suppress(Exception):
+                tell(f"compiling function {done + 1} of about {max(FUNCTIONS, done + 1)}: {names[-1]}, pass {passes:,}")
 
     listener = Listener()
     kinds = ("numba:compile", "numba:run_pass", "numba:llvm_lock")
