@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from az.engine.game import Game, State, load_game
+from az.engine.game import DRAW, LOSS, ONGOING, Game, State, load_game
 
 Hops = tuple[int, ...]
 MOST_TEXT = 8_000_000  # characters of one text
@@ -56,3 +56,11 @@ class GameText:
         for move in self.moves:
             found.append(rules.play(found[-1], move.actions))
         return found
+
+
+def result_of(game: Game, state: State) -> str:
+    """What the board says: one of RESULTS, "*" while the game goes on."""
+    outcome = int(game.outcome(state))
+    if outcome in (DRAW, ONGOING):
+        return "1/2-1/2" if outcome == DRAW else "*"
+    return ("1-0", "0-1")[1 - int(state[0]) if outcome == LOSS else int(state[0])]
