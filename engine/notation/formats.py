@@ -34,7 +34,7 @@ def format_of(text: str, game: Game | None = None) -> str:
     if TAG.search(text):
         return "pdn"
     if game is None and re.fullmatch(r"[\d\s]+", text):
-        return "columns"
+        return "pdn" if all(len(word) == 4 for word in text.split()) and not looks_like_columns(text) else "columns"
     written = game is None or game.name == "checkers"
     return "pdn" if written and re.search(r"\d\s*[-x:]\s*\d", text) and not _is_position(text) else "moves"
 

@@ -41,6 +41,7 @@ def read_ggf(text: str, game: Game | None = None) -> list[GameText]:
             at = match.end()
         end = END.match(text, at)
         if end is None:
+            at += len(text[at:]) - len(text[at:].lstrip())
             here = line + text.count("\n", begin.start(), at)
             rest = quoted(text[at : at + 20].strip() or "the end", 20)
             raise WrongRequest(f"line {here}: the GGF game breaks off at '{rest}': it ends with ;) after properties.")

@@ -51,7 +51,18 @@ def read_saved(text: str, game: Game | None = None) -> list[GameText]:
     found.result = result_of(rules, state)
     if found.result == "*" and (loser := _resigned(rules, heads.get("result", ""))) is not None:
         found.result = ("0-1", "1-0")[loser]
+    if heads.get("result") in (_ending(rules, found.result, result_of(rules, state)), ""):
+        del found.headers["result"]
     return [found]
+
+
+def _ending(game: Game, result: str, ended: str) -> str:
+    """What is written of the result where no header says it."""
+    if result == "*":
+        return "unfinished"
+    loser = 1 if result == "1-0" else 0
+    names = _names(game)
+    return "ended" if result == ended else f"{names[loser]} resigns: {names[1 - loser]} wins."
 
 
 def _names(game: Game) -> tuple[str, str]:
@@ -75,14 +86,12 @@ def saved_text(game: GameText) -> str:
     heads = {name: " ".join(value.split()) for name, value in game.headers.items()}
     ended = result_of(rules, states[-1])
     if game.result != ended:
-        names = _names(rules)
-        loser = {"1-0": 1, "0-1": 0}.get(game.result)
-        if loser is None or ended != "*":
+        if game.result not in ("1-0", "0-1") or ended != "*":
             raise WrongRequest(f"the result {game.result} is not that of the board: write the game as pdn.")
-        heads.setdefault("result", f"{names[loser]} resigns: {names[1 - loser]} wins.")
+        heads.setdefault("result", _ending(rules, game.result, ended))
     if any(name in OWN or ":" in name or not name[:1].isalpha() for name in heads):
         raise WrongRequest("a header has a name that a saved game cannot hold: write it as pdn.")
-    last = heads.pop("result", "unfinished" if game.result == "*" else "ended")
+    last = heads.pop("result", _ending(rules, game.result, ended))
     lines = [f"game: {game.game}", *(f"{name}: {value}" for name, value in heads.items())]
     lines += [f"start: {rules.position_text(states[0])}".rstrip(), "moves:"]
     texts = game.texts()
