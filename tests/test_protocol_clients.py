@@ -38,7 +38,7 @@ def az_script(tmp_path):
 
 @pytest.mark.timeout(1200)
 def test_pydraughts_plays_twenty_games_over_hub(draughts, caplog, az_script):
-    """Random moves of pydraughts against az's: every move of az is one of pydraughts' legal moves, nothing unexpected."""
+    """Random moves of pydraughts against az: every move of az is legal for pydraughts, no answer is unexpected."""
     engine = draughts.engine.HubEngine([az_script, "hub"])
     try:
         assert engine.variants == {"english"}
@@ -70,18 +70,17 @@ def test_pydraughts_plays_twenty_games_over_hub(draughts, caplog, az_script):
 
 @pytest.mark.timeout(600)
 def test_games_that_pydraughts_writes_are_read_and_it_reads_ours(draughts):
-    from draughts.PDN import PDNReader, PDNWriter
-
+    pdn = pytest.importorskip("draughts.PDN")
     draw = random.Random(2)
     for _ in range(10):
         board = draughts.Board(variant="english")
         while not board.is_over() and len(board.move_stack) < 120:
             board.push(draw.choice(board.legal_moves()))
-        text = PDNWriter("", board, tags={"Event": "A game"}).pdn_text
+        text = pdn.PDNWriter("", board, tags={"Event": "A game"}).pdn_text
         game = read_games(text)[0]
         assert len(game.moves) == len(board.move_stack)
         assert squares(load_game("checkers").position_text(game.states()[-1])) == squares(board.fen)
-        ours = PDNReader(write_games([game])).games[0]
+        ours = pdn.PDNReader(write_games([game])).games[0]
         assert ours.variant == "english"
         again = draughts.Board(variant="english")
         for move in ours.moves:
@@ -107,7 +106,9 @@ def test_the_openings_of_pydraughts_are_positions_of_az(draughts):
     for fen in re.findall(r'"([BW]:[BW][^"]*:[BW][^"]*)"', text)[:200]:
         board = draughts.Board(variant="english", fen=fen)
         state = rules.parse_position(board.fen)
-        ours = {(text.split("x")[0].split("-")[0], text.replace("-", "x").split("x")[-1]) for text in rules.moves(state)}
+        ours = {
+            (text.split("x")[0].split("-")[0], text.replace("-", "x").split("x")[-1]) for text in rules.moves(state)
+        }
         theirs = {(str(move.steps_move[0]), str(move.steps_move[-1])) for move in board.legal_moves()}
         assert ours == theirs
         seen += 1

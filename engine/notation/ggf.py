@@ -37,7 +37,9 @@ def read_ggf(text: str, game: Game | None = None) -> list[GameText]:
         at, properties = begin.end(), list[_Property]()
         while (match := PROPERTY.match(text, at)) is not None:
             value = re.sub(r"\\(.)", r"\1", " ".join(match[2].split()))
-            properties.append(_Property(match[1].upper(), value, line + text.count("\n", begin.start(), match.start(1))))
+            properties.append(
+                _Property(match[1].upper(), value, line + text.count("\n", begin.start(), match.start(1)))
+            )
             at = match.end()
         end = END.match(text, at)
         if end is None:
@@ -149,7 +151,9 @@ def _result_text(game: Game, last: State, result: str) -> str:
     if result == "*":
         return "?"
     signs = game.position_text(last)[:-2]
-    discs = signs.count("X") - signs.count("O") if result_of(game, last) == result else {"1-0": 1, "0-1": -1}.get(result, 0)
+    discs = (
+        signs.count("X") - signs.count("O") if result_of(game, last) == result else {"1-0": 1, "0-1": -1}.get(result, 0)
+    )
     return f"{discs:+d}.00" if discs else "0.00"
 
 

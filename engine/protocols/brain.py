@@ -84,7 +84,11 @@ class Brain:
         return self.evaluator is not None
 
     def think(
-        self, state: State, limit: Callable[[], Limit], stop: threading.Event, tell: Callable[[Json], None] | None = None
+        self,
+        state: State,
+        limit: Callable[[], Limit],
+        stop: threading.Event,
+        tell: Callable[[Json], None] | None = None,
     ) -> Json:
         """The last answer of a search (`Searcher.think`), at least a move, also where it is stopped at once.
 

@@ -1,7 +1,7 @@
 """GTP, version 2, for every game of az: the Go Text Protocol's framing and commands, with the game's own moves.
 
-Framing, errors and commands follow "GTP Version 2 draft" (Gunnar Farnebäck, 2002). A vertex is a move as az writes it in
-that game: 11-15, c4, 4. lz-analyze is as in Leela Zero. Commands of az's own begin with az-.
+Framing, errors and commands follow "GTP Version 2 draft" (Gunnar Farnebäck, 2002). A vertex is a move as az writes it
+in that game: 11-15, c4, 4. lz-analyze is as in Leela Zero. Commands of az's own begin with az-.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Gtp(Speaker):
         self.settings: tuple[float, float, int] | None = None  # main seconds, seconds of a period, its moves
         self.left: dict[int, tuple[float, int]] = {}  # of a player: seconds, moves to make in them (0: all)
         self.identity = ""
-        self.commands: dict[str, Callable[[Sequence[str]], str]] = {
+        self.commands: dict[str, Callable[[Sequence[str]], str | None]] = {
             "protocol_version": lambda _: "2",
             "name": lambda _: "az",
             "version": lambda _: f"{version('az-engine')} ({self.brain.name.removeprefix('az ')})",
@@ -267,4 +267,3 @@ def _info(answer: Json) -> str:
         prior = round(10_000 * move["prior"])
         parts.append(f"info move {move['text']} visits {visits} winrate {chance} prior {prior} order {order} pv {line}")
     return " ".join(parts)
-

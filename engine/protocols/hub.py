@@ -15,14 +15,14 @@ from az.engine.game import State
 from az.engine.players.levels import LEVELS
 from az.engine.printable import quoted
 from az.engine.protocols.brain import Brain, Json, Limit, value_of
-from az.engine.protocols.hub_moves import FRAMES, STANDARD, Frame, find_frame, follow_hub, hub_move
+from az.engine.protocols.hub_moves import PYDRAUGHTS, STANDARD, TURNED, Frame, find_frame, follow_hub, hub_move
 from az.engine.protocols.speaker import Speaker
 
 ARGUMENT = re.compile(r'([^\s="]+)(?:\s*=\s*("[^"]*"|[^\s"]+))?')
 NO_MOVE = "0-0"  # where there is none, or the position could not be read: the client waits for an answer
 MEN = 10.0  # the score in men of a value of 1
 MOST_SIMULATIONS = 1_000_000
-BOARDS = dict(zip(("standard", "pydraughts", "turned"), FRAMES, strict=True))
+BOARDS: dict[str, Frame] = {"standard": STANDARD, "pydraughts": PYDRAUGHTS, "turned": TURNED}
 
 
 class Hub(Speaker):

@@ -36,7 +36,7 @@ def parse_hub(game: Game, text: str, frame: Frame) -> State:
     """The position of a text such as W…, 33 signs. Raises WrongRequest."""
     if not re.fullmatch("[WB][wbWBe]{32}", text):
         raise WrongRequest(
-            f"the position '{quoted(text, 60)}' is not W or B and 32 signs of w, b, W, B and e: az plays variant english."
+            f"the position '{quoted(text, 60)}' is not W or B and 32 signs of w, b, W, B, e: az plays variant english."
         )
     side, squares = text[0], text[1:]
     if frame.turned:

@@ -1,7 +1,7 @@
 """NBoard's protocol, version 2 (version 1 is a part of it), for Othello: what the NBoard program sends and expects.
 
-Described in NBoard's own page on the protocol (Chris Welty). Lines that az does not know are ignored, as it demands. What
-is wrong with a line is told as the engine's status, which NBoard shows.
+Described in NBoard's own page on the protocol (Chris Welty). Lines that az does not know are ignored, as it demands.
+What is wrong with a line is told as the engine's status, which NBoard shows.
 """
 
 from __future__ import annotations
