@@ -208,7 +208,7 @@ def test_strings_of_columns():
 
 
 def test_a_saved_game_with_a_resignation():
-    text = "game: tictactoe\ndate: 2026-01-01\nX: person\nstart:\nmoves:\n  1. 5 1\nresult: O resigns: X wins.\nposition: 51\n"
+    text = "game: tictactoe\ndate: 2026-01-01\nX: person\nstart:\nmoves:\n  1. 5 1\nresult: O resigns: X wins.\n"
     game = read_games(text)[0]
     assert game.texts() == ["5", "1"]
     assert read_games(write_games([game], "saved")) == [game]

@@ -35,7 +35,7 @@ class Lines:
         return self._ended.is_set() or not self._lines.empty()
 
     def end(self) -> None:
-        """Read no more: nobody reads the answers."""
+        """Read no more: no program reads the answers."""
         self._ended.set()
 
     def _read(self, stdin: BinaryIO) -> None:
@@ -68,7 +68,7 @@ def _reader(stdin: BinaryIO) -> Callable[[], bytes]:
 
 
 class Output:
-    """Writes lines from any thread; `gone` is set once nobody reads them, and the rest is dropped."""
+    """Writes lines from any thread; `gone` is set once no program reads them, and the rest is dropped."""
 
     def __init__(self, stdout: TextIO, on_gone: Callable[[], None]) -> None:
         self.stdout, self._on_gone = stdout, on_gone
