@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
-MOST_LINE = 1 << 20  # bytes; of a longer line the rest is dropped
+MOST_LINE = 1 << 16  # bytes; of a longer line the rest is dropped
 MOST_WAITING = 1000  # lines read ahead; then the other program waits
 
 
