@@ -288,14 +288,27 @@ def web(
 
 
 @app.command()
-def analyze(model: Model) -> None:
-    """Answer questions about positions: JSON lines in and out (docs/commands.md)."""
+def analyze(
+    model: Annotated[str | None, typer.Argument(help="An ONNX file, a run or a shipped model.")] = None,
+    sims: Annotated[int | None, typer.Option(help="Simulations of a request that does not say; default: 400.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds of a request that does not say.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of requests and answers.")] = False,
+) -> None:
+    """Answer questions about positions: JSON lines in and out (docs/analysis.md)."""
     from az.commands.analyze import analyze as answer
+    from az.commands.analyze import usual_effort
+    from az.engine.analysis.answers import schema_text
     from az.engine.inference.model_resolver import load_evaluator
     from az.engine.search.params import SearchParams
 
+    if schema:
+        print(schema_text(), end="")
+        return
+    if model is None:
+        raise WrongRequest("name a model to analyze with: an ONNX file, a run or a shipped model.")
+    usual = usual_effort(sims, seconds)
     evaluator = load_evaluator(model)
-    raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout))
+    raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout, usual))
 
 
 def main() -> NoReturn:

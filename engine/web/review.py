@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from az.engine.game import DRAW, LOSS, ONGOING
-from az.engine.search.whole_moves import WholeResult, whole_results
+from az.engine.search.whole_moves import WholeResult, ranked, whole_results
 from az.engine.web.position import Line
-from az.engine.web.thinking import Searcher, ranked, told
+from az.engine.web.thinking import Searcher, told
 
 Json = dict[str, Any]
 MARKS = ((0.20, "blunder"), (0.10, "mistake"), (0.05, "inaccuracy"))  # the least cost of each
