@@ -1,98 +1,20 @@
-"""`az analyze`, protocol 2: details, whole games, reports, priority, cancel, allowed moves; all by its JSON Schema."""
+"""`az analyze`, protocol 2: details, whole games, priority, cancel, allowed moves; all by its JSON Schema."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from functools import cache
-from typing import Any
+import re
 
 import jsonschema
-import numpy as np
-import psutil
 import pytest
-from command_line import run_az
+from analysis_client import JUMPS, SCHEMA, SEEN, alone, ask, desk_of, game_of, played, validator
+from command_line import ROOT, run_az
 
-from az.commands.analyze import analyze, usual_effort
-from az.engine.analysis.answers import schema_text
+from az.commands.analyze import usual_effort
 from az.engine.analysis.desk import Desk
 from az.engine.analysis.requests import Effort
-from az.engine.analysis.work import Engine
 from az.engine.errors import WrongRequest
-from az.engine.game import ONGOING, Game, load_game
 from az.engine.inference.evaluator import HashEvaluator
-from az.engine.search.params import SearchParams
-from az.engine.search.whole_moves import searcher, whole_results
-
-JUMPS = "W:W31,K14:B9,10,17,18,26,25"  # a king that may jump in a circle, and branches
-SCHEMA = json.loads(schema_text())
-SEEN: set[str] = set()  # fields of answers, as "kind.field"
-
-
-@cache
-def validator(kind: str) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]})
-
-
-def checked(answer: dict[str, Any]) -> dict[str, Any]:
-    """The answer, which is as the schema says and of exactly one kind."""
-    validator("answer").validate(answer)
-    kinds = [ref["$ref"].rpartition("/")[2] for ref in SCHEMA["$defs"]["answer"]["oneOf"]]
-    [kind] = [kind for kind in kinds if validator(kind).is_valid(answer)]
-    SEEN.update(f"{kind}.{name}" for name in answer)
-    SEEN.update(f"move.{name}" for move in answer.get("moves", []) for name in move)
-    SEEN.update(f"engine.{name}" for name in answer.get("engine", {}))
-    return answer
-
-
-@cache
-def game_of(name: str) -> Game:
-    return load_game(name)
-
-
-def desk_of(name: str = "connect4", usual: Effort | None = None) -> tuple[Desk, list[dict[str, Any]]]:
-    game, told = game_of(name), list[dict[str, Any]]()
-    engine = Engine(game, HashEvaluator(game), SearchParams())
-    return Desk(engine, lambda answer: told.append(checked(json.loads(json.dumps(answer)))), usual or Effort()), told
-
-
-def ask(name: str, *requests: dict[str, Any], usual: Effort | None = None) -> list[dict[str, Any]]:
-    """The answers to requests, each of them valid by the schema."""
-    for request in requests:
-        validator("input").validate(request)
-    game, out = game_of(name), io.StringIO()
-    lines = io.BytesIO("\n".join(map(json.dumps, requests)).encode())
-    assert analyze(game, HashEvaluator(game), SearchParams(), lines, out, usual) == 0
-    return [checked(json.loads(line)) for line in out.getvalue().splitlines()]
-
-
-def played(name: str, plies: int, seed: int = 3) -> list[str]:
-    """A random game's first moves, none of which ends it."""
-    game, draw = game_of(name), random.Random(seed)
-    while True:
-        state, moves = game.new_state(), list[str]()
-        while len(moves) < plies and game.outcome(state) == ONGOING:
-            text, hops = draw.choice(list(game.moves(state).items()))
-            state = game.play(state, hops)
-            moves.append(text)
-        if game.outcome(state) == ONGOING:
-            return moves
-
-
-def alone(name: str, position: str | None, moves: list[str], sims: int) -> Any:
-    """The answer of a search that nothing interrupts."""
-    game = game_of(name)
-    state = game.new_state() if position is None else game.parse_position(position)
-    for move in moves:
-        state = game.play(state, game.parse_move(state, move))
-    search = searcher(game, HashEvaluator(game), SearchParams())
-    return whole_results(game, [state], search([state], sims), search)[0]
 
 
 @pytest.mark.parametrize(
@@ -130,20 +52,6 @@ def test_a_proven_result_is_named():
     assert answer["proven"] == "win"
     assert answer["moves"][0]["proven"] == "win"
     assert (answer["move"], answer["to_move"]) == ("3", 0)
-
-
-def test_the_models_file_is_named_by_a_real_process():
-    requests = [{"id": 1, "sims": 4, "detail": True}, {"id": "v", "action": "version"}]
-    done = subprocess.run(
-        [sys.executable, "-m", "az.cli", "analyze", "tictactoe", "--sims", "7"],
-        input="\n".join(map(json.dumps, requests)), capture_output=True, text=True, timeout=240, check=True,
-    )  # fmt: skip
-    version, answer = sorted(map(checked, map(json.loads, done.stdout.splitlines())), key=lambda a: "move" in a)
-    facts = version["engine"]
-    assert facts == answer["engine"]
-    assert (facts["model"], facts["precision"], version["default"]) == ("tictactoe", "fp32", {"sims": 7})
-    assert os.path.isfile(facts["file"])
-    assert len(facts["model_id"]) == 16
 
 
 def test_seconds_or_sims_by_default():
@@ -362,79 +270,6 @@ def test_an_error_of_one_position_names_its_turn():
     ]  # fmt: skip
 
 
-def round_of_requests(number: int) -> list[dict[str, Any]]:
-    """A hundred requests of mixed priority, every second one cancelled, and a whole game of 80 plies with reports."""
-    draw, game = random.Random(number), played("checkers", 80)
-    asked: list[dict[str, Any]] = [
-        {"id": "game", "moves": game, "analyze_turns": "all", "sims": 20, "report_every": 0.05, "priority": 5}
-    ]
-    for i in range(100):
-        request: dict[str, Any] = {"id": i, "sims": draw.choice([5, 20, 60]), "priority": draw.randint(-9, 9)}
-        request["moves"] = game[: draw.randint(0, 60)]
-        request["detail"] = i % 3 == 0
-        if i % 7 == 0:
-            request["seconds"] = 0.01
-            del request["sims"]
-        asked.append(request)
-    draw.shuffle(asked)
-    asked += [{"id": f"c{i}", "action": "cancel", "of": i} for i in range(1, 100, 2)]
-    return asked
-
-
-def test_a_hundred_requests_half_of_them_cancelled_and_a_whole_game_again_and_again():
-    """Answered rightly, and the memory of the process does not grow from round to round."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "az.cli", "analyze", "checkers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        resident = list[int]()
-        try:
-            for number in range(5):
-                for request in round_of_requests(number):
-                    process.stdin.write(json.dumps(request) + "\n")
-                process.stdin.flush()
-                _check_round(read_round(process.stdout))
-                resident.append(psutil.Process(process.pid).memory_info().rss)
-            process.stdin.write('{"id": "late", "sims": 30}')
-            process.stdin.close()
-            assert [json.loads(line)["id"] for line in process.stdout] == ["late"]
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
-    print("resident after each round, MB:", [round(size / 1e6, 1) for size in resident])
-    assert max(resident[2:]) - resident[1] < 20e6
-
-
-def read_round(lines: Iterator[str]) -> list[dict[str, Any]]:
-    answers, left = list[dict[str, Any]](), 100 + 81 + 50
-    for line in lines:
-        answer = checked(json.loads(line))
-        answers.append(answer)
-        left -= answer.get("final") is not False
-        if left == 0:
-            return answers
-    raise AssertionError(f"the answers ended, {left} too early")
-
-
-def _check_round(answers: list[dict[str, Any]]) -> None:
-    game = played("checkers", 80)
-    turns = {answer["turn"]: answer for answer in answers if answer["id"] == "game" and answer["final"]}
-    assert sorted(turns) == list(range(81))
-    assert all(turns[ply]["pv"] for ply in range(81))
-    by_id = {answer["id"]: answer for answer in answers if answer["id"] != "game"}
-    for i in range(100):
-        assert by_id[i].get("cancelled") or by_id[i]["move"] in by_id[i]["policy"]
-        assert i % 2 or "cancelled" not in by_id[i]
-    gone = sum(by_id[f"c{i}"]["cancelled"] for i in range(1, 100, 2))
-    assert gone == sum("cancelled" in by_id[i] for i in range(100))
-    state = game_of("checkers").new_state()
-    for ply, move in enumerate(game):
-        assert set(turns[ply]["policy"]) == set(game_of("checkers").moves(state))
-        state = game_of("checkers").play(state, game_of("checkers").moves(state)[move])
-    assert np.isfinite([answer["value"] for answer in turns.values()]).all()
-
-
 def test_reports_come_before_the_answer_and_deepen():
     desk, told = desk_of()
     desk.accept(b'{"id": 1, "seconds": 0.6, "report_every": 0.05, "detail": true}')
@@ -446,25 +281,6 @@ def test_reports_come_before_the_answer_and_deepen():
     sims = [answer["sims"] for answer in told]
     assert sims == sorted(sims)
     assert all(sum(move["visits"] for move in answer["moves"]) == answer["sims"] for answer in told)
-
-
-def test_ctrl_c_ends_a_long_search():
-    with subprocess.Popen(
-        [sys.executable, "-m", "az.cli", "analyze", "connect4"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            process.stdin.write('{"id": 1, "seconds": 3000, "report_every": 0.05}\n')
-            process.stdin.flush()
-            assert json.loads(process.stdout.readline())["final"] is False
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
-            assert "Traceback" not in process.stderr.read()
-        finally:
-            process.kill()
 
 
 def test_the_schema_is_printed_and_sound():
@@ -487,6 +303,15 @@ def test_the_answers_hold_every_field_of_the_schema():
     kinds = ("analysis", "over", "error", "cancelled", "version", "query", "cancel_answer", "move", "engine")
     described = {f"{kind}.{name}" for kind in kinds for name in SCHEMA["$defs"][kind]["properties"]}
     assert described == SEEN
-    asked = {name for test in (test_a_bad_field_is_named_and_the_next_request_answered,) for mark in test.pytestmark
-             for change, _ in mark.args[1] for name in change}  # fmt: skip
-    assert asked >= {*SCHEMA["$defs"]["request"]["properties"]} - {"id", "position", "moves", "sims", "seconds"}
+
+
+def test_the_lines_of_the_page_are_as_the_schema_says():
+    text = (ROOT / "docs" / "analysis.md").read_text("utf-8")
+    blocks = [block.partition("```")[0].splitlines() for block in text.split("```json\n")[1:]]
+    assert [len(lines) for lines in blocks] == [5, 4]
+    for kind, lines in zip(("input", "answer"), blocks, strict=True):
+        for line in lines:
+            validator(kind).validate(json.loads(line))
+    rows = {name for line in text.split("## An answer")[0].splitlines() if line.startswith("| `")
+            for name in re.findall(r"`(\w+)`", line.split("|")[1])}  # fmt: skip
+    assert rows == SCHEMA["$defs"]["request"]["properties"].keys()

@@ -190,9 +190,7 @@ class Desk:
 
     def _cancel(self, chosen: Callable[[Identity], bool]) -> int:
         """Cancel requests, each with one line; how many."""
-        gone = {
-            key: request for key, (request, _) in self._outstanding().items() if chosen(request.identity)
-        }
+        gone = {key: request for key, (request, _) in self._outstanding().items() if chosen(request.identity)}
         self.waiting = [entry for entry in self.waiting if id(entry[1].request) not in gone]
         for work in self.started:
             for task in [task for task in work.tasks if id(task.request) in gone]:

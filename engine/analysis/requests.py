@@ -85,19 +85,16 @@ def read_request(game: Game, line: bytes, usual: Effort | None = None) -> Reques
         return _action(identity, fields)
     _no_others(identity, fields, FIELDS)
     simulations, seconds = _effort(identity, fields, usual or Effort())
-    details = {
-        "detail": _boolean(identity, fields, "detail"),
-        "report_every": duration(identity, fields, "report_every", MAX_SECONDS, MIN_REPORT),
-        "priority": whole(identity, fields, "priority", -MAX_PRIORITY, MAX_PRIORITY, 0),
-    }
+    detail = _boolean(identity, fields, "detail")
+    every = duration(identity, fields, "report_every", MAX_SECONDS, MIN_REPORT)
+    priority = whole(identity, fields, "priority", -MAX_PRIORITY, MAX_PRIORITY, 0)
     states = _states(game, identity, fields)
-    turns = _turns(game, identity, fields, states)
+    turns = _turns(identity, fields, states)
     if turns is None and game.outcome(states[-1]) != ONGOING:
         raise BadRequestError(identity, "the game is over in this position: there is no move to find.")
     restriction = _restriction(game, identity, fields, states[-1])
-    return Request(
-        identity, states[-1], simulations, len(line), seconds, **details, restriction=restriction, turns=turns
-    )
+    size = len(line)
+    return Request(identity, states[-1], simulations, size, seconds, detail, every, priority, restriction, turns)
 
 
 def _no_others(identity: Identity, fields: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -153,9 +150,7 @@ def _states(game: Game, identity: Identity, fields: dict[str, Any]) -> list[Stat
     return states
 
 
-def _turns(
-    game: Game, identity: Identity, fields: dict[str, Any], states: list[State]
-) -> list[tuple[int, State]] | None:
+def _turns(identity: Identity, fields: dict[str, Any], states: list[State]) -> list[tuple[int, State]] | None:
     if "analyze_turns" not in fields:
         return None
     last = len(states) - 1

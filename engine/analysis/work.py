@@ -20,7 +20,15 @@ from az.engine.rng import stream
 from az.engine.search.params import SearchParams
 from az.engine.search.restrict import Pruner, Restriction
 from az.engine.search.result import SearchResult
-from az.engine.search.whole_moves import Hops, SearchStates, WholeResult, quiet, searcher, whole_result_of, whole_results
+from az.engine.search.whole_moves import (
+    Hops,
+    SearchStates,
+    WholeResult,
+    quiet,
+    searcher,
+    whole_result_of,
+    whole_results,
+)
 
 if TYPE_CHECKING:  # it loads the compiler
     from az.engine.search.batch import BatchSearch
@@ -127,7 +135,7 @@ class Work:
 
     def found(self, task: Task, final: bool) -> Found:
         """What is known of a task now; between two steps. Raises AzError or MemoryError."""
-        b, game = self._places[id(task)], self.engine.game
+        b = self._places[id(task)]
         result = self.batch.result(b)
         if self._made:
             result = replace(result, simulations=self._made + result.simulations)
@@ -154,9 +162,7 @@ class Work:
         )
 
 
-def _restricted(
-    engine: Engine, restriction: Restriction, root: State, begun: Hops, simulations: int
-) -> SearchResult:
+def _restricted(engine: Engine, restriction: Restriction, root: State, begun: Hops, simulations: int) -> SearchResult:
     """A search in the middle of a multiple jump of the root, under the root's restriction."""
     from az.engine.search.batch import BatchSearch
 
