@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from az.commands.output_cli import Json, emit
+from az.commands.protocols_cli import gtp, hub, nboard
 from az.commands.runs_cli import export_run, import_run, runs_app
 from az.commands.train_cli import Precision, resume, train, with_options
 from az.engine.errors import AzError, WrongRequest
@@ -309,6 +310,10 @@ def analyze(
     usual = usual_effort(sims, seconds)
     evaluator = load_evaluator(model)
     raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout, usual))
+
+
+for _speak in (hub, nboard, gtp):
+    app.command()(_speak)
 
 
 def main() -> NoReturn:

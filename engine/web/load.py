@@ -1,108 +1,41 @@
 """A game from text that someone pasted, or from a record of self-play.
 
-Text may be a list of moves, numbered or not, PDN with its headers and comments, a game that `az play` saved, or a
-position in the game's own text.
+Text may be in any format of `engine/notation/`, or a position in the game's own text.
 """
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from az.engine.errors import AzError, Refused, WrongRequest
+from az.engine.errors import Refused, WrongRequest
 from az.engine.game import ONGOING, Game, State
+from az.engine.notation import GameText, Move, read_games, write_games
 from az.engine.records.format import Records, read_records
 from az.engine.web.position import Line, follow
 
 Json = dict[str, Any]
-HEADER = re.compile(r"\[\s*(\w+)\s*\"([^\"]*)\"\s*\]")
-COMMENT = re.compile(r"\{[^{}]*\}|;[^\n]*|\$\d+")
-NUMBER = re.compile(r"\d+\.+")
-RESULTS = frozenset({"*", "1-0", "0-1", "1/2-1/2", "2-0", "0-2", "1-1", "½-½"})
-MARKS = "!?"
 MOST_LOOKED = 200_000  # positions tried for the moves between two recorded ones
 
 
 def load_text(game: Game, text: str) -> Line:
-    """The game that a text holds. Raises WrongRequest that says what is wrong with the text."""
+    """The first game that a text holds. Raises WrongRequest that says what is wrong with the text."""
     if not text.strip():
         raise WrongRequest("there is nothing to load: paste moves, PDN or a position.")
-    headers = {name.upper(): value for name, value in HEADER.findall(text)}
-    other = headers.get("GAMETYPE", "20").partition(",")[0].strip()
-    if game.name == "checkers" and other not in ("20", "21"):  # English checkers; 21: the same by another start
-        raise WrongRequest(f"the PDN is of game type {other[:10]}, and English checkers is 20: load another game.")
-    saved = _saved(game, text)
-    start, words = saved or (headers.get("FEN"), _words(HEADER.sub(" ", text)))
-    try:
-        return follow(game, start, words)
-    except WrongRequest as error:
-        if saved or headers:
-            raise
-        as_moves = error
-    as_signs, as_position = (None, list("".join(words))), (text.strip(), list[str]())
-    for begin, moves in (as_signs, as_position) if len(words) == 1 else (as_position, as_signs):
-        try:
-            return follow(game, begin, moves)
-        except AzError:
-            continue
-    raise WrongRequest(f"that is neither a list of moves nor a position of {game.name}: {as_moves}")
-
-
-def _words(text: str) -> list[str]:
-    """The moves of a text without comments, variations, numbers, marks and results."""
-    text = COMMENT.sub(" ", text)
-    text = _without_variations(text)
-    words = [NUMBER.sub("", word).strip(MARKS) for word in text.replace(",", " ").split() if word not in RESULTS]
-    return [word for word in words if word]
-
-
-def _without_variations(text: str) -> str:
-    """Without what stands in parentheses, which may stand in others; those that have no partner stay."""
-    begun, cuts = list[int](), list[tuple[int, int]]()
-    for at, sign in enumerate(text):
-        if sign == "(":
-            begun.append(at)
-        elif sign == ")" and begun:
-            begin = begun.pop()
-            while cuts and cuts[-1][0] > begin:
-                cuts.pop()
-            cuts.append((begin, at + 1))
-    ends = [0, *(end for _, end in cuts)]
-    return " ".join(
-        text[end:begin] for end, begin in zip(ends, [*(begin for begin, _ in cuts), len(text)], strict=True)
-    )
-
-
-def _saved(game: Game, text: str) -> tuple[str, list[str]] | None:
-    """(start, moves) of what `save` of `az play` wrote; None for other text. Raises WrongRequest for another game's."""
-    lines = text.splitlines()
-    heads = {name: rest.strip() for name, colon, rest in (line.partition(":") for line in lines) if colon}
-    if not {"game", "start", "moves"} <= heads.keys():
-        return None
-    if heads["game"] != game.name:
-        raise WrongRequest(f"it is a game of {heads['game'][:40]}, and this is {game.name}.")
-    moves = list[str]()
-    for line in lines[lines.index("moves:") + 1 :] if "moves:" in lines else []:
-        if not line.startswith(" "):
-            break
-        moves += line.partition(".")[2].split()
-    return heads["start"], moves
+    found = read_games(text, game)[0]
+    return follow(game, found.start, found.texts())
 
 
 def pdn(line: Line, result: str) -> str:
     """The game as text: PDN for checkers, else the same form with the game's own moves."""
     game = line.game
-    tags = [("GameType", "21")] if game.name == "checkers" else [("Game", game.name)]
     start = game.position_text(line.states[0])
-    if start != game.position_text(game.new_state()):
-        tags += [("SetUp", "1"), ("FEN", start)]
-    tags.append(("Result", result))
-    pairs = [f"{i // 2 + 1}. {' '.join(line.texts[i : i + 2])}" for i in range(0, len(line.texts), 2)]
-    return "".join(f'[{name} "{value}"]\n' for name, value in tags) + "\n" + " ".join([*pairs, result]) + "\n"
+    usual = start == game.position_text(game.new_state())
+    moves = [Move(text, actions) for text, actions in zip(line.texts, line.actions, strict=True)]
+    return write_games([GameText(game.name, moves, None if usual else start, result=result)], "pdn")
 
 
 def record_games(game: Game, data: bytes) -> Json:
