@@ -86,6 +86,25 @@ def test_a_whole_game_in_one_request():
     assert "final" not in two[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("connect4", "1. 4 4 2. 3 *"),
+        ("connect4", "443"),
+        ("checkers", '[Event "x"]\n1. 11-15 {usual} 23-19 (22-18) 2. 8-11 *'),
+        ("othello", "(;GM[Othello]PC[x]TY[8]RE[?]BO[8 -------- -------- -------- ---O*--- ---*O--- -------- -------- "
+                    "-------- *]B[d3]W[c3]B[c4];)"),
+        ("tictactoe", "game: tictactoe\nstart:\nmoves:\n  1. 5 1\n  2. 9\n"),
+    ],
+)  # fmt: skip
+def test_a_game_of_any_format_is_analyzed(name, text):
+    answers = ask(name, {"id": 1, "text": text, "analyze_turns": "all", "sims": 5})
+    assert [answer["turn"] for answer in answers] == [0, 1, 2, 3]
+    assert all(answer["move"] in answer["policy"] for answer in answers)
+    wrong = ask(name, {"id": 2, "text": "zz9 zz9", "sims": 1}, {"id": 3, "text": "", "sims": 1})
+    assert all("text: " in answer["error"] for answer in wrong)
+
+
 @pytest.mark.parametrize(("name", "until"), [("connect4", 1), ("connect4", 3), ("checkers", 3), ("othello6", 2)])
 def test_avoided_moves_are_never_played(name, until):
     game = game_of(name)
@@ -220,6 +239,8 @@ def test_cancelled_requests_end_with_one_line():
         ({"avoid": ["1"], "until_depth": 0}, "until_depth must be a whole number from 1 to 16"),
         ({"until_depth": 2}, "until_depth is for allow and avoid"),
         ({"avoid": ["1"], "analyze_turns": [0]}, "avoid is for one position"),
+        ({"text": 1, "moves": []}, "text must be a string, not a number"),
+        ({"text": "4 4"}, "text and moves exclude each other"),
         ({"action": "stop"}, "action must be one of version, query, cancel, cancel_all"),
         ({"action": ["version"]}, "action must be one of"),
     ],

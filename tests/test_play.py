@@ -71,6 +71,9 @@ class FirstMove:
 
     advise = think
 
+    def searcher(self):
+        return self.search
+
     def at_level(self, level: int | None, _seed: int, /) -> None:
         self.effort = f"plays at level {level}"
 
@@ -206,7 +209,7 @@ def test_what_is_no_saved_game_leaves_the_board_alone(tmp_path: Path):
     text = talk("tictactoe", "5", "load", *wrong, "moves", width=300)
     assert text.count("could not be loaded: ") == len(wrong)
     assert "it is a game of othello, and this is tictactoe." in text
-    assert "Name the file: load FILE." in text
+    assert "Name the file: load FILE, or load FILE N" in text
     assert "Legal: 2 3 4 6 7 8 9" in text
 
 

@@ -17,8 +17,9 @@ from az.engine.analysis.json_lines import (
     texts,
     whole,
 )
-from az.engine.errors import WrongRequest
+from az.engine.errors import AzError, WrongRequest
 from az.engine.game import ONGOING, Game, State
+from az.engine.notation import read_games
 from az.engine.search.restrict import Restriction
 
 MAX_SIMULATIONS = 1_000_000
@@ -29,8 +30,8 @@ MAX_PRIORITY = 1000
 MAX_UNTIL = 16  # moves that a restriction may speak of: each node above is looked at in Python
 DEFAULT_SIMULATIONS = 400  # of a request that says neither sims nor seconds
 FIELDS = (
-    "id", "position", "moves", "sims", "seconds", "detail", "analyze_turns", "report_every", "priority", "allow",
-    "avoid", "until_depth",
+    "id", "position", "moves", "text", "sims", "seconds", "detail", "analyze_turns", "report_every", "priority",
+    "allow", "avoid", "until_depth",
 )  # fmt: skip
 ACTIONS: dict[str, tuple[str, ...]] = {
     "version": ("id", "action"),
@@ -131,8 +132,26 @@ def _boolean(identity: Identity, fields: dict[str, Any], name: str) -> bool:
     return value
 
 
+def _read(game: Game, identity: Identity, fields: dict[str, Any]) -> list[State]:
+    """The positions of a game in one of the formats of `engine/notation/`."""
+    text = fields["text"]
+    if not isinstance(text, str):
+        raise BadRequestError(identity, f"text must be a string, not {kind(text)}.")
+    for name in ("position", "moves"):
+        if name in fields:
+            raise BadRequestError(identity, f"text and {name} exclude each other: give one of them.")
+    try:
+        return read_games(text, game)[0].states(game)
+    except AzError as error:
+        raise BadRequestError(identity, f"text: {error}") from None
+    except Exception as error:
+        raise BadRequestError(identity, f"the game cannot read this text ({type(error).__name__}).") from None
+
+
 def _states(game: Game, identity: Identity, fields: dict[str, Any]) -> list[State]:
     """The position before and after each of its moves."""
+    if "text" in fields:
+        return _read(game, identity, fields)
     position = fields.get("position", "")
     if not isinstance(position, str):
         raise BadRequestError(identity, f"position must be a string, not {kind(position)}.")
