@@ -14,7 +14,8 @@ REVIEWED = 200  # simulations a position
 MOST_REVIEWED = 100_000
 MARKED = {1: "!", 2: "?", 3: "!!", 4: "??", 5: "!?", 6: "?!"}  # by the number that a file gives
 SIGNS = {"blunder": "??", "mistake": "?", "inaccuracy": "?!"}
-SHOWN_LINE = 6  # moves of a better line
+SHOWN_LINE = 6  # moves of a better line; one in a window less wide than WIDE columns
+WIDE = 72
 
 
 def replay(session: Session, _rest: str) -> None:
@@ -138,7 +139,8 @@ def review(session: Session, rest: str) -> None:
         session.say(str(error), "yellow")
         return
     session.judged = {row.ply: row for row in rows}
-    _tell_review(session, rows, f"{simulations} simulations a position, {time.perf_counter() - begun:.1f} s")
+    if rows:
+        _tell_review(session, rows, f"{simulations} simulations a position, {time.perf_counter() - begun:.1f} s")
 
 
 def _tell_review(session: Session, rows: Sequence[Judged], how: str) -> None:
@@ -169,6 +171,7 @@ def _counted(count: int, name: str) -> str:
 
 def _marked_line(session: Session, row: Judged) -> str:
     answer, name = row.answer, player_name(session.game, row.to_move)
-    better = "" if answer is None else f"; better {' '.join(answer.pv[:SHOWN_LINE])}"
+    shown = SHOWN_LINE if session.look().width >= WIDE else 1
+    better = "" if answer is None else f"; better {' '.join(answer.pv[:shown])}"
     sign = "" if row.mark is None else f"{SIGNS[row.mark]} {row.mark} "
     return f"{row.ply + 1:>3}. {name} {row.played} {sign}-{100 * row.cost:.0f}{better}"
