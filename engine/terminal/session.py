@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,7 +265,7 @@ class Session:
         return f"getting ready: {cold} …" if search_is_cold(self.game) else "getting ready …"
 
     @contextmanager
-    def busy(self, words: str) -> Iterator[Callable[[str], None]]:
+    def busy(self, words: str) -> Generator[Callable[[str], None]]:
         """A sign of life where a cursor can move, nothing in a pipe; yields what tells other words."""
         moving = _Moving(words)
 
