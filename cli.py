@@ -310,7 +310,7 @@ def analyze(
         print(schema_text(), end="")
         return
     if model is None:
-        raise WrongRequest("name a model to analyze with: an ONNX file, a run or a shipped model.")
+        raise WrongRequest("missing argument 'model': name an ONNX file, a run or a shipped model.")
     usual = usual_effort(sims, seconds)
     evaluator = load_evaluator(model)
     raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout, usual))
