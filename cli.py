@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from az.commands.output_cli import Json, emit
-from az.commands.protocols_cli import gtp, hub, nboard
+from az.commands.protocols.protocols_cli import gtp, hub, nboard
 from az.commands.runs_cli import export_run, import_run, runs_app
 from az.commands.train_cli import Precision, resume, train, with_options
 from az.engine.errors import AzError, WrongRequest

@@ -164,6 +164,14 @@ def test_what_is_odd_about_a_game_is_in_its_notes():
     assert [move.text for move in game.moves[0].variations[0]] == ["9-14"]
 
 
+def test_headers_as_people_write_them():
+    game = read_games('[Event "The "Big" one"]\n[ White "a\\\\b \\"c\\"" ]\n[Round ""]\n11-15')[0]
+    assert game.headers == {"Event": 'The "Big" one', "White": 'a\\b "c"', "Round": ""}
+    assert read_games(write_games([game])) == [game]
+    with pytest.raises(WrongRequest, match="line 2"):
+        read_games('[Event "a"]\n[Site "b]\n[Round "c"]\n11-15')
+
+
 def test_ggf_as_the_program_nboard_writes_it():
     game = read_games(NBOARD)[0]
     assert (game.game, game.texts()) == ("othello", ["f5", "f6", "d3", "c5", "e6", "f7", "e7", "f4"])
@@ -208,7 +216,7 @@ def test_strings_of_columns():
 
 
 def test_a_saved_game_with_a_resignation():
-    text = "game: tictactoe\ndate: 2026-01-01\nX: person\nstart:\nmoves:\n  1. 5 1\nresult: O resigns: X wins.\nposition: 51\n"
+    text = "game: tictactoe\ndate: 2026-01-01\nX: person\nstart:\nmoves:\n  1. 5 1\nresult: O resigns: X wins.\n"
     game = read_games(text)[0]
     assert game.texts() == ["5", "1"]
     assert read_games(write_games([game], "saved")) == [game]

@@ -12,7 +12,6 @@ from az.engine.notation.columns import columns_text, looks_like_columns, read_co
 from az.engine.notation.game_text import MOST_TEXT, GameText, Move, result_of
 from az.engine.notation.ggf import BEGIN, GAMES, ggf_text, read_ggf
 from az.engine.notation.pdn import read_pdn
-from az.engine.notation.pdn_tokens import TAG
 from az.engine.notation.pdn_write import pdn_text
 from az.engine.notation.saved import looks_saved, read_saved, saved_text
 from az.engine.printable import quoted
@@ -20,6 +19,8 @@ from az.engine.system.safe_read import read_regular
 
 FORMATS = ("pdn", "ggf", "columns", "saved", "moves")
 MOST_FILE = 4 * MOST_TEXT  # bytes
+HEADER = re.compile(r'\[\s*[A-Za-z]\w*\s*"')  # its beginning: a search for whole ones would take too long
+MOST_POSITION = 1000  # characters of a position
 GLUED = 1000  # characters of one word that are tried as moves without spaces
 
 
@@ -31,7 +32,7 @@ def format_of(text: str, game: Game | None = None) -> str:
         return "ggf"
     if (game is None or game.name == "connect4") and looks_like_columns(text) and _long_lines(text):
         return "columns"
-    if TAG.search(text):
+    if HEADER.search(text):
         return "pdn"
     if game is None and re.fullmatch(r"[\d\s]+", text):
         return "pdn" if all(len(word) == 4 for word in text.split()) and not looks_like_columns(text) else "columns"
@@ -45,6 +46,8 @@ def _long_lines(text: str) -> bool:
 
 
 def _is_position(text: str) -> bool:
+    if len(text) > MOST_POSITION:
+        return False
     return re.fullmatch(r"\s*[BbWw]\s*:\s*[BbWw][^\n.]*:\s*[BbWw][^\n]*\.?\s*", text) is not None
 
 

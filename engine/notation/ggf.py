@@ -31,24 +31,25 @@ class _Property:
 
 def read_ggf(text: str, game: Game | None = None) -> list[GameText]:
     """All games of a GGF text. Raises WrongRequest that names the line of what is wrong."""
-    found, at = list[GameText](), 0
+    found, at, line = list[GameText](), 0, 1
     while (begin := BEGIN.search(text, at)) is not None:
-        line = text.count("\n", 0, begin.start()) + 1
-        at, properties = begin.end(), list[_Property]()
+        line += text.count("\n", at, begin.start())
+        first, here, at, properties = line, line, begin.end(), list[_Property]()
         while (match := PROPERTY.match(text, at)) is not None:
+            here += text.count("\n", at, match.start(1))
             value = re.sub(r"\\(.)", r"\1", " ".join(match[2].split()))
-            properties.append(
-                _Property(match[1].upper(), value, line + text.count("\n", begin.start(), match.start(1)))
-            )
+            properties.append(_Property(match[1].upper(), value, here))
+            here += text.count("\n", match.start(1), match.end())
             at = match.end()
         end = END.match(text, at)
         if end is None:
-            at += len(text[at:]) - len(text[at:].lstrip())
-            here = line + text.count("\n", begin.start(), at)
-            rest = quoted(text[at : at + 20].strip() or "the end", 20)
-            raise WrongRequest(f"line {here}: the GGF game breaks off at '{rest}': it ends with ;) after properties.")
+            rest = text[at : at + 200].lstrip()
+            here += text.count("\n", at, at + 200) - rest.count("\n")
+            wrong = quoted(rest[:20] or "the end", 20)
+            raise WrongRequest(f"line {here}: the GGF game breaks off at '{wrong}': it ends with ;) after properties.")
+        line = here
         at = end.end()
-        found.append(_game(properties, line, game))
+        found.append(_game(properties, first, game))
         if len(found) > MOST_GAMES:
             raise WrongRequest(f"the text holds more than {MOST_GAMES} games: split it.")
     if not found:

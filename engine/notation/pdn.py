@@ -24,7 +24,7 @@ GAME_TYPES = {
     "29": "Czech draughts", "30": "Turkish draughts", "31": "Thai draughts", "40": "Frisian draughts",
 }  # fmt: skip
 LOOK_AHEAD = 12  # words after an ambiguous move that are tried to tell which move it was
-COMMAND = re.compile(r"\[%(clk|clock|eval)\s+([^\]]*)\]")
+COMMAND = re.compile(r"\[%(clk|clock|eval)\s+([^\]\[]{0,80})\]")
 CLOCK = re.compile(r"[wWbB]?(\d{1,3}):([0-5]?\d):([0-5]?\d(?:\.\d{1,3})?)")
 
 

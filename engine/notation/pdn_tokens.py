@@ -17,7 +17,7 @@ MARKS = {"!": 1, "?": 2, "!!": 3, "??": 4, "!?": 5, "?!": 6, "*": 7}  # as numer
 
 TOKENS = re.compile(
     r"""
-    (?P<tag>\[\s*[A-Za-z]\w*\s*"(?:[^"\\]|\\.)*"\s*\])
+    (?P<tag>\[\s*[A-Za-z]\w*\s*"(?:[^"\\\n]|\\.|"(?!\s*\]))*"\s*\])
   | (?P<comment>\{[^{}]*\}|;[^\n]*)
   | (?P<escape>(?:(?<=\n)|\A)%[^\n]*)
   | (?P<setup>/\s*FEN\s*"[^"]*"\s*/)
@@ -35,7 +35,7 @@ TOKENS = re.compile(
     """,
     re.VERBOSE,
 )
-TAG = re.compile(r'\[\s*([A-Za-z]\w*)\s*"((?:[^"\\]|\\.)*)"\s*\]')
+TAG = re.compile(r'\[\s*([A-Za-z]\w*)\s*"((?:[^"\\\n]|\\.|"(?!\s*\]))*)"\s*\]')
 
 
 @dataclass(frozen=True)

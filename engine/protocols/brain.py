@@ -92,18 +92,21 @@ class Brain:
     ) -> Json:
         """The last answer of a search (`Searcher.think`), at least a move, also where it is stopped at once.
 
-        limit: asked again and again, because pondering turns into thinking; its seconds count from this call. tell:
-        gets the answers on the way, a few a second.
+        limit: asked again and again, because pondering turns into thinking; its seconds count from when there are any.
+        tell: gets the answers on the way, a few a second.
         """
         self.load()
-        begun, first = time.monotonic(), limit()
-        last = answer = None
+        first = limit()
+        begun = since = time.monotonic()
+        pondering, last, answer = first == Limit(), None, None
         for answer in self._steps(state, first):
             last = answer or last
             if answer is not None and tell is not None and not answer["done"]:
                 tell(answer)
             now = limit()
-            over = now.seconds is not None and time.monotonic() - begun >= now.seconds
+            if pondering and now != first:
+                since, pondering = time.monotonic(), False
+            over = now.seconds is not None and time.monotonic() - since >= now.seconds
             grown = first.simulations is None and now.simulations is not None  # pondering has turned into thinking
             if stop.is_set() or over or (grown and last is not None and last["visits"] >= (now.simulations or 0)):
                 break

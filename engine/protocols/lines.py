@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
-MOST_LINE = 1 << 20  # bytes; of a longer line the rest is dropped
+MOST_LINE = 1 << 16  # bytes; of a longer line the rest is dropped
 MOST_WAITING = 1000  # lines read ahead; then the other program waits
 
 
@@ -35,7 +35,7 @@ class Lines:
         return self._ended.is_set() or not self._lines.empty()
 
     def end(self) -> None:
-        """Read no more: nobody reads the answers."""
+        """Read no more: no program reads the answers."""
         self._ended.set()
 
     def _read(self, stdin: BinaryIO) -> None:
@@ -68,7 +68,7 @@ def _reader(stdin: BinaryIO) -> Callable[[], bytes]:
 
 
 class Output:
-    """Writes lines from any thread; `gone` is set once nobody reads them, and the rest is dropped."""
+    """Writes lines from any thread; `gone` is set once no program reads them, and the rest is dropped."""
 
     def __init__(self, stdout: TextIO, on_gone: Callable[[], None]) -> None:
         self.stdout, self._on_gone = stdout, on_gone

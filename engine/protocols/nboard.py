@@ -119,9 +119,9 @@ class NBoard(Speaker):
     def _search(self, answer: Json, most: int) -> None:
         """A line for each of the best moves, the best one last: that is the one a program keeps, if it keeps one."""
         lines = list[str]()
-        for move in answer["moves"][:most] or [{"text": answer["best"], "line": [answer["best"]], "value": 0.0}]:
-            value = value_of(move) or 0.0
-            line = move.get("line") or [move["text"]]
+        alone: Json = {"text": answer["best"]}  # of a player without a network
+        for move in answer["moves"][:most] or [alone]:
+            value, line = value_of(move) or 0.0, list[str](move.get("line") or [move["text"]])
             depth = "100%W" if move.get("proven") is not None else f"{len(line)}"
             path = "-".join(_square(text) for text in line)
             lines.append(f"search {path} {self.discs * value:.2f} 0 {depth} {answer['visits']} simulations")

@@ -36,6 +36,6 @@ def gtp(
 def _speak(
     protocol: str, game: str | None, model: str | None, sims: int | None, seconds: float | None, level: int
 ) -> None:
-    from az.commands.protocols import protocol_command
+    from az.commands.protocols.command import protocol_command
 
     raise typer.Exit(protocol_command(protocol, game, model, sims, seconds, level))

@@ -1,0 +1,1 @@
+"""`az hub`, `az nboard` and `az gtp`."""
