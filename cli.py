@@ -261,11 +261,15 @@ def play(
     level: Annotated[int | None, typer.Option(help="1 for a beginner … 10 for full strength.")] = None,
     second: Annotated[bool, typer.Option("--second", help="Let the engine begin.")] = False,
     position: Annotated[str | None, typer.Option(help="Where to start, in the game's position text.")] = None,
+    load: Annotated[Path | None, typer.Option(help="A saved game, PDN, GGF or a list of moves to begin with.")] = None,
+    number: Annotated[int | None, typer.Option(help="Which game of the file; default: the first.")] = None,
     web: Annotated[bool, typer.Option("--web", help="On a board in the browser; more options: az web.")] = False,
 ) -> None:
     """Play against a model, or another player, in the terminal or the browser."""
     from az.commands.play import check_effort, play_command
 
+    if web and load is not None:
+        raise WrongRequest("--load is for the terminal: in the browser, choose the file under Text.")
     if web:
         from az.commands.web import web_command
 
@@ -273,7 +277,7 @@ def play(
         human = 1 if second else 0
         code = web_command(game, model, sims=sims, seconds=seconds, level=level, human=human, position=position)
         raise typer.Exit(code)
-    raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0, position, level))
+    raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0, position, level, load, number))
 
 
 @app.command()
@@ -289,14 +293,27 @@ def web(
 
 
 @app.command()
-def analyze(model: Model) -> None:
-    """Answer questions about positions: JSON lines in and out (docs/commands.md)."""
+def analyze(
+    model: Annotated[str | None, typer.Argument(help="An ONNX file, a run or a shipped model.")] = None,
+    sims: Annotated[int | None, typer.Option(help="Simulations of a request that does not say; default: 400.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds of a request that does not say.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of requests and answers.")] = False,
+) -> None:
+    """Answer questions about positions: JSON lines in and out (docs/analysis.md)."""
     from az.commands.analyze import analyze as answer
+    from az.commands.analyze import usual_effort
+    from az.engine.analysis.answers import schema_text
     from az.engine.inference.model_resolver import load_evaluator
     from az.engine.search.params import SearchParams
 
+    if schema:
+        print(schema_text(), end="")
+        return
+    if model is None:
+        raise WrongRequest("missing argument 'model': name an ONNX file, a run or a shipped model.")
+    usual = usual_effort(sims, seconds)
     evaluator = load_evaluator(model)
-    raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout))
+    raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout, usual))
 
 
 for _speak in (hub, nboard, gtp):

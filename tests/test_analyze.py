@@ -17,24 +17,29 @@ from hostile_values import bytes_changes, changes, mangled, mutated, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from az.commands import analyze as subject
-from az.commands.analyze import BadRequestError, analyze, read_request, split_lines
+from az.commands.analyze import analyze
+from az.engine.analysis import desk as desk_module
+from az.engine.analysis import lines as lines_module
+from az.engine.analysis.answers import MAX_SENTENCE
+from az.engine.analysis.desk import Desk
+from az.engine.analysis.json_lines import BadRequestError
+from az.engine.analysis.lines import LineQueue, split_lines
+from az.engine.analysis.requests import DEFAULT_SIMULATIONS, Effort, Request, read_request
+from az.engine.analysis.work import Engine
 from az.engine.errors import Refused
 from az.engine.game import Game, State, load_game
 from az.engine.inference.evaluator import HashEvaluator
 from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.result import SearchResult
-from az.engine.search.whole_moves import searcher, whole_results
+from az.engine.search.whole_moves import whole_results
 
 JUMPS = "W:W31,K14:B9,10,17,18,26,25"  # a king that may jump in a circle, and branches
 
 
-def fake_search(game: Game, calls: list[tuple[int, int]] | None = None):
+def fake_search(game: Game):
     """A search without kernels: the visits fall on the actions in turn, the priors grow with the action's place."""
 
     def search(states: Sequence[State], simulations: int) -> list[SearchResult]:
-        if calls is not None:
-            calls.append((len(states), simulations))
         return [one(state, simulations) for state in states]
 
     def one(state: State, simulations: int) -> SearchResult:
@@ -52,11 +57,10 @@ def fake_search(game: Game, calls: list[tuple[int, int]] | None = None):
     return search
 
 
-def ask(game: Game, *requests: object, search=None) -> list[dict]:
+def ask(game: Game, *requests: object, evaluator=None, params: SearchParams | None = None) -> list[dict]:
     lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in requests]
-    stdout = io.StringIO()
-    search = search or fake_search(game)
-    assert analyze(game, HashEvaluator(game), SearchParams(), io.BytesIO(b"\n".join(lines)), stdout, search) == 0
+    stdout, evaluator = io.StringIO(), evaluator or HashEvaluator(game)
+    assert analyze(game, evaluator, params or SearchParams(), io.BytesIO(b"\n".join(lines)), stdout) == 0
     return [json.loads(line) for line in stdout.getvalue().splitlines()]
 
 
@@ -82,7 +86,8 @@ def test_answer_has_the_fields_of_the_design(tictactoe):
 
 
 def test_sims_have_a_default_and_seconds_take_their_place(tictactoe):
-    answers = ask(tictactoe, {"id": 1}, {"id": 2, "seconds": 0.05}, {"id": 3, "sims": 400})
+    requests = ({"id": 1}, {"id": 2, "seconds": 0.05}, {"id": 3, "sims": 400})
+    answers = ask(tictactoe, *requests, params=SearchParams(solve=False))  # a proof would end a search earlier
     default, timed, other = sorted(answers, key=lambda answer: answer["id"])
     assert default["sims"] == 400
     assert {**default, "id": 3} == other
@@ -136,7 +141,7 @@ def test_a_bad_request_gets_one_sentence_and_the_next_an_answer(tictactoe, reque
     bad, good = ask(tictactoe, request_, {"id": "next", "sims": 1})
     assert bad["id"] == identity
     assert words in bad["error"]
-    assert len(bad["error"]) <= subject.MAX_SENTENCE
+    assert len(bad["error"]) <= MAX_SENTENCE
     assert good["id"] == "next"
     assert "move" in good
 
@@ -156,38 +161,39 @@ REQUESTS = st.one_of(
 @given(REQUESTS)
 def test_any_line_is_a_request_or_one_sentence(line):
     game = load_game("tictactoe")
-    waiting, out = [], io.StringIO()
-    subject._accept(game, line, waiting, out)
-    if not waiting:
+    told: list[dict] = []
+    desk = Desk(Engine(game, HashEvaluator(game), SearchParams()), told.append, Effort())
+    desk.accept(line)
+    if not desk.waiting:
         with pytest.raises(BadRequestError) as caught:
             read_request(game, line)
-        answer = json.loads(out.getvalue())
+        [answer] = told
         assert answer.keys() == {"id", "error"}
         assert answer["id"] == caught.value.identity
-        assert 0 < len(answer["error"]) <= subject.MAX_SENTENCE
+        assert 0 < len(answer["error"]) <= MAX_SENTENCE
         assert answer["error"].isprintable()
-        assert out.getvalue().count("\n") == 1
     else:
-        [request], fields = waiting, json.loads(line)
-        assert out.getvalue() == ""
+        [(_, task)], fields = desk.waiting, json.loads(line)
+        request = task.request
+        assert told == []
         assert request.identity == fields["id"]
         assert type(request.identity) in (str, int, float)
         assert game.mask(request.state).any()
-        assert request.simulations == fields.get("sims", subject.DEFAULT_SIMULATIONS)
+        assert request.simulations == fields.get("sims", DEFAULT_SIMULATIONS)
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(st.lists(st.binary(max_size=12) | st.sampled_from([b"\n", b"a\n", b"\nb", b"c" * 30]), max_size=12))
 def test_lines_are_the_same_however_the_stream_is_cut(chunks):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subject, "MAX_LINE", 20)
+        patch.setattr(lines_module, "MAX_LINE", 20)
         found = list(split_lines(iter([chunk for chunk in chunks if chunk] + [b""]).__next__))
     lines = b"".join(chunks).split(b"\n")
     assert found == [line[:21] for line in (lines if lines[-1] else lines[:-1])]
 
 
 def test_over_long_lines_are_refused_without_being_kept(tictactoe, monkeypatch):
-    monkeypatch.setattr(subject, "MAX_LINE", 100)
+    monkeypatch.setattr(lines_module, "MAX_LINE", 100)
     bad, good = ask(tictactoe, b'{"id": 1, "position": "' + b"1" * 300 + b'", "sims": 1}', {"id": 2, "sims": 1})
     assert "longer than 100 bytes" in bad["error"]
     assert good["id"] == 2
@@ -196,22 +202,34 @@ def test_over_long_lines_are_refused_without_being_kept(tictactoe, monkeypatch):
 
 
 def test_requests_with_the_same_sims_share_a_batch(tictactoe):
-    state = tictactoe.new_state()
-    requests = [subject.Request(i, state, 8 if i % 2 else 4) for i in range(6)]
-    assert [r.identity for r in subject._next_batch(requests)] == [0, 2, 4]
-    assert len(subject._next_batch([subject.Request(i, state, subject.MAX_SIMULATIONS) for i in range(3)])) == 1
+    def batches(*requests: dict) -> list[list]:
+        desk = Desk(Engine(tictactoe, HashEvaluator(tictactoe), SearchParams()), lambda _: None, Effort())
+        for request in requests:
+            desk.accept(json.dumps(request).encode())
+        found = []
+        while desk.waiting:
+            found.append([task.request.identity for task in desk._next_batch()])
+        return found
+
+    assert batches(*({"id": i, "sims": 8 if i % 2 else 4} for i in range(6))) == [[0, 2, 4], [1, 3, 5]]
+    assert batches(*({"id": i, "sims": 1_000_000} for i in range(2))) == [[0], [1]]
+    assert batches({"id": 0}, {"id": 1, "priority": 1}, {"id": 2}, {"id": 3, "avoid": ["1"]}) == [[1], [0, 2], [3]]
+    assert batches({"id": 0, "seconds": 1}, {"id": 1}, {"id": 2, "seconds": 1}) == [[0], [1], [2]]
+    assert len(batches(*({"id": i} for i in range(100)))[0]) == desk_module.MAX_BATCH
+
+
+class Broken(HashEvaluator):
+    """Refuses positions in which square 1 is taken."""
+
+    def evaluate(self, planes, logits, values):
+        if planes[:, :2, 0, 0].any():
+            raise Refused("the network answered with a number that is not finite.")
+        super().evaluate(planes, logits, values)
 
 
 def test_one_broken_position_does_not_spoil_the_others(tictactoe):
-    good = fake_search(tictactoe)
-
-    def search(states, simulations):
-        if any(state[1] for state in states):
-            raise Refused("the network answered with a number that is not finite.")
-        return good(states, simulations)
-
-    requests = [{"id": i, "sims": 4, "moves": ["1"] if i == 1 else []} for i in range(3)]
-    answers = {answer["id"]: answer for answer in ask(tictactoe, *requests, search=search)}
+    requests = [{"id": i, "sims": 0, "moves": ["1"] if i == 1 else []} for i in range(3)]
+    answers = {answer["id"]: answer for answer in ask(tictactoe, *requests, evaluator=Broken(tictactoe))}
     assert "not finite" in answers[1]["error"]
     assert answers[0]["move"]
     assert answers[2]["move"]
@@ -251,6 +269,7 @@ def test_shares_of_hops_are_multiplied(checkers):
 
 def test_read_request_replays_the_moves(checkers):
     request = read_request(checkers, b'{"id": 1, "sims": 3, "moves": ["11-15", "22-18", "15x22"]}')
+    assert isinstance(request, Request)
     assert request.simulations == 3
     assert set(checkers.moves(request.state)) == {"25x18", "26x17"}
     with pytest.raises(BadRequestError, match="move 1: '1-2' is not a legal move"):
@@ -289,10 +308,8 @@ def test_a_real_process_answers_at_once_and_ends_with_its_input():
 
 
 def test_the_real_search_gives_whole_moves(checkers):
-    evaluator = HashEvaluator(checkers)
-    search = searcher(checkers, evaluator, SearchParams(noise_fraction=0.5))
     requests = [{"id": i, "position": JUMPS, "sims": 40} for i in range(2)]
-    first, second = ask(checkers, *requests, search=search)
+    first, second = ask(checkers, *requests, params=SearchParams(noise_fraction=0.5))
     assert {**first, "id": 0} == {**second, "id": 0}  # no noise, no randomness
     assert first["sims"] == 40
     assert first["move"] in first["policy"]
@@ -324,15 +341,15 @@ def test_requests_behind_a_long_search_are_bounded_in_bytes():
     """Requests of a megabyte behind one search of a million simulations: the writer waits, memory does not grow."""
     done = subprocess.run([sys.executable, "-c", FLOOD], capture_output=True, text=True, check=True, timeout=120)
     sent, resident = json.loads(done.stdout)
-    assert sent < 2 * (subject.MAX_WAITING_BYTES + (4 << 20)), "the writer must wait"
+    assert sent < 2 * (lines_module.MAX_WAITING_BYTES + (4 << 20)), "the writer must wait"
     print(f"{sent / 1e6:.0f} MB taken of 200, {resident / 1e6:.0f} MB resident")
     assert resident < 900_000_000
 
 
 def test_the_queue_of_lines_is_bounded_in_number_and_bytes(monkeypatch):
-    monkeypatch.setattr(subject, "MAX_WAITING", 3)
-    monkeypatch.setattr(subject, "MAX_WAITING_BYTES", 10)
-    queue, put = subject.LineQueue(), []
+    monkeypatch.setattr(lines_module, "MAX_WAITING", 3)
+    monkeypatch.setattr(lines_module, "MAX_WAITING_BYTES", 10)
+    queue, put = LineQueue(), []
 
     def fill():
         for line in (b"x" * 50, b"12345", b"12345", b"1", b"2", b"3", None):

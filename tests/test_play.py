@@ -71,6 +71,9 @@ class FirstMove:
 
     advise = think
 
+    def searcher(self):
+        return self.search
+
     def at_level(self, level: int | None, _seed: int, /) -> None:
         self.effort = f"plays at level {level}"
 
@@ -182,32 +185,6 @@ def test_saving_never_overwrites(tmp_path: Path):
     assert "itisafolder" in flat
     assert "Nosuchfileordirectory" in flat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["game-2.txt", "game.txt"]
-
-
-@pytest.mark.parametrize(("name", "moves"), [("tictactoe", ["5"]), ("checkers", ["11-15", "10-14"]), ("connect4", [])])
-def test_a_saved_game_is_loaded(name: str, moves: list[str], tmp_path: Path):
-    kept, again = tmp_path / "a.txt", tmp_path / "b.txt"
-    talk(name, *moves, f"save {kept}")
-    text = talk(name, f"load {kept}", f"save {again}")
-    assert f"Loaded {2 * len(moves)} moves." in text
-    assert kept.read_text().split("start:")[1] == again.read_text().split("start:")[1]
-
-
-def test_what_is_no_saved_game_leaves_the_board_alone(tmp_path: Path):
-    files = {
-        "other": "game: othello\nstart:\nmoves:\n",
-        "none": "hello",
-        "wrong": "game: tictactoe\nstart:\nmoves:\n  1. 5 5\n",
-    }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "odd").write_bytes(b"\xff\xfe")
-    wrong = [f"load {tmp_path / name}" for name in (*files, "odd", "absent", "")]
-    text = talk("tictactoe", "5", "load", *wrong, "moves", width=300)
-    assert text.count("could not be loaded: ") == len(wrong)
-    assert "it is a game of othello, and this is tictactoe." in text
-    assert "Name the file: load FILE." in text
-    assert "Legal: 2 3 4 6 7 8 9" in text
 
 
 def test_a_narrow_window_still_shows_every_board():

@@ -57,7 +57,7 @@ class OnnxEvaluator:
         """
         file = ModelFile(path, data)
         self.name, self.model_id, self.metadata = file.path, file.model_id, file.metadata
-        self.precision = file.precision
+        self.path, self.precision = file.path, file.precision
         self.game = file.game(game)
         self.threads = threads
         providers, self._why = choose(provider)

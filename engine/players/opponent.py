@@ -12,7 +12,7 @@ from az.engine.errors import WrongRequest
 from az.engine.game import Game, State
 from az.engine.rng import key_of
 from az.engine.search.params import UNKNOWN
-from az.engine.search.whole_moves import Hops, WholeMove, WholeResult
+from az.engine.search.whole_moves import Hops, SearchStates, WholeMove, WholeResult
 
 if TYPE_CHECKING:  # they load the compiler: the board comes first
     from az.engine.players import Player
@@ -69,6 +69,10 @@ class PlayerEngine:
     def advise(self, state: State) -> WholeResult:
         """What it would play itself."""
         return self.think(state)
+
+    def searcher(self) -> SearchStates:
+        """Raises WrongRequest: a review needs a model's values."""
+        raise WrongRequest(f"{self.name} does not judge positions: a review needs a model, az play --model MODEL.")
 
     def at_level(self, _level: int | None, _seed: int, /) -> None:
         """Raises WrongRequest: levels are a model's."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from az.engine.game import Game, State
+from az.engine.game import LOSS, Game, State
 from az.engine.inference.evaluator import Evaluator
 from az.engine.jit.pointers import address
 from az.engine.search.cache import make_cache
-from az.engine.search.params import SearchParams
+from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.policy import best_index, root_policy
-from az.engine.search.prove import make_prover
+from az.engine.search.prove import FAR, make_prover
 from az.engine.search.result import SearchResult
 from az.engine.search.reuse import reroot
 from az.engine.search.schedule import schedules
@@ -175,6 +175,18 @@ class BatchSearch:
             best=int(trees.edge["action"][b, first + best]),
             pv=self.line(b, first + best),
         )
+
+    def is_settled(self, b: int) -> bool:
+        """More walks would change nothing. A loss of which only the end is known is none: some moves resist longer."""
+        root = self.trees.node[b, 0]
+        return root["proven"] != UNKNOWN and not (root["proven"] == LOSS and root["proof_plies"] == FAR)
+
+    def lines(self, b: int) -> dict[int, tuple[int, ...]]:
+        """Of each action of the root that was tried, the line that the search expects after it, beginning with it."""
+        trees = self.trees
+        first, count = int(trees.node["first_edge"][b, 0]), int(trees.node["num_edges"][b, 0])
+        tried = [edge for edge in range(first, first + count) if trees.edge["edge_visits"][b, edge]]
+        return {int(trees.edge["action"][b, edge]): self.line(b, edge) for edge in tried}
 
     def line(self, b: int, edge: int) -> tuple[int, ...]:
         """The most visited moves, beginning with this edge."""

@@ -6,12 +6,11 @@ import time
 
 import numpy as np
 
-from az.engine.game import LOSS, Game, State
+from az.engine.game import Game, State
 from az.engine.inference.evaluator import Evaluator
 from az.engine.rng import stream
 from az.engine.search.batch import BatchSearch
-from az.engine.search.params import UNKNOWN, SearchParams
-from az.engine.search.prove import FAR
+from az.engine.search.params import SearchParams
 from az.engine.search.result import SearchResult
 from az.engine.search.tree import UNVISITED
 
@@ -50,15 +49,11 @@ class TreeSearch:
 
     def is_settled(self) -> bool:
         """More walks would change nothing. A loss of which only the end is known is none: some moves resist longer."""
-        root = self.batch.trees.node[0, 0]
-        return root["proven"] != UNKNOWN and not (root["proven"] == LOSS and root["proof_plies"] == FAR)
+        return self.batch.is_settled(0)
 
     def lines(self) -> dict[int, tuple[int, ...]]:
         """Of each action of the root that was tried, the line that the search expects after it, beginning with it."""
-        trees = self.batch.trees
-        first, count = int(trees.node["first_edge"][0, 0]), int(trees.node["num_edges"][0, 0])
-        tried = [edge for edge in range(first, first + count) if trees.edge["edge_visits"][0, edge]]
-        return {int(trees.edge["action"][0, edge]): self.batch.line(0, edge) for edge in tried}
+        return self.batch.lines(0)
 
     def _think(self, simulations: int) -> None:
         if simulations not in self.batch.budgets and self.params.algorithm == "gumbel":

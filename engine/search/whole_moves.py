@@ -7,7 +7,7 @@ the shares of the hops are multiplied. Games with one action per move pass throu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,7 +67,7 @@ def whole_results(
     game: Game, roots: Sequence[State], results: Sequence[SearchResult], search: SearchStates
 ) -> list[WholeResult]:
     """One answer in whole moves for each root; `search` looks at the positions in the middle of a branching jump."""
-    trees = [_HopTree(game, root, result) for root, result in zip(roots, results, strict=True)]
+    trees = [_HopTree(game, root, result, game.moves(root)) for root, result in zip(roots, results, strict=True)]
     while wanted := [(tree, hops, budget) for tree in trees for hops, budget in tree.wanted()]:
         for simulations in sorted({budget for _, _, budget in wanted}):
             group = [(tree, hops) for tree, hops, budget in wanted if budget == simulations]
@@ -75,6 +75,21 @@ def whole_results(
             for (tree, hops), answer in zip(group, answers, strict=True):
                 tree.results[hops] = answer
     return [tree.answer() for tree in trees]
+
+
+def whole_result_of(
+    game: Game,
+    root: State,
+    result: SearchResult,
+    moves: Mapping[str, Hops],
+    after: Callable[[Hops, int], SearchResult],
+) -> WholeResult:
+    """The answer for a root of which only these moves may be played; after: (hops, simulations) -> a search there."""
+    tree = _HopTree(game, root, result, moves)
+    while wanted := tree.wanted():
+        for hops, budget in wanted:
+            tree.results[hops] = after(hops, budget)
+    return tree.answer()
 
 
 def whole_texts(game: Game, state: State, actions: Hops) -> tuple[str, ...]:
@@ -90,6 +105,23 @@ def whole_texts(game: Game, state: State, actions: Hops) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def ranked(whole: WholeResult) -> list[WholeMove]:
+    """The moves, the best one first, then by their shares."""
+    return sorted(whole.moves, key=lambda move: (move is not whole.best, -move.share, -move.prior))
+
+
+def line_of(
+    game: Game, state: State, whole: WholeResult, move: WholeMove, lines: Mapping[int, Hops]
+) -> tuple[str, ...]:
+    """The line that a search expects after a move of its answer, beginning with it; `lines`: of each tried action."""
+    line = lines.get(move.actions[0], ())
+    if move is whole.best:
+        return whole.pv
+    if line[: len(move.actions)] == move.actions:
+        return whole_texts(game, state, line)
+    return (move.text,)
+
+
 def _shares(result: SearchResult) -> NDArray[np.float64]:
     total = int(result.visits.sum())
     raw = result.visits.astype(np.float64) if total else result.policy.astype(np.float64)
@@ -103,12 +135,11 @@ class _HopTree:
     game: Game
     root: State
     first: SearchResult
-    moves: dict[str, Hops] = field(init=False)
+    moves: Mapping[str, Hops]  # those that may be played
     options: dict[Hops, list[int]] = field(init=False)  # hops so far -> the next hops
     results: dict[Hops, SearchResult] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.moves = dict(self.game.moves(self.root))
         self.options = {}
         for hops in self.moves.values():
             for length in range(len(hops)):

@@ -22,6 +22,8 @@ from az.engine.search.params import SearchParams
 from az.engine.search.whole_moves import SearchStates, WholeResult, quiet, searcher, whole_results
 from az.engine.selfplay.warmup import compile_search
 from az.engine.terminal.commands import COMMANDS, find_command
+from az.engine.terminal.files import Loaded, adopt, tell_loaded
+from az.engine.terminal.replay import arrive, forward
 from az.engine.terminal.session import Session, Thinker, printable
 
 if TYPE_CHECKING:
@@ -108,6 +110,10 @@ class Engine:
         self.level, self.seed = level, seed
         self.effort = self.full_effort if level is None else f"plays at level {level} of {len(LEVELS)}"
 
+    def searcher(self) -> SearchStates:
+        self.prepare()
+        return self.after_hops
+
     def think(self, state: State) -> WholeResult:
         if self.level is None:
             return self.advise(state)
@@ -135,14 +141,23 @@ def new_console() -> Console:
     return console
 
 
-def converse(session: Session) -> None:
+def converse(session: Session, loaded: Loaded | None = None) -> None:
     """Talk until the person leaves."""
+    if loaded is not None:
+        adopt(session, loaded.game, loaded.game.start_state(session.game))
     session.greet()
-    session.turn(show=True)
+    if loaded is not None:
+        tell_loaded(session, loaded.game, loaded.number, loaded.of)
+        arrive(session)
+    else:
+        session.turn(show=True)
     if session.interactive:
         session.engine.begin()
     while not session.leaving:
         line = session.read().strip()
+        if not line and session.future:
+            forward(session, "")
+            continue
         if not line:
             session.say("Type a move, or help.", "dim")
             continue
@@ -188,6 +203,7 @@ def play(
     seconds: float | None = None,
     human: int | None = 0,
     start: State | None = None,
+    loaded: Loaded | None = None,
     stdin: TextIO | None = None,
     console: Console | None = None,
     engine: Thinker | None = None,
@@ -196,7 +212,8 @@ def play(
 
     simulations, seconds: how long the engine thinks about each move; default: the parameters' simulations.
     human: the player whom the person plays, 0 (begins) or 1; None: both sides.
-    start: another start position. stdin, console, engine: replaced by tests.
+    start: another start position. loaded: a game to begin with, to step through or to play on from.
+    stdin, console, engine: replaced by tests.
     """
     if human not in (None, 0, 1):
         raise WrongRequest(f"the person's side is {human}; it must be 0, 1 or nothing for both.")
@@ -207,7 +224,7 @@ def play(
         reader.reconfigure(errors="replace")  # odd bytes are a mistyped move, not a crash
     session = Session(game, thinker, human, console, reader, start)
     try:
-        converse(session)
+        converse(session, loaded)
         session.say("Goodbye.")
     except (EOFError, KeyboardInterrupt):
         with suppress(BrokenPipeError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -13,9 +14,10 @@ from typing import Protocol, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from az.engine.analysis.review import Judged
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, State
 from az.engine.search.params import UNKNOWN
-from az.engine.search.whole_moves import Hops, WholeResult
+from az.engine.search.whole_moves import Hops, SearchStates, WholeResult
 from az.engine.selfplay.warmup import compiling, search_is_cold
 from az.engine.terminal.board import Look, draw, ending, player_name
 
@@ -49,6 +51,10 @@ class Thinker(Protocol):
         """Play at a level from now on (None: at full strength). Raises WrongRequest."""
         ...
 
+    def searcher(self) -> SearchStates:
+        """The search behind a review, ready. Raises WrongRequest where it has none."""
+        ...
+
 
 @dataclass(frozen=True)
 class Played:
@@ -57,6 +63,8 @@ class Played:
     before: State
     text: str
     actions: Hops
+    comments: tuple[str, ...] = ()  # of the file that it came from
+    nags: tuple[int, ...] = ()  # its marks there: 1 is !, 2 is ?
 
 
 class _Moving:
@@ -90,6 +98,10 @@ class Session:
         self.start = game.new_state() if start is None else start
         self.state = self.start.copy()
         self.history: list[Played] = []
+        self.future: list[Played] = []  # moves after the position shown, while it is stepped through
+        self.held = False  # the engine waits: a game was loaded, or is stepped through
+        self.headers: dict[str, str] = {}  # of the file that the game came from
+        self.judged: dict[int, Judged] = {}  # by ply, of the last review
         self.resigned: int | None = None
         self.leaving = False
         self.warm = False  # the first thought compiles or loads the search
@@ -109,16 +121,43 @@ class Session:
     @property
     def engine_to_move(self) -> bool:
         """It is the engine's turn."""
-        return not self.over and self.human is not None and self.mover != self.human
+        return not self.held and not self.over and self.human is not None and self.mover != self.human
+
+    @property
+    def plies(self) -> int:
+        """Moves of the whole game."""
+        return len(self.history) + len(self.future)
+
+    def line(self) -> tuple[list[State], list[str]]:
+        """Every position of the whole game, and its moves."""
+        moves = [*self.history, *self.future]
+        last = self.game.play(moves[-1].before, moves[-1].actions) if self.future else self.state
+        return [*(move.before for move in moves), last], [move.text for move in moves]
+
+    def seek(self, ply: int) -> None:
+        """Show the position after so many moves; the others are kept and the engine waits."""
+        states, moves = self.line()[0], [*self.history, *self.future]
+        self.history, self.future, self.state = moves[:ply], moves[ply:], states[ply]
+        self.held = True
+
+    def play_on(self) -> None:
+        """From here the game goes on: what came after is dropped."""
+        if self.future:
+            self.judged = {ply: row for ply, row in self.judged.items() if ply < len(self.history)}
+        self.future.clear()
+        self.held = False
 
     def push(self, text: str, actions: Hops) -> None:
-        """Play one whole move."""
+        """Play one whole move; what came after the position shown is dropped."""
+        self.play_on()
         self.history.append(Played(self.state, text, actions))
         self.state = self.game.play(self.state, actions)
 
     def reset(self) -> None:
         """Back to the start position."""
         self.history.clear()
+        self.play_on()
+        self.judged, self.headers = {}, {}
         self.state = self.start.copy()
         self.resigned = None
 
@@ -165,6 +204,8 @@ class Session:
 
     def prompt(self) -> str:
         """What stands before the cursor."""
+        if self.future:
+            return f"Move {len(self.history)} of {self.plies}> "
         if self.over:
             return "Game over> "
         return f"{self.name(self.mover)} to move> "
@@ -196,7 +237,8 @@ class Session:
             self.say(f"{self.game.name}: you play both sides; {self.engine.name} gives hints.", "bold")
         else:
             who = f"{self.game.name}: you are {self.name(self.human)} against {self.engine.name}."
-            self.say(f"{who} {self.name(self.mover)} begins.", "bold")
+            begins = "" if self.held else f" {self.name(self.mover)} begins."
+            self.say(f"{who}{begins}", "bold")
         self.say(f"It {self.engine.effort}. Type a move, or help.", "dim")
 
     def turn(self, show: bool) -> None:
@@ -211,7 +253,7 @@ class Session:
 
     def think(self, advice: bool = False) -> tuple[WholeResult, float]:
         """Ask the engine for its move, or for advice; seconds taken."""
-        with self._busy("thinking …" if self.warm else self._first_words()):
+        with self.busy("thinking …" if self.warm else self._first_words()):
             self.engine.prepare()
             begin = time.perf_counter()
             result = (self.engine.advise if advice else self.engine.think)(self.state)
@@ -222,10 +264,17 @@ class Session:
         cold = "the search is being compiled, once, which takes about half a minute"
         return f"getting ready: {cold} …" if search_is_cold(self.game) else "getting ready …"
 
-    def _busy(self, words: str) -> AbstractContextManager[object]:
-        """A sign of life where a cursor can move, nothing in a pipe."""
+    @contextmanager
+    def busy(self, words: str) -> Generator[Callable[[str], None]]:
+        """A sign of life where a cursor can move, nothing in a pipe; yields what tells other words."""
+        moving = _Moving(words)
+
+        def tell(text: str) -> None:
+            moving.words = text
+
         live = self.console.is_terminal and not self.console.is_dumb_terminal
-        return self.console.status(_Moving(words)) if live else nullcontext()
+        with self.console.status(moving) if live else nullcontext():
+            yield tell
 
     def engine_move(self) -> None:
         """The engine thinks, moves and says what it thinks."""

@@ -17,7 +17,7 @@ from az.engine.inference.evaluator import Evaluator
 from az.engine.players.opponent import whole_move
 from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.result import SearchResult
-from az.engine.search.whole_moves import WholeResult, quiet, searcher, whole_results, whole_texts
+from az.engine.search.whole_moves import WholeResult, line_of, quiet, ranked, searcher, whole_results
 
 if TYPE_CHECKING:  # they load the compiler: the page comes first
     from az.engine.players import Player
@@ -98,14 +98,7 @@ class Searcher:
         found = told(whole, self._visits(result))
         lines = tree.lines()
         for move, told_move in zip(ranked(whole), found["moves"], strict=True):
-            line = lines.get(move.actions[0], ())
-            if move is whole.best:
-                texts = whole.pv
-            elif line[: len(move.actions)] == move.actions:
-                texts = whole_texts(self.game, state, line)
-            else:
-                texts = (move.text,)
-            told_move["line"] = list(texts[:SHOWN_LINE])
+            told_move["line"] = list(line_of(self.game, state, whole, move, lines)[:SHOWN_LINE])
         return {**found, "network": self.network_value(state)}
 
     def _after_hops(self, states: Sequence[State], simulations: int) -> list[SearchResult]:
@@ -135,11 +128,6 @@ def choice(player: Player, state: State, seed: int, ply: int, simulations: int =
         "best": text, "moves": [], "visits": simulations, "value": None, "seconds": time.monotonic() - begun,
         "done": True,
     }  # fmt: skip
-
-
-def ranked(whole: WholeResult) -> list[Any]:
-    """The moves, the best one first, then by their shares."""
-    return sorted(whole.moves, key=lambda move: (move is not whole.best, -move.share, -move.prior))
 
 
 def told(whole: WholeResult, visits: int) -> Json:
