@@ -61,7 +61,7 @@ test-integrations: .venv-integrations/.ready
 .venv-integrations/.ready: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
 	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,web,dev,docs,integrations]'
-	@command -v npm > /dev/null && npm install --silent --prefix .venv-integrations @sabaki/gtp@3.0.0 || true
+	@command -v npm > /dev/null && npm install --silent --fetch-timeout=20000 --fetch-retries=1 --prefix .venv-integrations @sabaki/gtp@3.0.0 || true
 	@touch $@
 
 # For daily work, under a minute on a quiet machine: lint, the types of changed files, their tests and a smoke set.
