@@ -35,7 +35,7 @@ class Uniform:
 
     game, model_id, name = GAME, "0123456789abcdef", "uniform"
 
-    def evaluate(self, planes, logits, values):
+    def evaluate(self, _, logits, values):
         logits[:], values[:] = 0.0, 0.0
 
 
@@ -249,7 +249,7 @@ def test_requests_that_cannot_be_met(tmp_path, options, said):
 
 
 def test_without_the_extra(monkeypatch, tmp_path):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.chdir(tmp_path)
     done = run_az("train", "tictactoe", "--cluster", "local")
     assert done.code == 2
