@@ -146,7 +146,7 @@ class Dispatcher:
             self.tell("nodes", self.figures())
 
     def _look(self) -> None:
-        nodes = {node.id: node for node in self.fleet.nodes()}
+        nodes = {node.id: node for node in self.fleet.nodes() if any(count for _, count in self._wanted(node))}
         for seat in [*self.seats.values()]:
             if seat.node.id not in nodes:
                 self._lose(seat, "went with its node", counts=False)
