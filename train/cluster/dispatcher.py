@@ -123,7 +123,7 @@ class Dispatcher:
         again = sum(self._drop(seat) for seat in [*self.seats.values()] if seat.node.id == node)
         others = f"; {again} games are played by others" if again else ""
         self.tell("say", f"node {place.node.name} is left out: {reason.rstrip('.')}{others}")
-        self.tell("note", "node", {"node": place.node.name, "event": "left out", "reason": reason})
+        self._note(place.node, "left out", f": {reason}")
 
     # -- one round -----------------------------------------------------------------------------------------------
 
@@ -154,12 +154,12 @@ class Dispatcher:
             place = self.places.pop(gone)
             if not place.refused:
                 self.tell("say", f"node {place.node.name} left the cluster")
-                self.tell("note", "node", {"node": place.node.name, "event": "left"})
+                self._note(place.node, "left")
         for node in nodes.values():
             if node.id not in self.places:
                 self.places[node.id] = Place(node)
                 self.tell("say", f"node {node.name} joined: {_players(self._wanted(node))}")
-                self.tell("note", "node", {"node": node.name, "event": "joined"})
+                self._note(node, "joined")
             place = self.places[node.id]
             if place.refused or self._clock() < place.quiet_until:
                 continue
@@ -167,6 +167,10 @@ class Dispatcher:
                 there = sum(seat.node.id == node.id and seat.gpu == gpu for seat in self.seats.values())
                 for _ in range(count - there):
                     self._start(node, gpu)
+
+    def _note(self, node: Node, event: str, reason: str = "") -> None:
+        text = f"node {node.name} {event}{reason}"
+        self.tell("note", "node", {"node": node.name, "event": event, "text": text})
 
     def _wanted(self, node: Node) -> list[tuple[bool, int]]:
         """(on a GPU, players) of a node: one a GPU, or one a core where there is none."""

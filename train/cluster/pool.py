@@ -172,7 +172,7 @@ class Nodes:
         self._start.show({"nodes": self.text})
         if time.monotonic() - self._logged >= LOG_EVERY and not self._start.config.deterministic:
             self._logged = time.monotonic()
-            self._start.note("nodes", {"time": time.time(), "nodes": figures})
+            self._start.note("nodes", {"time": time.time(), "text": self.text, "nodes": figures})
 
 
 class ClusterPool:
