@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import queue
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from processes import Marked
 
@@ -70,8 +72,7 @@ class RayNodes:
 
 
 def main() -> None:
-    from ray.cluster_utils import Cluster
-
+    Cluster: Any = importlib.import_module("ray.cluster_utils").Cluster
     common = {"include_dashboard": False, "object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **common})
     nodes = []

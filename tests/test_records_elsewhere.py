@@ -35,7 +35,8 @@ class Uniform:
 
     game, model_id, name = GAME, "0123456789abcdef", "uniform"
 
-    def evaluate(self, _, logits, values):
+    def evaluate(self, planes, logits, values):
+        assert len(planes) == len(logits)
         logits[:], values[:] = 0.0, 0.0
 
 

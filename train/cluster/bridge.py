@@ -23,9 +23,8 @@ from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.precision import Fallback, load_precision, usable
 from az.engine.selfplay.batch import SelfplayConfig
 from az.train.cluster.dispatcher import Dispatcher, Model
-from az.train.cluster.fleet import Fleet
+from az.train.cluster.fleet import LOCAL, Fleet
 from az.train.cluster.player import PlayerJob, facts
-from az.train.cluster.request import LOCAL
 
 LOOK_EVERY = 0.5  # seconds between two looks for a newer model
 ROUND = 0.1  # seconds that one round waits for players at most

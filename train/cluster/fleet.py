@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+LOCAL = "local"  # the address of a cluster of this machine alone
+
 
 @dataclass(frozen=True)
 class Node:

@@ -1,21 +1,17 @@
-"""A Ray cluster as a `Fleet`. The only module that imports ray; it runs in the bridge, a process of its own."""
+"""A Ray cluster as a `Fleet`. The only module that loads ray; it runs in the bridge, a process of its own."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import time
 from dataclasses import replace
-from typing import Any, cast
-
-import ray
-from ray import exceptions
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from typing import Any
 
 from az.engine.errors import Refused
 from az.engine.system.cores import usable_cores
-from az.train.cluster.fleet import Gone, Node
+from az.train.cluster.fleet import LOCAL, Gone, Node
 from az.train.cluster.player import Player, PlayerJob
-from az.train.cluster.request import LOCAL
 
 MODEL_SECONDS = 60.0  # until a model has come to a node
 CALL_SECONDS = 10.0  # for what has arrived already
@@ -23,6 +19,7 @@ STORE = 256 << 20  # bytes of shared memory of a local cluster: models and recor
 
 
 def _fetched(handle: Any) -> bytes:
+    ray: Any = importlib.import_module("ray")
     return ray.get(handle[0], timeout=MODEL_SECONDS)
 
 
@@ -38,13 +35,15 @@ class RayFleet:
 
     def __init__(self, address: str, job: PlayerJob, gpu_threads: int = 2) -> None:
         self._job, self._gpu_threads = job, gpu_threads
+        self._ray: Any = importlib.import_module("ray")
+        self._affinity: Any = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
         common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
         try:
             if address == LOCAL:
                 own = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": STORE}
-                ray.init("local", **own, **common)
+                self._ray.init("local", **own, **common)
             else:
-                ray.init(address, **common)
+                self._ray.init(address, **common)
         except Exception as error:  # Ray's own and others, by what went wrong
             reason = str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
             raise Refused(
@@ -57,7 +56,7 @@ class RayFleet:
     def nodes(self) -> list[Node]:
         """The nodes that are alive."""
         found = []
-        for node in ray.nodes():
+        for node in self._ray.nodes():
             if node["Alive"]:
                 has, host = node["Resources"], node["NodeManagerHostname"]
                 name = f"{host} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})"
@@ -69,9 +68,9 @@ class RayFleet:
         job = replace(self._job, threads=self._gpu_threads, provider="auto") if gpu else self._job
         options: dict[str, Any] = {
             "num_cpus": 0 if gpu else 1, "num_gpus": 1 if gpu else 0, "max_restarts": 0, "max_task_retries": 0,
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False),
+            "scheduling_strategy": self._affinity(node.id, soft=False),
         }  # fmt: skip
-        actor = cast(Any, ray.remote(NodePlayer)).options(**options).remote(job)
+        actor = self._ray.remote(NodePlayer).options(**options).remote(job)
         self._actors[player] = actor
         self._asked[actor.hello.remote()] = player
 
@@ -84,10 +83,10 @@ class RayFleet:
         if not self._asked:
             time.sleep(timeout)
             return []
-        ready, _ = ray.wait([*self._asked], num_returns=1, timeout=timeout, fetch_local=True)
+        ready, _ = self._ray.wait([*self._asked], num_returns=1, timeout=timeout, fetch_local=True)
         if ready:
-            ready, _ = ray.wait([*self._asked], num_returns=len(self._asked), timeout=0, fetch_local=True)
-        return [(self._asked.pop(ref), _answer(ref)) for ref in ready]
+            ready, _ = self._ray.wait([*self._asked], num_returns=len(self._asked), timeout=0, fetch_local=True)
+        return [(self._asked.pop(ref), self._answer(ref)) for ref in ready]
 
     def end(self, player: str) -> None:
         """Kill it; a question that it had is forgotten."""
@@ -96,28 +95,28 @@ class RayFleet:
             del self._asked[ref]
         if actor is not None:
             with contextlib.suppress(Exception):  # it has gone already, or its node has
-                ray.kill(actor, no_restart=True)
+                self._ray.kill(actor, no_restart=True)
 
     def put(self, data: bytes) -> Any:
         """In a tuple, so that an actor gets the reference and says itself how long it waits."""
-        return (ray.put(data),)
+        return (self._ray.put(data),)
 
     def close(self) -> None:
         """End all players, leave the cluster; a local one ends."""
         for player in [*self._actors]:
             self.end(player)
-        ray.shutdown()
+        self._ray.shutdown()
 
-
-def _answer(ref: Any) -> dict[str, Any] | Gone:
-    try:
-        return ray.get(ref, timeout=CALL_SECONDS)
-    except exceptions.ActorUnavailableError:
-        return Gone("could not be reached")
-    except exceptions.ActorDiedError:
-        return Gone("ended")
-    except exceptions.RayTaskError as error:
-        lines = str(error.cause).strip().splitlines() or [type(error.cause).__name__]
-        return Gone(f"failed: {lines[-1]}")
-    except exceptions.RayError as error:
-        return Gone(f"failed ({type(error).__name__})")
+    def _answer(self, ref: Any) -> dict[str, Any] | Gone:
+        exceptions = self._ray.exceptions
+        try:
+            return self._ray.get(ref, timeout=CALL_SECONDS)
+        except exceptions.ActorUnavailableError:
+            return Gone("could not be reached")
+        except exceptions.ActorDiedError:
+            return Gone("ended")
+        except exceptions.RayTaskError as error:
+            lines = str(error.cause).strip().splitlines() or [type(error.cause).__name__]
+            return Gone(f"failed: {lines[-1]}")
+        except exceptions.RayError as error:
+            return Gone(f"failed ({type(error).__name__})")

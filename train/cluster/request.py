@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from az.engine.errors import WrongRequest
+from az.train.cluster.fleet import LOCAL
 
 if TYPE_CHECKING:
     from az.train.config import RunConfig
     from az.train.run.services import Selfplay
 
-LOCAL = "local"
 MISSING = "ray is not installed, and --cluster needs it: pip install '.[ray]' in the checkout brings it."
 
 
