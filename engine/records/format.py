@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,12 +100,12 @@ class Records:
 
 def unpack(records: Records) -> list[FinishedGame]:
     """The games of a file, from which `pack` makes the same bytes."""
-    offsets, found = records.policy_offsets.tolist(), []
+    offsets, found = records.policy_offsets.tolist(), list[FinishedGame]()
     of_game: dict[int, list[int]] = {}
     for row, k in enumerate(records.games.tolist()):
         of_game.setdefault(k, []).append(row)
     for k, plies, outcome, model in records.header["games"]:
-        rows, outcomes = [], []
+        rows, outcomes = list[Row](), list[int]()
         for row in of_game.get(k, []):
             part = slice(offsets[row], offsets[row + 1])
             actions, policy = records.policy_actions[part], records.policy_probs[part]
@@ -222,8 +222,9 @@ def parse_header(path: Path, data: bytes) -> dict[str, Any]:
     header, _ = _opened(path, data, ())
     if not isinstance(header, dict):
         raise Refused(f"{path}: not a readable record file (its header is no object).")
-    check_header(path, header, np.empty(0, np.int64), np.empty(0, np.int32))
-    return header
+    found = cast("dict[str, Any]", header)
+    check_header(path, found, np.empty(0, np.int64), np.empty(0, np.int32))
+    return found
 
 
 def _opened(path: Path, data: bytes, names: Sequence[str]) -> tuple[Any, dict[str, NDArray[Any]]]:

@@ -19,7 +19,6 @@ from typing import Any
 from az.engine.errors import AzError
 from az.engine.game import Game, load_game
 from az.engine.inference.model_resolver import newest_model
-from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.inference.precision import Fallback, load_precision, usable
 from az.engine.selfplay.batch import SelfplayConfig
 from az.train.cluster.dispatcher import Dispatcher, Model
@@ -88,7 +87,7 @@ def plays_on_gpus(models: Path, job: BridgeJob, game: Game) -> bool:
     if path is None or job.provider == "cpu":
         return False
     found, _ = load_precision(path, game, usable(path, job.config.precision), job.provider)
-    return isinstance(found, OnnxEvaluator) and found.precision != "int8"
+    return found.precision != "int8"
 
 
 def bridge_main(job: BridgeJob, pipe: Connection) -> None:

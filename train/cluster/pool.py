@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Bridge:
     def begin_at(self, first_game: int) -> None:
         """The number from which another bridge would go on."""
         if self._job.first_game is not None and first_game > self._job.first_game:
-            self._job = BridgeJob(**{**self._job.__dict__, "first_game": first_game})
+            self._job = replace(self._job, first_game=first_game)
 
     def send(self, *message: Any) -> None:
         """To the bridge; nothing where it is gone: `read` will see that."""

@@ -55,7 +55,7 @@ class RayFleet:
 
     def nodes(self) -> list[Node]:
         """The nodes that are alive."""
-        found = []
+        found = list[Node]()
         for node in self._ray.nodes():
             if node["Alive"]:
                 has, host = node["Resources"], node["NodeManagerHostname"]
