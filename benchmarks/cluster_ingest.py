@@ -1,4 +1,4 @@
-"""How fast the head takes record files of a cluster: lease, checksum, each row judged, written with fsync, in the window.
+"""How fast the head takes record files of a cluster: lease, checksum, every row judged, fsync, into the window.
 
     python benchmarks/cluster_ingest.py --game connect4 --seconds 20
 

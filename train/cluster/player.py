@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,13 @@ class Player:
         self._batches: GameThreads | None = None
         self._thread: threading.Thread | None = None
 
+    @cached_property
+    def game(self) -> Game:
+        """Loaded at the first word: a node without it says so."""
+        return load_game(self.job.game)
+
     def hello(self) -> dict[str, Any]:
         """What this node has. Quick: nothing is compiled yet."""
-        self.game = load_game(self.job.game)
         return {**facts(self.game), "host": platform.node(), "pid": os.getpid(), "cores": os.cpu_count() or 1}
 
     def exchange(self, orders: dict[str, Any]) -> dict[str, Any]:
