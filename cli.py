@@ -32,6 +32,7 @@ app.command("export-run")(export_run)
 app.command("import-run")(import_run)
 
 MAX_SEED = 2**63 - 1
+MAX_GAME = 10**11  # a run that has such records can still number on from there
 Game = Annotated[str, typer.Argument(help="The name of a game: see az games.")]
 Model = Annotated[str, typer.Argument(help="An ONNX file, a run (its newest model) or a shipped model.")]
 PLAYER = "A model, random, rollouts:N (N random games a move), minimax:D (D actions deep) or level:1 … level:10."
@@ -110,8 +111,11 @@ app.command()(resume)
 @app.command()
 def selfplay(
     model: Model,
-    games: Annotated[int, typer.Option(help="Games 0 … N-1.")],
+    games: Annotated[int, typer.Option(help="How many: games 0 … N-1.")],
     out: Annotated[Path, typer.Option(help="Folder for the record files.")],
+    first: Annotated[
+        int | None, typer.Option(help="Games K … K+N-1: a part of a longer run, for one of many machines.")
+    ] = None,
     seed: Seed = 0,
     threads: Annotated[int, typer.Option(help="Threads; changes the speed, not a byte.")] = 1,
     batch: Annotated[int, typer.Option(help="Games in flight a thread; changes the speed, not a byte.")] = 64,
@@ -130,9 +134,9 @@ def selfplay(
     ):  # fmt: skip
         _within(value, 1, high, option)
     _within(seed, 0, MAX_SEED, "--seed")
-    values = selfplay_command(
-        model, games, seed, out, threads, batch, sims, with_options(settings, precision=precision), as_json
-    )
+    _within(first or 0, 0, MAX_GAME - games, "--first")
+    settings = with_options(settings, precision=precision)
+    values = selfplay_command(model, games, seed, out, threads, batch, sims, settings, as_json, first)
     text = "{games} games, {rows} rows, {seconds:.1f} s, {simulations_per_s:,.0f} simulations a second → {out}"
     emit(as_json, values, text.format(**values))
 

@@ -46,12 +46,13 @@ def selfplay_command(
     simulations: int,
     settings: list[str],
     quiet: bool,
+    start: int | None = None,
 ) -> dict[str, Any]:
-    """Play and write; returns the figures. Progress goes to stderr."""
+    """Play and write; returns the figures. Progress goes to stderr. start: number of the first game, if not 0."""
     config = configured(settings, simulations, batch)
     path = resolve_model(model)
     first, why = load_precision(path, None, config.precision, batch=config.gpu_batch)
-    prepare_folder(out)
+    prepare_folder(out, None if start is None else range(start, start + games))
     if not quiet:
         print(f"self-play in {why}; {provider_line(first)}", file=sys.stderr)
     warm_up(first.game, lambda text: print(text, file=sys.stderr))
@@ -63,7 +64,7 @@ def selfplay_command(
             shown = time.monotonic()
             print(f"{progress.games}/{games} games, {progress.rows} rows", file=sys.stderr)
 
-    made = selfplay_to_files(first, config, games, seed, out, threads, show)
+    made = selfplay_to_files(first, config, games, seed, out, threads, show, start)
     seconds = time.monotonic() - begun
     return {
         "games": made.games,

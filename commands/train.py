@@ -17,6 +17,7 @@ from az.engine.system.safe_read import read_regular
 from az.engine.system.stopping import on_stop_signal, raise_stopped
 from az.engine.system.waiting import Waiting, modules_loaded
 from az.engine.terminal.progress import TrainingDisplay
+from az.train.cluster.request import HERE, Elsewhere
 from az.train.config import RunConfig, check, from_toml, toml_values, with_settings
 from az.train.machine import check_machine
 from az.train.presets import preset as load_preset
@@ -37,12 +38,15 @@ def new_run(
     settings: list[str],
     begin_from: str | None = None,
     file: str | None = None,
+    elsewhere: Elsewhere = HERE,
 ) -> None:
     """Make the run's folder and train. Raises WrongRequest for a request that cannot be met.
 
     file: a TOML file as runs/NAME/config.toml, in place of the preset's settings; what else is given goes before it.
 
     begin_from: a checkpoint, or a run: the weights that it begins with; its network takes the place of the preset's.
+
+    elsewhere: other machines that make games.
     """
     if minutes is not None and steps is not None:
         raise WrongRequest("--minutes and --steps exclude each other: give one of them.")
@@ -64,6 +68,7 @@ def new_run(
         config = replace(config, minutes=0.0)
     if begin_from is not None and any(text.strip().startswith("net.") for text in settings):
         raise WrongRequest("--from brings its own network: leave out --set net.….")
+    elsewhere.check(config)
     path = run_path(free_name(game) if name is None else name)
     with on_stop_signal(raise_stopped):
         _try_out(config)
@@ -74,7 +79,7 @@ def new_run(
             source = find_source(begin_from, RUNS)
             config = fitted(config, source)
             first = planted(source, load_game(game), config)
-        _train(RunFolder.create(path, config, first), config)
+        _train(RunFolder.create(path, config, first), config, elsewhere)
 
 
 def _begin_with(game: str | None, preset: str | None, file: str | None) -> RunConfig:
@@ -104,8 +109,9 @@ def _begin_with(game: str | None, preset: str | None, file: str | None) -> RunCo
 
 
 def resume_run(
-    name: str, minutes: float | None, steps: int | None, settings: list[str], finished_ok: bool = False
-) -> None:
+    name: str, minutes: float | None, steps: int | None, settings: list[str], finished_ok: bool = False,
+    elsewhere: Elsewhere = HERE,
+) -> None:  # fmt: skip
     """Go on with a run, from now on with these settings. Raises WrongRequest or Refused.
 
     finished_ok: a run whose minutes or steps are over is said to be, and that is no error.
@@ -121,10 +127,11 @@ def resume_run(
     for key in FIXED:
         if getattr(changed, key) != getattr(config, key):
             raise WrongRequest(f"{key} of a run that has begun cannot be changed: make a new run with az train.")
+    elsewhere.check(changed)
     with on_stop_signal(raise_stopped):
         _try_out(changed)
         try:
-            _train(folder, changed, keep=changed != config)
+            _train(folder, changed, elsewhere, keep=changed != config)
         except NothingToDo as finished:
             if not finished_ok:
                 raise
@@ -160,7 +167,7 @@ def _limited(config: RunConfig, minutes: float | None, steps: int | None) -> Run
     return config
 
 
-def _train(folder: RunFolder, config: RunConfig, keep: bool = False) -> None:
+def _train(folder: RunFolder, config: RunConfig, elsewhere: Elsewhere, keep: bool = False) -> None:
     """keep: the configuration is not the folder's; it becomes so once nothing refuses the request."""
     from az.export.run_services import RunServices
     from az.train.run.loop import Run
@@ -173,9 +180,8 @@ def _train(folder: RunFolder, config: RunConfig, keep: bool = False) -> None:
             def report(stats: dict[str, Any]) -> None:
                 display.update({key: value for key, value in stats.items() if value is not None})
 
-            run = Run(
-                folder, config, RunServices(load_game(config.game), config, display.message), report, display.message
-            )
+            services = RunServices(load_game(config.game), config, display.message)
+            run = Run(folder, config, services, report, display.message, elsewhere.selfplay())
             if keep:
                 folder.keep_config(config)
             run.train()

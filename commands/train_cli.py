@@ -17,6 +17,13 @@ Precision = Annotated[
         help="fp32, int8, fp16, or auto: int8 where the CPU is faster with it, fp16 on a GPU, if the model has it."
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Self-play on a Ray cluster: HOST:PORT, or local: docs/how-to/cluster.md."),
+]
+Records = Annotated[
+    str | None, typer.Option(help="A folder: record files of az selfplay that appear in it become rows of the run.")
+]
 
 
 def with_options(settings: list[str] | None, **options: str | None) -> list[str]:
@@ -57,14 +64,17 @@ def train(
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as learner.batch=512.")] = None,
     config: Annotated[str | None, typer.Option(help="A TOML as runs/NAME/config.toml; other options go first.")] = None,
+    cluster: Cluster = None,
+    records: Records = None,
 ) -> None:
     """Train a network, from zero or from what another run has learned."""
-    from az.commands.train import new_run
+    from az.commands.train import Elsewhere, new_run
 
     also = {"seed": seed, "minutes": minutes, "steps": steps, "deterministic": deterministic or None}
     given = {name: None if value is None else str(value) for name, value in also.items()}
     settings = with_options(settings, precision=precision, on_incident=on_incident, **given)
-    new_run(game, run, preset, seed, deterministic, minutes, steps, settings, begin_from, config)
+    elsewhere = Elsewhere(cluster, records)
+    new_run(game, run, preset, seed, deterministic, minutes, steps, settings, begin_from, config, elsewhere)
 
 
 def resume(
@@ -75,10 +85,12 @@ def resume(
     on_incident: OnIncident = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, from now on.")] = None,
     finished_ok: Annotated[bool, typer.Option("--finished-ok", help="Exit 0 where nothing is left to do.")] = False,
+    cluster: Cluster = None,
+    records: Records = None,
 ) -> None:
     """Go on with a run from its last checkpoint."""
-    from az.commands.train import resume_run
+    from az.commands.train import Elsewhere, resume_run
 
     limits = {"minutes": None if minutes is None else "", "steps": None if steps is None else ""}
     changes = with_options(settings, precision=precision, on_incident=on_incident, **limits)
-    resume_run(run, minutes, steps, changes, finished_ok)
+    resume_run(run, minutes, steps, changes, finished_ok, Elsewhere(cluster, records))

@@ -37,9 +37,10 @@ def test_killed_between_a_file_and_its_word(tmp_path: Path, monkeypatch: pytest.
     said: list[str] = []
     again: dict[int, list[int]] = {}  # games of files that were not told of, which are to be played again
 
-    def take(name: str, stats: dict[str, Any]) -> None:
+    def take(name: str, stats: dict[str, Any]) -> bool:
         counted.append(games_in(run / "records" / name))
         assert len(counted[-1]) == stats["games"]
+        return True
 
     def note(kind: str, values: dict[str, Any]) -> None:
         if kind == "precision":

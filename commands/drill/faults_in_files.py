@@ -22,7 +22,7 @@ from az.engine.game import ONGOING, Game
 from az.engine.records.format import ARRAYS, array_digest, sealed
 from az.engine.selfplay.batch import SelfplayBatch
 from az.train.health import Incident
-from az.train.run import deterministic
+from az.train.run import deterministic, worker_pool
 from az.train.run import loop as runs
 
 Arrays = dict[str, Any]
@@ -90,7 +90,7 @@ def value_of(value: float) -> Change:
 @contextmanager
 def bad_file(result: RunResult, places: random.Random, damage: Callable[[Path, Game], None]) -> Generator[None]:
     """The file of one turn is bad when the run takes it in."""
-    turn, original = places.randrange(1, 3), runs.play_turn
+    turn, original = places.randrange(1, 3), worker_pool.play_turn
 
     def play(folder: Any, game: Game, config: Any, model: Any, number: int, *more: Any) -> Any:
         played = original(folder, game, config, model, number, *more)
@@ -102,7 +102,7 @@ def bad_file(result: RunResult, places: random.Random, damage: Callable[[Path, G
             damage(folder.records / name, game)
         return name, stats
 
-    with patch.object(runs, "play_turn", play):
+    with patch.object(worker_pool, "play_turn", play):
         yield
 
 

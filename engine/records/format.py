@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ class FinishedGame:
     outcome_first: int  # LOSS, DRAW, WIN of player 0
     rows: list[Row]
     outcomes: list[int]  # of each row: LOSS, DRAW, WIN of its player to move
+    simulations: int = 0  # that the searches of its moves made; no part of the file
 
 
 def tally(games: Sequence[FinishedGame]) -> dict[str, int]:
@@ -95,6 +96,24 @@ class Records:
             "model": self.header["models"][int(self.models[row])],
             "seed": self.header["seed"],
         }
+
+
+def unpack(records: Records) -> list[FinishedGame]:
+    """The games of a file, from which `pack` makes the same bytes."""
+    offsets, found = records.policy_offsets.tolist(), list[FinishedGame]()
+    of_game: dict[int, list[int]] = {}
+    for row, k in enumerate(records.games.tolist()):
+        of_game.setdefault(k, []).append(row)
+    for k, plies, outcome, model in records.header["games"]:
+        rows, outcomes = list[Row](), list[int]()
+        for row in of_game.get(k, []):
+            part = slice(offsets[row], offsets[row + 1])
+            actions, policy = records.policy_actions[part], records.policy_probs[part]
+            value, ply = float(records.root_values[row]), int(records.plies[row])
+            rows.append(Row(records.states[row], actions, policy, value, ply))
+            outcomes.append(int(records.outcomes[row]))
+        found.append(FinishedGame(k, records.header["models"][model], plies, outcome, rows, outcomes))
+    return found
 
 
 DTYPES: dict[str, Any] = {  # of the arrays beside the states, which have the game's own
@@ -183,21 +202,41 @@ def read_records(path: Path, game: Game) -> Records:
     """Read and verify one file. Raises Refused, naming the file and what is wrong with it."""
     try:
         data = read_regular(path, MOST_PACKED)
-        check_seal(path, data)
-        arrays = unpacked(data, ("header", *ARRAYS))
-        header = parse_json(arrays.pop("header").tobytes())
-    except Refused:
-        raise
     except OSError as error:
         if is_passing(error):
             raise
         raise Refused(f"{path}: not a readable record file ({error.strerror or error}).") from None
-    except Exception as error:  # a damaged container raises whatever its reader trips over
-        kind = type(error).__name__
-        raise Refused(f"{path}: not a readable record file ({kind}: {one_line(str(error), 200)}).") from None
+    return parse_records(path, data, game)
+
+
+def parse_records(path: Path, data: bytes, game: Game) -> Records:
+    """Verify the bytes of a file; path: its name in messages. Raises Refused, as `read_records`."""
+    header, arrays = _opened(path, data, ARRAYS)
     del data
     _check_fit(path, game, header, arrays)
     return Records(header=header, path=path, **arrays)
+
+
+def parse_header(path: Path, data: bytes) -> dict[str, Any]:
+    """The header alone of a file's bytes, its fields within bounds; the rows are not looked at. Raises Refused."""
+    header, _ = _opened(path, data, ())
+    if not isinstance(header, dict):
+        raise Refused(f"{path}: not a readable record file (its header is no object).")
+    found = cast("dict[str, Any]", header)
+    check_header(path, found, np.empty(0, np.int64), np.empty(0, np.int32))
+    return found
+
+
+def _opened(path: Path, data: bytes, names: Sequence[str]) -> tuple[Any, dict[str, NDArray[Any]]]:
+    try:
+        check_seal(path, data)
+        arrays = unpacked(data, ("header", *names))
+        return parse_json(arrays.pop("header").tobytes()), arrays
+    except Refused:
+        raise
+    except Exception as error:  # a damaged container raises whatever its reader trips over
+        kind = type(error).__name__
+        raise Refused(f"{path}: not a readable record file ({kind}: {one_line(str(error), 200)}).") from None
 
 
 def _check_fit(path: Path, game: Game, header: Any, arrays: dict[str, NDArray[Any]]) -> None:

@@ -20,7 +20,7 @@ from az.engine.system.files import naming, sync_folder
 TRASH = re.compile(r"\.(.+)\.deleted-[0-9]+")
 LAST = "config.toml"
 OWN = re.compile(
-    r"records|models|checkpoints|health|quarantine|lock|log\.jsonl|best\.json|config(-[0-9]+)?\.toml"
+    r"records|models|checkpoints|health|quarantine|lock|log\.jsonl|best\.json|taken\.jsonl|config(-[0-9]+)?\.toml"
     r"|events\.out\.tfevents\..*|imported\.json|score\.json|README\.md|\..*"
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -21,6 +22,8 @@ from az.engine.search.params import SearchParams
 from az.engine.selfplay.checks import SearchFault, answer_cause, bad_answers, judge_game
 from az.engine.selfplay.step import Play, begin_game, grow_slots, make_slots, play_moves
 from az.engine.settings import key
+
+IDLE = 0.01  # seconds between two looks for a game where none is in flight
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,10 @@ class SelfplayConfig:
         return {name: value for name, value in asdict(self).items() if name not in without}
 
 
+class NoGameYet(Exception):
+    """Raised by `next_game` where no game is to be begun now and more may come; the games in flight go on."""
+
+
 class SelfplayBatch:
     """Plays many games at once on one thread, with one evaluation a step for each model in use."""
 
@@ -126,17 +133,23 @@ class SelfplayBatch:
         groups: list[tuple[Evaluator, np.ndarray]] = []
         while True:
             if changed:
-                for b, job in enumerate(self.jobs):
-                    if job is None and more:
-                        more = self._fill(b, self._again.pop() if self._again else next_game())
+                changed = False
+                try:
+                    for b, job in enumerate(self.jobs):
+                        if job is None and more:
+                            more = self._fill(b, self._again.pop() if self._again else next_game())
+                except NoGameYet:
+                    changed = True  # asked again before the next step
                 groups = self._groups()
                 if self.use_cache:
                     self.caches = {id(e): self.caches.get(id(e)) or make_cache(self.game) for e, _ in groups}
-                changed = False
-            if not groups:
+            if not groups and not changed:
                 return
             if pause is not None:
                 pause()
+            if not groups:
+                time.sleep(IDLE)
+                yield []
             for evaluator, active in groups:
                 self.search.cache = self.caches.get(id(evaluator), self.no_cache)
                 finished = self._step(evaluator, active)
@@ -263,6 +276,7 @@ class SelfplayBatch:
         """Free the slot of a game that is over."""
         slots, job = self._slots, self.jobs[b]
         assert job is not None
+        simulations = int(slots.simulations[b])
         self._free(b)
         last, result = int(self.search.roots.state[b, 0]), int(slots.result[b])
         count = int(slots.rows[b])
@@ -278,6 +292,7 @@ class SelfplayBatch:
             outcome_first=result if last == 0 else -result,
             rows=[Row(states[i], actions[part], policy[part], values[i], plies[i]) for i, part in enumerate(parts)],
             outcomes=[result if player == last else -result for player in states[:, 0].tolist()],
+            simulations=simulations,
         )
         return game, job[1]
 

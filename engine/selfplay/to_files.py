@@ -1,8 +1,9 @@
-"""`az selfplay`: games 0 … N-1 on several threads, written in the order of their numbers."""
+"""`az selfplay`: games K … K+N-1 on several threads, written in the order of their numbers."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,9 @@ class Progress:
     files: list[Path] = field(default_factory=list)
 
 
+FILE_NAME = re.compile(r"games-([0-9]{9,})-([0-9]{9,})\.npz")  # what `file_name` makes
+
+
 def file_name(first: int, last: int) -> str:
     """The record file of games first … last."""
     return f"games-{first:09d}-{last:09d}.npz"
@@ -38,8 +42,8 @@ def file_name(first: int, last: int) -> str:
 class _OrderedFiles:
     """Collects games in any order and writes a file as soon as all of its games are there."""
 
-    def __init__(self, game: Game, config: SelfplayConfig, games: int, seed: int, out: Path) -> None:
-        self.game, self.config, self.games, self.seed, self.out = game, config, games, seed, out
+    def __init__(self, game: Game, config: SelfplayConfig, numbers: range, seed: int, out: Path) -> None:
+        self.game, self.config, self.numbers, self.seed, self.out = game, config, numbers, seed, out
         self.waiting: dict[int, FinishedGame] = {}
         self.progress = Progress()
 
@@ -52,7 +56,7 @@ class _OrderedFiles:
         progress.wins += finished.outcome_first == 1
         progress.draws += finished.outcome_first == 0
         first = finished.k // GAMES_A_FILE * GAMES_A_FILE
-        numbers = range(first, min(first + GAMES_A_FILE, self.games))
+        numbers = range(max(first, self.numbers.start), min(first + GAMES_A_FILE, self.numbers.stop))
         if all(k in self.waiting for k in numbers):
             self._write([self.waiting.pop(k) for k in numbers])
 
@@ -66,12 +70,19 @@ class _OrderedFiles:
         self.progress.files.append(path)
 
 
-def prepare_folder(out: Path) -> None:
-    """Make the folder, before an hour of play rather than after it. Raises WrongRequest when it cannot be used."""
+def prepare_folder(out: Path, numbers: range | None = None) -> None:
+    """Make the folder, before an hour of play rather than after it. Raises WrongRequest when it cannot be used.
+
+    numbers: the games that are to be written, where other processes write other games to the same folder.
+    """
     if out.exists() and not out.is_dir():
         raise WrongRequest(f"{out} is a file: give a folder with --out.")
-    if any(out.glob("games-*.npz")):
-        raise WrongRequest(f"{out} holds records already: give a new folder with --out.")
+    for path in out.glob("games-*.npz"):
+        name = FILE_NAME.fullmatch(path.name)
+        if numbers is None or name is None:
+            raise WrongRequest(f"{out} holds records already: give a new folder with --out.")
+        if int(name[1]) < numbers.stop and int(name[2]) >= numbers.start:
+            raise WrongRequest(f"{out} holds games {int(name[1])} to {int(name[2])} already: give another --first.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -88,15 +99,18 @@ def selfplay_to_files(
     out: Path,
     threads: int = 1,
     on_progress: Callable[[Progress], None] | None = None,
+    first: int | None = None,
 ) -> Progress:
     """Play games 0 … games-1 and write them to `out`. Threads and games in flight change the speed, not a byte.
 
-    on_progress: called often, in any thread. Raises WrongRequest when `out` holds record files already (they would be
-    mixed with these).
+    on_progress: called often, in any thread. first: the number of the first game, for one of several processes that
+    share the games, and maybe the folder. Raises WrongRequest when `out` holds record files already (they would be
+    mixed with these); with `first`, when it holds some of these games.
     """
-    prepare_folder(out)
-    files = _OrderedFiles(evaluator.game, config, games, seed, out)
-    numbers = iter(range(games))
+    wanted = range(first or 0, (first or 0) + games)
+    prepare_folder(out, None if first is None else wanted)
+    files = _OrderedFiles(evaluator.game, config, wanted, seed, out)
+    numbers = iter(wanted)
     slots = max(1, min(config.slots, -(-games // threads)))
     played = GameThreads(evaluator.game, replace(config, slots=slots), seed, threads)
 

@@ -46,6 +46,7 @@ class TrainingStats(TypedDict, total=False):
     thrown: float  # share of solved positions in which the network alone gives the result away
     elapsed: float  # seconds
     left: float  # seconds
+    nodes: str  # of a cluster: how many, their rates and faults
     incident: str  # the folder of the newest incident
     stage: str | Callable[[], str]  # what is going on; a function is asked again for every drawing; "" = nothing to say
 
@@ -166,7 +167,7 @@ class TrainingDisplay(_Display):
         self.arenas: deque[float] = deque(maxlen=KEPT)
         self.thrown: deque[float] = deque(maxlen=KEPT)
         self.notes: deque[tuple[str, bool]] = deque(maxlen=1)
-        self.incident = ""
+        self.incident = self.nodes = ""
         self.stage: Callable[[], str] = str
         self.between: Callable[[], str] = str  # what is told while there is no stage and no step yet
         super().__init__(console, every, clock)
@@ -177,6 +178,7 @@ class TrainingDisplay(_Display):
             stage: Any = stats["stage"]
             self.stage = (lambda: stage) if isinstance(stage, str) else stage
         self.incident = str(stats.get("incident", self.incident))
+        self.nodes = str(stats.get("nodes", self.nodes))
         news = {name: float(value) for name, value in stats.items() if isinstance(value, int | float)}
         self.stats.update(news)
         if "policy_loss" in news or "value_loss" in news:
@@ -231,6 +233,8 @@ class TrainingDisplay(_Display):
         left = self._left()
         if left is not None:
             parts.append(f"left {duration(left)}")
+        if self.nodes:
+            parts.append(self.nodes)
         return "  ".join(parts)
 
     def panel(self) -> RenderableType:
@@ -244,6 +248,8 @@ class TrainingDisplay(_Display):
             rows.append(self._curve("arena", self.arenas, f"{100 * self.arenas[-1]:.0f} %", inside, look))
         if self.thrown:  # of solved positions, by the network alone
             rows.append(self._curve("mistakes", self.thrown, f"{100 * self.thrown[-1]:.1f} %", inside, look))
+        if self.nodes:
+            rows.append(Text(self.nodes, no_wrap=True, overflow="ellipsis"))
         rows.append(self._bar(inside))
         if stage := self._stage():
             rows.append(Text(stage, "dim", no_wrap=True, overflow="ellipsis"))

@@ -64,12 +64,12 @@ class Ingest:
         if self.last_game > MOST_GAME - LEFT:
             raise Refused(f"the records hold game {self.last_game}, and games are numbered up to {MOST_GAME} only.")
 
-    def take(self, path: Path) -> int:
-        """Read, check and add one file; returns its rows, 0 when it was quarantined."""
+    def take(self, path: Path, writer: str = "") -> int:
+        """Read, check and add one file; returns its rows, 0 when it was quarantined. writer: for people."""
         try:
             records = self._checked(path)
         except Refused as refusal:
-            self._put_aside(path, refusal)
+            self._put_aside(path, refusal, writer)
             return 0
         if len(records):
             self.replay.add(records)
@@ -96,9 +96,12 @@ class Ingest:
             )
         return records
 
-    def _put_aside(self, path: Path, refusal: Refused) -> None:
+    def _put_aside(self, path: Path, refusal: Refused, writer: str = "") -> None:
+        if writer:  # the sentence is what the log, the note beside the file and the incident have
+            refusal.args = (f"{str(refusal).rstrip('.')}; written by {writer}.",)
         self.quarantined += 1
-        self.refused_by_writer[path.stem.rpartition("-")[2]] += 1
+        number = path.stem.rpartition("-")[2]
+        self.refused_by_writer[number if len(number) < 12 else "--records"] += 1  # see cluster/inbox.py
         self.folder.quarantine(path, str(refusal))
         self.report(f"quarantined {path.name}: {refusal}")
         if self.on_refusal is not None:

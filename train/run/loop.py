@@ -18,7 +18,7 @@ import torch
 from az.engine.errors import NothingToDo, Refused
 from az.engine.game import load_game
 from az.engine.inference.precision import Fallback
-from az.engine.selfplay.autotune import Plan, plan_for
+from az.engine.selfplay.autotune import plan_for
 from az.engine.selfplay.warmup import warm_up
 from az.engine.system.stopping import Stopped, on_stop_signal
 from az.train import checkpoint
@@ -31,7 +31,6 @@ from az.train.replay import Batch, window_rows
 from az.train.run import health_memory
 from az.train.run.beginning import find_checkpoint, remove_old_models, tidy
 from az.train.run.counters import Counters
-from az.train.run.deterministic import play_turn
 from az.train.run.figures import figures
 from az.train.run.folder import RunFolder
 from az.train.run.guarded_step import GuardedLearner
@@ -39,9 +38,9 @@ from az.train.run.ingest import Ingest
 from az.train.run.log import RunLog
 from az.train.run.names import model_cards
 from az.train.run.scores import Scores
-from az.train.run.services import Services
+from az.train.run.services import Pool, PoolStart, Selfplay, Services
 from az.train.run.tensorboard import EventFile, grouped
-from az.train.run.worker_pool import WorkerPool, first_job
+from az.train.run.worker_pool import LocalSelfplay, first_job
 
 MOST_REFUSALS = 3  # models refused one after the other before the run stops
 BACKLOG_STEPS = 48  # steps that the learner may be behind before self-play rests
@@ -60,9 +59,10 @@ class Run:
         services: Services,
         report: Callable[[dict[str, Any]], None],
         message: Callable[[str], None],
+        selfplay: Selfplay | None = None,  # where games are made; None: by processes of this machine
     ) -> None:
         self.folder, self.config, self.services = folder, config, services
-        self.report, self.message = report, message
+        self.report, self.message, self.selfplay = report, message, selfplay or LocalSelfplay()
         self.game = load_game(config.game)
         self.count = Counters()
         self.stop_asked = False
@@ -147,19 +147,21 @@ class Run:
                 config = self.config
                 plan = plan_for(self._newest(), self.game, config.selfplay, config.workers, config.provider)
                 self.message(f"{plan.line}; {self.learner.precision_line()}")
+                job = first_job(self.folder.path, config, plan, self.count.session, self.ingest.last_game + 1)
+                parts = self.folder, self.game, config, plan, job, self.message, self.log.write
+                start = PoolStart(*parts, stopping=lambda: self.stop_asked, show=self.report)
                 if self.config.deterministic:
-                    self._in_turns()
+                    self._in_turns(start)
                 else:
-                    self._side_by_side(plan)
+                    self._side_by_side(self.selfplay.pool(start))
                 self._finish()
             finally:
+                self.selfplay.close()
                 self.services.close()
                 self.events.close()
                 self.log.close()
 
-    def _side_by_side(self, plan: Plan) -> None:
-        job = first_job(self.folder.path, self.config, plan, self.count.session, self.ingest.last_game + 1)
-        pool = WorkerPool(job, plan.workers, self.message, self.log.write, lambda: self.stop_asked)
+    def _side_by_side(self, pool: Pool) -> None:
         self.report({"stage": pool.doing})
         try:
             while not self._over():
@@ -177,12 +179,10 @@ class Run:
         finally:
             pool.stop()
 
-    def _in_turns(self) -> None:
+    def _in_turns(self, start: PoolStart) -> None:
         fallback = Fallback(lambda text, _: self.message(text))
         while not self._over():
-            model = self.folder.models / f"{self.count.model:06d}.onnx"
-            parts = self.folder, self.game, self.config, model, self.count.turns, self.report
-            if (played := play_turn(*parts, lambda: self.stop_asked, fallback.loaded)) is None:
+            if (played := self.selfplay.play_turn(start, self._newest(), self.count.turns, fallback.loaded)) is None:
                 return
             name, stats = played
             for fault in stats["faults"]:
@@ -228,13 +228,14 @@ class Run:
 
     # -- one thing at a time -----------------------------------------------------------------------------------
 
-    def _take(self, name: str, stats: dict[str, Any]) -> None:
-        if not self.ingest.take(self.folder.records / name):
-            return
+    def _take(self, name: str, stats: dict[str, Any]) -> bool:
+        if not self.ingest.take(self.folder.records / name, stats.get("writer", "")):
+            return False
         for counter in ("games", "plies", "first_wins", "draws", "simulations"):
             setattr(self.count, counter, getattr(self.count, counter) + stats[counter])
         self._speed.append((time.monotonic(), self.count.plies))
         self._speed = self._speed[-40:]
+        return True
 
     def _step(self) -> None:
         config, replay = self.config, self.ingest.replay

@@ -19,6 +19,8 @@ from az.engine.selfplay.autotune import Plan
 from az.engine.selfplay.worker import WorkerJob, record_name, worker_main
 from az.engine.system.child import Child, end_of
 from az.train.config import RunConfig
+from az.train.run.deterministic import play_turn
+from az.train.run.services import OnFault, OnFile, PoolStart
 
 MOST_DEATHS = 5  # a worker may die so many times in DEATH_SECONDS: more is a fault that starting again does not mend
 DEATH_SECONDS = 600.0
@@ -43,6 +45,24 @@ def first_job(run: Path, config: RunConfig, plan: Plan, session: int, first_game
         threads=plan.threads,
         provider=plan.provider,
     )
+
+
+class LocalSelfplay:
+    """Self-play by processes of this machine."""
+
+    def pool(self, start: PoolStart) -> WorkerPool:
+        """As `services.Selfplay`."""
+        return WorkerPool(start.job, start.plan.workers, start.report, start.note, start.stopping)
+
+    def play_turn(
+        self, start: PoolStart, model: Path, turn: int, loaded: Callable[[Path, str], None]
+    ) -> tuple[str, dict[str, Any]] | None:
+        """As `services.Selfplay`."""
+        parts = start.folder, start.game, start.config, model, turn, start.show
+        return play_turn(*parts, start.stopping, loaded)
+
+    def close(self) -> None:
+        """Nothing goes on between two calls."""
 
 
 class DeathRate:
@@ -118,12 +138,7 @@ class WorkerPool:
         size = sum(resident_bytes(process.pid or 0) for process in self._processes if process is not None) >> 20
         return f"starting self-play: {len(self._processes)} workers" + (f", {size:,} MB loaded" if size else "")
 
-    def listen(
-        self,
-        timeout: float,
-        on_file: Callable[[str, dict[str, Any]], None],
-        on_fault: Callable[[dict[str, Any]], None],
-    ) -> None:
+    def listen(self, timeout: float, on_file: OnFile, on_fault: OnFault) -> None:
         """Take in what the workers have written, waiting at most `timeout` seconds for the first word."""
         for pipe in cast("list[Connection]", multiprocessing.connection.wait(self._pipes, timeout)):
             worker = self._pipes.index(pipe)

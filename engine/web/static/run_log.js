@@ -18,6 +18,7 @@ export class RunLog {
     this.steps = []; // lines of a step
     this.measured = []; // lines of a measurement of strength
     this.events = []; // everything else
+    this.nodes = null; // of a cluster: the last line about them
     this.unreadable = 0;
   }
 
@@ -58,6 +59,7 @@ export class RunLog {
     if (line === undefined) this.unreadable += 1;
     if (!line || typeof line !== "object" || Array.isArray(line)) return;
     if (line.kind === "step" && isNumber(line.step)) this.steps.push(line);
+    else if (line.kind === "nodes") this.nodes = line;
     else if (line.kind === "solved" || line.kind === "score") this.measured.push(line);
     else {
       this.events.push(line);

@@ -7,11 +7,12 @@ const MOST_EVENTS = 40;
 let drawn = "";
 
 export function drawIncidents(place, names, page, fail) {
-  const told = names.filter((name) => page.about.has(name)).map((name) => [name, page.about.get(name).incidents, page.logs.get(name)?.events ?? []]);
-  const state = JSON.stringify(told.map(([name, incidents, events]) => [name, incidents, events.length]));
+  const told = names.filter((name) => page.about.has(name)).map((name) => [name, page.about.get(name).incidents, page.logs.get(name)?.events ?? [], page.logs.get(name)?.nodes]);
+  const state = JSON.stringify(told.map(([name, incidents, events, nodes]) => [name, incidents, events.length, nodes?.time]));
   if (state === drawn) return;
   drawn = state;
-  const parts = told.flatMap(([name, incidents, events]) => [
+  const parts = told.flatMap(([name, incidents, events, nodes]) => [
+    nodes && Array.isArray(nodes.nodes) ? nodeCard(names.length > 1 ? `${name}: nodes` : "Nodes", nodes) : null,
     ...incidents.map((one) => incidentCard(name, one, names.length > 1, fail)),
     events.length ? eventList(names.length > 1 ? `${name}: warnings` : "Warnings", events) : null,
   ]);
@@ -44,6 +45,16 @@ function incidentCard(run, one, several, fail) {
   fill(last, one.page ? link() : make("button", { type: "button", onclick: write }, "Have the doctor write its page"));
   return make("div", { class: "card run-card" }, make("h3", {}, title),
     make("dl", {}, ...pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))])), last);
+}
+
+// The nodes of a cluster, as the last line of the log about them says.
+function nodeCard(title, line) {
+  const columns = [["Node", "node"], ["Players", "players"], ["Simulations/s", "simulations_per_s"], ["Games", "games"], ["Faults", "faults"], ["Left out", "left_out"]];
+  const shown = (value) => (typeof value === "number" ? value.toLocaleString("en") : String(value ?? "").slice(0, 300));
+  const row = (one) => make("tr", {}, ...columns.map(([, key]) => make("td", {}, shown(one?.[key]))));
+  return make("div", { class: "card" }, make("h3", {}, title), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title },
+    make("table", {}, make("thead", {}, make("tr", {}, ...columns.map(([name]) => make("th", { scope: "col" }, name)))),
+      make("tbody", {}, ...line.nodes.slice(0, MOST_EVENTS).map(row)))));
 }
 
 function eventList(title, events) {

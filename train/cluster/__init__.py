@@ -1,0 +1,1 @@
+"""Games from other machines: record files that appear in a folder, and self-play on a Ray cluster."""

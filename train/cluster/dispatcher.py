@@ -1,0 +1,320 @@
+"""The scheduling of a run's self-play over a cluster: players on nodes that come and go, numbers lent, files fetched.
+
+Pure logic over a `Fleet`, with a clock of its own: `benchmarks/cluster_scale.py` runs it against simulated players.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from az.engine.errors import Refused
+from az.engine.records.format import parse_header
+from az.train.cluster.fleet import Fleet, Gone, Node
+from az.train.cluster.leases import Leases
+
+LOOK_EVERY = 2.0  # seconds between two looks at the nodes
+TELL_EVERY = 1.0  # seconds between two reports of rates
+WAIT = 0.5  # seconds that a player may keep a question
+START_SECONDS = 240.0  # until a player says its first word; its process may wait for a place on the node
+SILENT_SECONDS = 60.0  # until a player that does not answer is given up
+MOST_ENDS = 5  # a player's place may lose it so many times in ENDS_SECONDS; then the node is left out
+ENDS_SECONDS = 600.0
+MOST_STALE = 3  # files of numbers that a player did not have; then its node is left out
+MODELS_ON_GPU = 2  # networks in play at once on a GPU: a step makes one call of full size for each
+
+Tell = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A published model. answers: the digest of the head's own answers, where every node has to give the same."""
+
+    id: str
+    name: str
+    handle: Any
+    answers: str | None = None
+
+
+@dataclass
+class Seat:
+    """One player, as the dispatcher knows it."""
+
+    name: str
+    node: Node
+    gpu: bool
+    asked: float  # since when it owes an answer
+    greeted: bool = False
+    known: set[str] = field(default_factory=set)
+    last_model: str = ""
+    walks: int = 0
+    rate: float = 0.0  # simulations a second
+    counted: float = 0.0
+
+
+@dataclass
+class Place:
+    """What is known of a node over all its players."""
+
+    node: Node
+    refused: str = ""
+    ends: deque[float] = field(default_factory=deque)
+    stale: int = 0
+    games: int = 0
+    rows: int = 0
+    files: int = 0
+    faults: int = 0
+    quiet_until: float = 0.0
+
+
+class Dispatcher:
+    """tell: given a kind and values: "file" ticket node-id node-name data stats, "fault" fault, "say" sentence, "note"
+    kind values, "nodes" list, "refused" node-id. expected: the facts that every node has to have (`player.facts`).
+    """
+
+    def __init__(
+        self, fleet: Fleet, expected: dict[str, Any], seed: int, tell: Tell, most_players: int = 0,
+        gpus: bool = False, clock: Callable[[], float] = time.monotonic, peek: Callable[[bytes], Any] | None = None,
+    ) -> None:  # fmt: skip
+        """most_players: on one node, 0: one a core. gpus: whether players on GPUs make sense for the run's precision.
+        peek: reads (number, model) of every game of a file's bytes, and its seed (for tests without files).
+        """
+        self.fleet, self.expected, self.seed, self.tell = fleet, expected, seed, tell
+        self.most_players, self.gpus, self._clock = most_players, gpus, clock
+        self._peek = peek or games_of
+        self.leases = Leases(0, 0)
+        self.seats: dict[str, Seat] = {}
+        self.places: dict[str, Place] = {}
+        self.paused = False
+        self._models: dict[str, Model] = {}
+        self._newest = ""
+        self._looked = self._told = -1e9
+        self._number = 0
+        self._waits: dict[str, str] = {}  # nodes on which no place was free: the sentence that was said
+
+    # -- what the run says ---------------------------------------------------------------------------------------
+
+    def supply(self, first: int, count: int | None = None) -> None:
+        """Numbers to be played from now on. Raises AssertionError while an earlier limited set is not over."""
+        assert self.leases.over(), "the numbers before are not played yet"
+        self.leases = Leases(first, count)
+
+    def model(self, model: Model) -> None:
+        """The newest model: new numbers are lent with it."""
+        self._models[model.id] = model
+        self._newest = model.id
+        kept = self.leases.models() | {self._newest}
+        self._models = {name: known for name, known in self._models.items() if name in kept}
+
+    def judged(self, ticket: int, accepted: bool) -> None:
+        """Whether the run accepted a file."""
+        self.leases.judged(ticket, accepted)
+
+    def refuse(self, node: str, reason: str) -> None:
+        """Leave a node out from now on; its games are played by others."""
+        place = self.places.get(node)
+        if place is None or place.refused:
+            return
+        place.refused = reason
+        again = sum(self._drop(seat) for seat in [*self.seats.values()] if seat.node.id == node)
+        others = f"; {again} games are played by others" if again else ""
+        self.tell("say", f"node {place.node.name} is left out: {reason.rstrip('.')}{others}")
+        self._note(place.node, "left out", f": {reason}")
+
+    # -- one round -----------------------------------------------------------------------------------------------
+
+    def step(self, timeout: float) -> None:
+        """Hear what has come, see who has gone, ask on. Waits at most `timeout` seconds."""
+        for name, answer in self.fleet.answers(timeout):
+            seat = self.seats.get(name)
+            if seat is not None:
+                self._hear(seat, answer)
+        now = self._clock()
+        for seat in [*self.seats.values()]:
+            patience = SILENT_SECONDS if seat.greeted else START_SECONDS
+            if now - seat.asked > patience:
+                self._lose(seat, f"has said nothing for {patience:g} s")
+        if now - self._looked >= LOOK_EVERY:
+            self._looked = now
+            self._look()
+        if now - self._told >= TELL_EVERY:
+            self._told = now
+            self.tell("nodes", self.figures())
+
+    def _look(self) -> None:
+        nodes = {node.id: node for node in self.fleet.nodes() if any(count for _, count in self._wanted(node))}
+        for seat in [*self.seats.values()]:
+            if seat.node.id not in nodes:
+                self._lose(seat, "went with its node", counts=False)
+        for gone in self.places.keys() - nodes.keys():
+            place = self.places.pop(gone)
+            if not place.refused:
+                self.tell("say", f"node {place.node.name} left the cluster")
+                self._note(place.node, "left")
+        for node in nodes.values():
+            if node.id not in self.places:
+                self.places[node.id] = Place(node)
+                self.tell("say", f"node {node.name} joined: {_players(self._wanted(node))}")
+                self._note(node, "joined")
+            place = self.places[node.id]
+            if place.refused or self._clock() < place.quiet_until:
+                continue
+            for gpu, count in self._wanted(node):
+                there = sum(seat.node.id == node.id and seat.gpu == gpu for seat in self.seats.values())
+                for _ in range(count - there):
+                    self._start(node, gpu)
+
+    def _note(self, node: Node, event: str, reason: str = "") -> None:
+        text = f"node {node.name} {event}{reason}"
+        self.tell("note", "node", {"node": node.name, "event": event, "text": text})
+
+    def _wanted(self, node: Node) -> list[tuple[bool, int]]:
+        """(on a GPU, players) of a node: one a GPU, or one a core where there is none."""
+        if self.gpus and node.gpus:
+            return [(True, node.gpus)]
+        return [(False, min(node.cpus, self.most_players) if self.most_players else node.cpus)]
+
+    def _start(self, node: Node, gpu: bool) -> None:
+        self._number += 1
+        seat = Seat(f"player-{self._number}", node, gpu, self._clock())
+        self.seats[seat.name] = seat
+        self.fleet.start(seat.name, node, gpu)
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _hear(self, seat: Seat, answer: dict[str, Any] | Gone) -> None:
+        if isinstance(answer, Gone):
+            self._lose(seat, answer.text)
+            return
+        if not seat.greeted:
+            seat.greeted, seat.counted = True, self._clock()
+            for name, wanted in self.expected.items():
+                if answer.get(name) != wanted:
+                    what = "another az (its engine's sources differ)" if name == "engine" else f"another {name}"
+                    self.refuse(seat.node.id, f"it has {what}: {answer.get(name)}, and the head has {wanted}")
+                    return
+            self._ask(seat, 0)
+            return
+        place = self.places[seat.node.id]
+        sound = [self._file(seat, place, data, stats) for data, stats in answer["files"]]
+        for fault in answer["faults"]:
+            place.faults += 1
+            self.tell("fault", fault)
+        for k in answer["lost"]:
+            self.leases.drop(seat.name, k)
+        self._count(seat, int(answer["walks"]))
+        seat.known = set(answer["known"])
+        if seat.name not in self.seats:  # left out meanwhile
+            return
+        if not all(sound):  # which of its numbers it has played is not known: others play them
+            self._lose(seat, "sent a file that is not what it was asked for")
+        elif "refused" in answer:
+            self.refuse(seat.node.id, answer["refused"])
+        elif "error" in answer or "crash" in answer:
+            text = str(answer.get("error") or answer["crash"]).strip()
+            self.tell("note", "worker", {"worker": seat.name, "node": seat.node.name, "error": text})
+            self._lose(seat, f"ended: {text.splitlines()[-1]}")
+        else:
+            self._ask(seat, int(answer["want"]), int(answer["alive"]))
+
+    def _count(self, seat: Seat, walks: int) -> None:
+        now = self._clock()
+        seconds = now - seat.counted
+        if seconds > 0:
+            share = min(1.0, seconds / 5.0)  # a mean over some seconds
+            seat.rate += share * (max(0, walks - seat.walks) / seconds - seat.rate)
+        seat.walks, seat.counted = walks, now
+
+    def _ask(self, seat: Seat, want: int, alive: int = 0) -> None:
+        leases = []
+        left = self.leases.left()
+        if self._newest and not self.paused:
+            if left is not None:  # the last of a limited set are shared out, or one would play them alone
+                want = min(want or 1, max(1, left // (2 * max(1, len(self.seats)))))
+            fresh = self._newest
+            full = seat.gpu and alive >= MODELS_ON_GPU and self._newest not in seat.known
+            if full and seat.last_model in self._models and seat.last_model in seat.known:
+                fresh = seat.last_model
+            leases = self.leases.give(seat.name, want or 1, fresh) if want or not seat.known else []
+            seat.last_model = fresh
+        needed = {lease.model for lease in leases} - seat.known
+        models = {m.id: (m.name, m.handle, m.answers) for m in (self._models[name] for name in sorted(needed))}
+        more = bool(self._newest) and not self.paused and self.leases.left() != 0
+        seat.asked = self._clock()
+        orders = {"models": models, "leases": leases, "more": more, "paused": self.paused, "wait": WAIT}
+        self.fleet.ask(seat.name, orders)
+
+    def _file(self, seat: Seat, place: Place, data: bytes, stats: dict[str, Any]) -> bool:
+        """Numbers, models and seed are looked at here, rows where the run takes the file."""
+        try:
+            seed, games = self._peek(data)
+        except Refused:
+            self.tell("file", 0, seat.node.id, seat.node.name, data, stats)  # put aside there
+            return False
+        ticket = self.leases.arrived(seat.name, games) if seed == self.seed else None
+        if ticket is None:
+            place.stale += 1
+            self.tell("say", f"a file of node {seat.node.name} was dropped: its games are not those lent to it")
+            self.tell("note", "dropped", {"node": seat.node.name, "games": [k for k, _ in games][:10]})
+            if place.stale >= MOST_STALE:
+                self.refuse(seat.node.id, f"{place.stale} files of it hold games that were not lent to it")
+            return False
+        place.files, place.games = place.files + 1, place.games + len(games)
+        place.rows += int(stats.get("rows", 0))
+        self.tell("file", ticket, seat.node.id, seat.node.name, data, stats)
+        return True
+
+    # -- ends ----------------------------------------------------------------------------------------------------
+
+    def _drop(self, seat: Seat) -> int:
+        """Give a player up: whatever it may still send is of no player that is known."""
+        self.seats.pop(seat.name, None)
+        self.fleet.end(seat.name)
+        return self.leases.end(seat.name)
+
+    def _lose(self, seat: Seat, text: str, counts: bool = True) -> None:
+        if seat.name not in self.seats:
+            return
+        again, now, place = self._drop(seat), self._clock(), self.places.get(seat.node.id)
+        self.tell("note", "worker", {"worker": seat.name, "node": seat.node.name, "ended": text, "again": again})
+        if place is None or not counts:
+            return
+        self.tell("say", f"a player on node {seat.node.name} {text}: {again} games are played again")
+        place.quiet_until = now + LOOK_EVERY  # its node may be on its way out
+        place.ends.append(now)
+        while place.ends and now - place.ends[0] > ENDS_SECONDS:
+            place.ends.popleft()
+        if len(place.ends) > MOST_ENDS * max(1, sum(count for _, count in self._wanted(seat.node))):
+            self.refuse(seat.node.id, f"its players end again and again, the last: {text}")
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Of every node: name, players, simulations a second, games, rows, files, faults, and why it was left out."""
+        players: Counter[str] = Counter()
+        rates: Counter[str] = Counter()
+        for seat in self.seats.values():
+            if seat.greeted:
+                players[seat.node.id] += 1
+                rates[seat.node.id] += int(seat.rate)
+        return [
+            {
+                "node": place.node.name, "players": players[node], "simulations_per_s": rates[node],
+                "games": place.games, "rows": place.rows, "files": place.files, "faults": place.faults,
+                "left_out": place.refused,
+            }
+            for node, place in self.places.items()
+        ]  # fmt: skip
+
+
+def games_of(data: bytes) -> tuple[int, list[tuple[int, str]]]:
+    """The seed of a file's bytes, and number and model of each of its games. Raises Refused."""
+    header = parse_header(Path("a file of a node"), data)
+    return header["seed"], [(k, header["models"][model]) for k, _, _, model in header["games"]]
+
+
+def _players(wanted: list[tuple[bool, int]]) -> str:
+    ((gpu, count),) = wanted
+    return f"{count} players, one a {'GPU' if gpu else 'core'}"

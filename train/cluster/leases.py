@@ -1,0 +1,122 @@
+"""Who plays which games: numbers are lent to players, taken once, and lent again where a player was lost.
+
+A number stays bound to the model that it was first lent with, so a game that is played again is the same game.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+MOST_LENT = 65_536  # numbers in one lease
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Games first … first + count - 1, to be played with one model."""
+
+    first: int
+    count: int
+    model: str
+
+
+@dataclass
+class _Player:
+    lent: dict[int, str] = field(default_factory=dict)  # number: model
+    sent: dict[int, dict[int, str]] = field(default_factory=dict)  # by ticket: not yet judged by the run
+
+
+class Leases:
+    """first: the lowest number; count: how many there are, None for a run that goes on."""
+
+    def __init__(self, first: int, count: int | None = None) -> None:
+        self._next, self._end = first, None if count is None else first + count
+        self._players: dict[str, _Player] = {}
+        self._lost: dict[int, str] = {}  # to be played again: number: model
+        self._models: Counter[str] = Counter()  # numbers that are bound to each
+        self._tickets: dict[int, str] = {}  # whose file it is
+        self._ticket = 0
+        self.again = 0  # numbers that were lent a second time
+
+    def give(self, player: str, want: int, model: str) -> list[Lease]:
+        """Up to `want` numbers: first those that were lost, with their own models, then new ones with `model`."""
+        lent = self._players.setdefault(player, _Player()).lent
+        leases: list[Lease] = []
+        for k in sorted(self._lost)[: max(0, want)] if self._lost else ():
+            bound = self._lost.pop(k)
+            lent[k] = bound
+            self.again += 1
+            last = leases[-1] if leases else None
+            if last is not None and last.model == bound and last.first + last.count == k:
+                leases[-1] = Lease(last.first, last.count + 1, bound)
+            else:
+                leases.append(Lease(k, 1, bound))
+        count = min(max(0, want - sum(lease.count for lease in leases)), MOST_LENT)
+        if self._end is not None:
+            count = min(count, self._end - self._next)
+        if count > 0:
+            lent.update(dict.fromkeys(range(self._next, self._next + count), model))
+            leases.append(Lease(self._next, count, model))
+            self._models[model] += count
+            self._next += count
+        return leases
+
+    @property
+    def next_number(self) -> int:
+        """Every number below it has been lent."""
+        return self._next
+
+    def left(self) -> int | None:
+        """Numbers that no player has at this moment; None: as many as are wanted."""
+        return None if self._end is None else self._end - self._next + len(self._lost)
+
+    def over(self) -> bool:
+        """Whether every number of a limited set has been played, and judged."""
+        return self.left() == 0 and not any(player.lent or player.sent for player in self._players.values())
+
+    def arrived(self, player: str, games: Iterable[tuple[int, str]]) -> int | None:
+        """A file of these games (number, model) came from a player; its ticket, None where they were not its to play.
+
+        So the late games of a player that was given up are known: their numbers belong to another, or to none.
+        """
+        mine, wanted = self._players.get(player), list(games)
+        if mine is None or not wanted or len({k for k, _ in wanted}) < len(wanted):
+            return None
+        if any(mine.lent.get(k) != model for k, model in wanted):
+            return None
+        self._ticket += 1
+        mine.sent[self._ticket] = {k: mine.lent.pop(k) for k, _ in wanted}
+        self._tickets[self._ticket] = player
+        return self._ticket
+
+    def judged(self, ticket: int, accepted: bool) -> None:
+        """What the run said of a file; the games of one that it refused are played again."""
+        player = self._players.get(self._tickets.pop(ticket, ""))
+        games = player.sent.pop(ticket, {}) if player is not None else {}
+        if accepted:
+            self._models.subtract(games.values())
+        else:
+            self._lost |= games
+
+    def drop(self, player: str, k: int) -> None:
+        """This game cannot be played: it failed twice, and would again."""
+        mine = self._players.get(player)
+        if mine is not None and k in mine.lent:
+            self._models[mine.lent.pop(k)] -= 1
+
+    def end(self, player: str) -> int:
+        """A player is given up: how many numbers are lent to others for it. What it sent before is still judged."""
+        mine = self._players.get(player)
+        if mine is None:
+            return 0
+        lost, mine.lent = mine.lent, {}
+        self._lost |= lost
+        if not mine.sent:
+            del self._players[player]
+        return len(lost)
+
+    def models(self) -> set[str]:
+        """Models that some number is bound to."""
+        self._models += Counter()  # drops those at zero
+        return set(self._models)

@@ -1,0 +1,122 @@
+"""A Ray cluster as a `Fleet`. The only module that loads ray; it runs in the bridge, a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import time
+from dataclasses import replace
+from typing import Any
+
+from az.engine.errors import Refused
+from az.engine.system.cores import usable_cores
+from az.train.cluster.fleet import LOCAL, Gone, Node
+from az.train.cluster.player import Player, PlayerJob
+
+MODEL_SECONDS = 60.0  # until a model has come to a node
+CALL_SECONDS = 10.0  # for what has arrived already
+STORE = 256 << 20  # bytes of shared memory of a local cluster: models and record files on their way
+
+
+def _fetched(handle: Any) -> bytes:
+    ray: Any = importlib.import_module("ray")
+    return ray.get(handle[0], timeout=MODEL_SECONDS)
+
+
+class NodePlayer(Player):
+    """The actor's class."""
+
+    def __init__(self, job: PlayerJob) -> None:
+        super().__init__(job, _fetched)
+
+
+class RayFleet:
+    """Connect. Raises Refused where there is no such cluster, or none that lets us in."""
+
+    def __init__(self, address: str, job: PlayerJob, gpu_threads: int = 2) -> None:
+        self._job, self._gpu_threads = job, gpu_threads
+        self._ray: Any = importlib.import_module("ray")
+        self._affinity: Any = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        try:
+            if address == LOCAL:
+                own = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": STORE}
+                self._ray.init("local", **own, **common)
+            else:
+                self._ray.init(address, **common)
+        except Exception as error:  # Ray's own and others, by what went wrong
+            reason = str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
+            raise Refused(
+                f"the Ray cluster at {address} cannot be joined ({reason}): is `ray start --head` running there, with"
+                " the same version of Ray and the same token (docs/how-to/cluster.md)?"
+            ) from None
+        self._actors: dict[str, Any] = {}
+        self._asked: dict[Any, str] = {}  # questions under way
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are alive."""
+        found = list[Node]()
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                has, host = node["Resources"], node["NodeManagerHostname"]
+                name = f"{host} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})"
+                found.append(Node(node["NodeID"], name, int(has.get("CPU", 0)), int(has.get("GPU", 0))))
+        return found
+
+    def start(self, player: str, node: Node, gpu: bool) -> None:
+        """Start a player there, and there only."""
+        job = replace(self._job, threads=self._gpu_threads, provider="auto") if gpu else self._job
+        options: dict[str, Any] = {
+            "num_cpus": 0 if gpu else 1, "num_gpus": 1 if gpu else 0, "max_restarts": 0, "max_task_retries": 0,
+            "scheduling_strategy": self._affinity(node.id, soft=False),
+        }  # fmt: skip
+        actor = self._ray.remote(NodePlayer).options(**options).remote(job)
+        self._actors[player] = actor
+        self._asked[actor.hello.remote()] = player
+
+    def ask(self, player: str, orders: dict[str, Any]) -> None:
+        """Send orders."""
+        self._asked[self._actors[player].exchange.remote(orders)] = player
+
+    def answers(self, timeout: float) -> list[tuple[str, dict[str, Any] | Gone]]:
+        """Answers that have come."""
+        if not self._asked:
+            time.sleep(timeout)
+            return []
+        ready, _ = self._ray.wait([*self._asked], num_returns=1, timeout=timeout, fetch_local=True)
+        if ready:
+            ready, _ = self._ray.wait([*self._asked], num_returns=len(self._asked), timeout=0, fetch_local=True)
+        return [(self._asked.pop(ref), self._answer(ref)) for ref in ready]
+
+    def end(self, player: str) -> None:
+        """Kill it; a question that it had is forgotten."""
+        actor = self._actors.pop(player, None)
+        for ref in [ref for ref, name in self._asked.items() if name == player]:
+            del self._asked[ref]
+        if actor is not None:
+            with contextlib.suppress(Exception):  # it has gone already, or its node has
+                self._ray.kill(actor, no_restart=True)
+
+    def put(self, data: bytes) -> Any:
+        """In a tuple, so that an actor gets the reference and says itself how long it waits."""
+        return (self._ray.put(data),)
+
+    def close(self) -> None:
+        """End all players, leave the cluster; a local one ends."""
+        for player in [*self._actors]:
+            self.end(player)
+        self._ray.shutdown()
+
+    def _answer(self, ref: Any) -> dict[str, Any] | Gone:
+        exceptions = self._ray.exceptions
+        try:
+            return self._ray.get(ref, timeout=CALL_SECONDS)
+        except exceptions.ActorUnavailableError:
+            return Gone("could not be reached")
+        except exceptions.ActorDiedError:
+            return Gone("ended")
+        except exceptions.RayTaskError as error:
+            lines = str(error.cause).strip().splitlines() or [type(error.cause).__name__]
+            return Gone(f"failed: {lines[-1]}")
+        except exceptions.RayError as error:
+            return Gone(f"failed ({type(error).__name__})")
