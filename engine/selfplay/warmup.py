@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -105,31 +106,40 @@ def _warm_up(game: Game) -> None:
 
 @contextmanager
 def compile_progress(tell: Callable[[str], None] | None) -> Generator[None]:
-    """Tell what numba compiles inside this block, on every pass of its compiler over a function."""
+    """Tell what numba compiles inside this block and thread, on every pass of its compiler over a function.
+
+    numba tells of all threads, and holds LLVM's lock while it does: what a listener raises keeps that lock for ever,
+    and every other thread that compiles waits for it. So nothing is raised here, also where `tell` fails.
+    """
     if tell is None:
         yield
         return
     from numba.core import event
 
-    done, passes, names = 0, 0, ["…"]
+    done, passes, names, own = 0, 0, ["…"], threading.get_ident()
 
     class Listener(event.Listener):
         def on_start(self, event: Any) -> None:
+            if threading.get_ident() != own:
+                return
             if event.kind == "numba:compile":
                 names.append(event.data["dispatcher"].py_func.__name__)
             self.tell()
 
         def on_end(self, event: Any) -> None:
             nonlocal done, passes
+            if threading.get_ident() != own:
+                return
             if event.kind == "numba:compile":
                 done += 1
-                names.pop()
+                del names[max(1, len(names) - 1) :]  # the first stays: a block may begin inside of a function
             else:
                 passes += 1
             self.tell()
 
         def tell(self) -> None:
-            tell(f"compiling function {done + 1} of about {max(FUNCTIONS, done + 1)}: {names[-1]}, pass {passes:,}")
+            with suppress(Exception):
+                tell(f"compiling function {done + 1} of about {max(FUNCTIONS, done + 1)}: {names[-1]}, pass {passes:,}")
 
     listener = Listener()
     kinds = ("numba:compile", "numba:run_pass", "numba:llvm_lock")
