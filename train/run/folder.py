@@ -42,6 +42,13 @@ def free_name(game: str) -> str:
     return f"{game}-{number}"
 
 
+def way_on(path: Path) -> str:
+    """How to train on from a run that was imported."""
+    if any((path / "checkpoints").glob("step-*")):
+        return f"begin a new run from it with `az train GAME --from {path.name}`"
+    return "to train on, export it with --checkpoint where it was trained and begin from that with `az train --from`"
+
+
 class RunFolder:
     """The files of one run, locked while this object lives."""
 
@@ -86,8 +93,7 @@ class RunFolder:
         run_names.check_own(path)
         if (path / IMPORTED).exists():
             raise WrongRequest(
-                f"the run '{path.name}' was imported with its model alone and cannot go on: make a new run with"
-                " `az train`, or play with it."
+                f"the run '{path.name}' was imported, without its games, and cannot go on: {way_on(path)}."
             )
         folder = cls(path)
         folder.lock()
