@@ -27,7 +27,7 @@ from az.engine.printable import one_line, quoted
 from az.engine.runs.folders import INCIDENT, RUNS, config_of, incidents, named_run, run_names
 from az.engine.runs.log import read_on
 from az.engine.runs.state import is_running
-from az.engine.runs.summary import summarize
+from az.engine.runs.summary import LogEnds, summarize
 from az.engine.system.safe_read import MB, read_json, read_regular
 from az.engine.web.asked import text, whole
 from az.engine.web.engines import Engines
@@ -49,6 +49,7 @@ class RunsApi:
     def __init__(self, engines: Engines, metrics: Sequence[Json], causes: Mapping[str, str], runs: Path = RUNS) -> None:
         self.runs, self.metrics, self.causes = runs, list(metrics), causes
         self.games = RunGames(engines)
+        self._ends = LogEnds()
         self._writing = threading.Lock()
         self._doctor: subprocess.Popen[str] | None = None
 
@@ -73,13 +74,13 @@ class RunsApi:
     def list(self, _: Json) -> Json:
         """The figures of every run."""
         names = run_names(self.runs)
-        found = [summarize(self.runs / name).to_json() for name in names[:MOST_RUNS]]
+        found = [summarize(self.runs / name, self._ends).to_json() for name in names[:MOST_RUNS]]
         return {"runs": found, "more": max(0, len(names) - MOST_RUNS)}
 
     def about(self, body: Json) -> Json:
         """What a page of a run shows beside its curves."""
         run = self._run(body)
-        told: Json = {**summarize(run).to_json(), "metrics": self.metrics}
+        told: Json = {**summarize(run, self._ends).to_json(), "metrics": self.metrics}
         try:
             told["config"] = [[key, _shown(value)] for key, value in config_of(run).items()]
         except Refused:

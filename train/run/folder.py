@@ -12,16 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from az.engine.errors import Refused, WrongRequest
+from az.engine.runs.folders import MOST_CONFIG, RUNS
 from az.engine.runs.summary import IMPORTED
 from az.engine.selfplay.worker import RECORD_NAME
 from az.engine.system.files import naming, write_atomic
-from az.engine.system.safe_read import MB, read_regular
+from az.engine.system.safe_read import read_regular
 from az.train.config import RunConfig, from_toml, to_toml
 from az.train.run import names as run_names
 from az.train.run.lock import RunLock
 
-RUNS = Path("runs")
-MOST_CONFIG = MB  # bytes
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
