@@ -13,11 +13,11 @@ from typing import Any, cast
 from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.inference.model_file import ModelFile
 from az.engine.inference.model_resolver import resolve_model
-from az.engine.printable import one_line
+from az.engine.printable import one_line, quoted
 from az.engine.runs import archive
-from az.engine.runs.archive import MOST, Packed
+from az.engine.runs.archive import CHECKPOINT, MOST, Packed
 from az.engine.runs.compare import told_of
-from az.engine.runs.folders import NAME, RUNS, find_run
+from az.engine.runs.folders import NAME, RUNS, checkpoints, find_run
 from az.engine.runs.strength import Measured, shown, words
 from az.engine.runs.summary import IMPORTED
 from az.engine.system.files import naming, sync_folder, write_atomic
@@ -25,12 +25,14 @@ from az.engine.system.safe_read import parse_json, read_regular
 from az.train.config import from_toml
 
 VARIANTS = ("int8", "fp16")
+CHECKPOINT_FACTS = ("manifest.json", "state.json")
+MANIFEST_OF = f"{CHECKPOINT}manifest.json"
 
 
-def export_run(run: str, out: Path, force: bool) -> dict[str, Any]:
+def export_run(run: str, out: Path, force: bool, checkpoint: bool = False) -> dict[str, Any]:
     """Write a run's model (RUN: the newest; RUN@best, RUN@12) and what belongs to it into one file.
 
-    Raises WrongRequest or Refused.
+    checkpoint: the run's newest one too, from which `az train --from` can begin. Raises WrongRequest or Refused.
     """
     if out.exists() and not force:
         raise WrongRequest(f"'{out}' is there already: choose another name, or write over it with --force.")
@@ -51,6 +53,8 @@ def export_run(run: str, out: Path, force: bool) -> dict[str, Any]:
     with suppress(FileNotFoundError):
         log = read_regular(folder / "log.jsonl", MOST["log.jsonl"])
         files["log.jsonl"] = log[: log.rfind(b"\n") + 1]  # a run that goes on may have written half a line
+    if checkpoint:
+        files |= _newest_checkpoint(folder)
     step = _step_of(files["model.json"])
     until = [one for one in told.measured if step is None or one.step <= step]
     score = {
@@ -66,6 +70,16 @@ def export_run(run: str, out: Path, force: bool) -> dict[str, Any]:
     archive.write(out, packed)
     sizes = {part: len(data) for part, data in files.items()}
     return {"file": str(out), "run": packed.name, "game": game, "model": model.stem, "step": step, "files": sizes}
+
+
+def _newest_checkpoint(folder: Path) -> dict[str, bytes]:
+    """Its files; of a newer one where the run removes it meanwhile. Raises WrongRequest where there is none."""
+    names = [name.removeprefix(CHECKPOINT) for name in MOST if name.startswith(CHECKPOINT)]
+    for path in reversed(checkpoints(folder)):
+        with suppress(FileNotFoundError):
+            there = [name for name in names if name != "average.safetensors" or (path / name).exists()]
+            return {CHECKPOINT + name: read_regular(path / name, MOST[CHECKPOINT + name]) for name in there}
+    raise WrongRequest(f"the run '{folder.name}' has no checkpoint: leave --checkpoint out.")
 
 
 def _step_of(card: bytes) -> int | None:
@@ -110,6 +124,7 @@ _HOLDS = {
     "config.toml": "the configuration of the run, every key with its meaning",
     "score.json": "every measurement of its strength",
     "log.jsonl": "losses, speed and health metrics over the steps",
+    "checkpoint.weights.safetensors": "a checkpoint, with the files beside it: `az train --from` begins from it",
 }
 
 
@@ -127,7 +142,7 @@ def import_run(file: Path, name: str | None) -> dict[str, Any]:
     place = RUNS / name
     if place.exists() or place.is_symlink():
         raise _is_there(place)
-    positions = _check(file, packed)
+    positions, step = _check(file, packed), _checkpoint_step(file, packed)
     RUNS.mkdir(exist_ok=True)
     building = RUNS / f".{name}.tmp-{os.getpid()}"
     shutil.rmtree(building, ignore_errors=True)  # of a killed process of the same number
@@ -135,8 +150,7 @@ def import_run(file: Path, name: str | None) -> dict[str, Any]:
         for part in ("models", "checkpoints", "records", "health"):
             (building / part).mkdir(parents=True)
         for part, data in packed.files.items():
-            to = f"models/{packed.model}{part.removeprefix('model')}" if part.startswith("model.") else part
-            write_atomic(building / to, data)
+            write_atomic(building / _place_of(part, packed, step), data)
         told: dict[str, Any] = {
             "name": packed.name,
             "model": packed.model,
@@ -147,7 +161,34 @@ def import_run(file: Path, name: str | None) -> dict[str, Any]:
         _appear(building, place)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return {"run": name, "folder": str(place), "game": packed.game, "model": packed.model}
+    return {"run": name, "folder": str(place), "game": packed.game, "model": packed.model, "checkpoint": step}
+
+
+def _place_of(part: str, packed: Packed, step: int | None) -> str:
+    """Where a file of the archive lies in the folder of the run."""
+    if part.startswith(CHECKPOINT):
+        return f"checkpoints/step-{step or 0:09d}/{part.removeprefix(CHECKPOINT)}"
+    return f"models/{packed.model}{part.removeprefix('model')}" if part.startswith("model.") else part
+
+
+def _checkpoint_step(file: Path, packed: Packed) -> int | None:
+    """Of the checkpoint inside; None where there is none. Its tensors are checked when training begins from it.
+
+    Raises Refused where it is not whole, or is of another game.
+    """
+    found = {name: data for name, data in packed.files.items() if name.startswith(CHECKPOINT)}
+    if not found:
+        return None
+    manifest, state = (_object(file, CHECKPOINT + name, found.get(CHECKPOINT + name, b"")) for name in CHECKPOINT_FACTS)
+    sums = {name.removeprefix(CHECKPOINT): _sum(data) for name, data in found.items() if name != MANIFEST_OF}
+    if manifest.get("files") != sums:
+        raise Refused(f"{file}: its checkpoint is not the one of its manifest: export the run again.")
+    step = state.get("step")
+    if type(step) is not int or not 0 <= step < 10**13:
+        raise Refused(f"{file}: its checkpoint does not say its step: export the run again.")
+    if state.get("game") != packed.game:
+        raise Refused(f"{file}: its checkpoint is of {quoted(state.get('game'))}, and the run is of {packed.game}.")
+    return step
 
 
 def _is_there(place: Path) -> WrongRequest:

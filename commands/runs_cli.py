@@ -73,12 +73,15 @@ def export_run(
     run: Annotated[str, typer.Argument(help="A run (its newest model), RUN@best or RUN@12.")],
     file: Annotated[Path, typer.Argument(help="The file to write, such as c4.zip.")],
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    checkpoint: Annotated[
+        bool, typer.Option("--checkpoint", help="Also its newest checkpoint: az train --from can begin from it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Pack a run's model, card, configuration and score into one file."""
     from az.commands.run_files import export_run as write
 
-    found = write(run, file, force)
+    found = write(run, file, force, checkpoint)
     text = f"{file}: {found['run']}, model {found['model']}, {sum(found['files'].values()) / 1e6:.1f} MB unpacked"
     emit(as_json, found, text)
 
@@ -88,9 +91,11 @@ def import_run(
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the one that it had.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a run under runs/ of such a file: to look at, measure and play with."""
+    """Make a run under runs/ of such a file: to look at, measure, play with, and begin another one from."""
     from az.commands.run_files import import_run as read
 
     found = read(file, name)
     text = f"{found['folder']}: model {found['model']}\nPlay against it: az play {found['game']} --model {found['run']}"
+    if found["checkpoint"] is not None:
+        text += f"\nTrain on from it: az train {found['game']} --from {found['run']}"
     emit(as_json, found, text)

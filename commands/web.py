@@ -43,7 +43,7 @@ def web_command(
     from az.engine.web.board_api import Begin, BoardApi
     from az.engine.web.engines import Engines
     from az.engine.web.server import make_app
-    from az.engine.web.start import serve
+    from az.engine.web.start import serve, threads_left
 
     python_first()  # the board comes first: what is slow to load is loaded while the person looks at it
     engines = Engines([] if model is None else [model])
@@ -56,9 +56,14 @@ def web_command(
     strength = "full" if level is None else str(level)
     sides = (strength, "person") if human == 1 else ("person", strength)
     begin = Begin(loaded.name, model, sides, DEFAULT_SIMULATIONS if sims is None else sims, seconds, start)
-    routes = [*BoardApi(engines, begin).routes(), *_runs(engines).routes()]
-    code = serve(lambda found: make_app(found, routes), port, browser=browser)
-    if engines.busy():  # a thread that compiles or searches cannot be stopped, and Python would trip over it
+    runs = _runs(engines)
+    routes = [*BoardApi(engines, begin).routes(), *runs.routes()]
+    try:
+        code = serve(lambda found: make_app(found, routes), port, browser=browser)
+    finally:
+        runs.close()
+    # A thread that compiles or searches cannot be stopped: Python would wait for it, or trip over it.
+    if engines.busy() or threads_left():
         sys.stdout.flush()
         os._exit(code)
     return code

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from az.engine.records.container import sealed
 from az.engine.runs import archive
 from az.train.config import to_toml
 from az.train.presets import preset
+
+QUICK = ("replay.min_rows=8", "learner.batch=8", "selfplay.simulations=4", "selfplay.fast_simulations=4")
 
 
 @pytest.fixture
@@ -49,8 +53,42 @@ def test_a_run_goes_out_and_comes_in(place):
     assert listed["c"]["state"] == "ended"
     assert listed["c"]["model"] == 0
     assert run_az("arena", "c", "random", "--games", "2", "--sims", "2", "--json").code == 0
-    check_sentence(run_az("resume", "c"), 2, "was imported with its model alone")
+    check_sentence(run_az("resume", "c"), 2, "to train on, export it with --checkpoint where it was trained")
+    check_sentence(run_az("train", "tictactoe", "--from", "c"), 2, "was imported without a checkpoint")
     assert run_az("export-run", "c", "again.zip").code == 0
+
+
+def test_a_run_is_begun_from_one_that_came_with_its_checkpoint(place):
+    assert run_az("export-run", "a", "b.zip", "--checkpoint").code == 0
+    answer = run_az("import-run", "b.zip", "--name", "c")
+    assert answer.out.splitlines()[-1] == "Train on from it: az train tictactoe --from c"
+    old = max((place / "runs/a/checkpoints").glob("step-*"))
+    new = place / "runs/c/checkpoints" / old.name
+    assert {path.name: path.read_bytes() for path in old.iterdir()} == {p.name: p.read_bytes() for p in new.iterdir()}
+    check_sentence(run_az("resume", "c"), 2, "begin a new run from it with `az train GAME --from c`")
+    check_sentence(run_az("train", "connect4", "--from", "c", "--steps", "1"), 1, "is of tictactoe")
+    more = [part for text in QUICK for part in ("--set", text)]
+    begun = run_az("train", "tictactoe", "--from", "c", "--run", "d", "--deterministic", "--steps", "1", *more)
+    assert begun.code == 0, begun.err
+    assert (place / "runs/d/checkpoints/step-000000001").is_dir()
+    shutil.rmtree(old.parent)
+    check_sentence(run_az("export-run", "a", "e.zip", "--checkpoint"), 2, "has no checkpoint")
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(place):
+    assert run_az("export-run", "a", "b.zip", "--checkpoint").code == 0
+    parts = parts_of(place / "b.zip")
+    weights, state = "checkpoint.weights.safetensors", "checkpoint.state.json"
+    refused(place, packed(resealed(parts, **{weights: b"evil"})), "is not the one of its manifest")
+    without = {name: data for name, data in parts.items() if name != "checkpoint.manifest.json"}
+    refused(place, packed(resealed(without)), "checkpoint.manifest.json cannot be read")
+    wrong = {"game": "connect4"}, {"step": -1}
+    for changed, says in zip(wrong, ("its checkpoint is of connect4", "does not say its step"), strict=True):
+        told = json.dumps(json.loads(parts[state]) | changed).encode()
+        manifest = json.loads(parts["checkpoint.manifest.json"])
+        manifest["files"]["state.json"] = hashlib.sha256(told).hexdigest()
+        both = {state: told, "checkpoint.manifest.json": json.dumps(manifest).encode()}
+        refused(place, packed(resealed(parts, **both)), says)
 
 
 def test_the_file_is_what_a_model_hub_takes(place):
@@ -94,8 +132,6 @@ def packed(parts: dict[str, bytes], whole: bool = True) -> bytes:
 
 def resealed(parts: dict[str, bytes], **changes: bytes | str) -> dict[str, bytes]:
     """The parts with some changed, under a manifest that fits them again."""
-    import hashlib
-
     manifest = json.loads(parts["manifest.json"])
     parts = {name: data for name, data in parts.items() if name != "manifest.json"}
     for name, value in changes.items():

@@ -15,11 +15,12 @@ from make_models import make_run, small_config
 from test_wrong_requests import check_sentence
 
 from az.engine.errors import WrongRequest
-from az.engine.runs import remove
+from az.engine.runs import remove, summary
 from az.engine.runs.compare import differences
-from az.engine.runs.log import read_on
+from az.engine.runs.log import read_log, read_on
 from az.engine.runs.state import held, is_running
 from az.engine.runs.strength import last_before, measured
+from az.train.run import lock as lock_module
 from az.train.run.lock import RunLock
 
 LINES = [
@@ -96,18 +97,27 @@ def test_states(place):
     assert json.loads(run_az("runs", "list", "--json").out)["runs"][0]["state"] == "ended"
 
 
-def test_asking_never_keeps_a_run_from_starting(place):
-    """A shared lock that is held for a moment is waited for."""
+def test_asking_never_keeps_a_run_from_starting(place, monkeypatch):
+    """A shared lock that is held for a moment is waited for: here it is let go at the first try that fails."""
     run = place / "runs/a"
-    code = "import sys, time\nfrom pathlib import Path\nfrom az.engine.runs.state import _locked\n"
-    code += "with _locked(Path(sys.argv[1]), exclusive=False):\n    print(1, flush=True)\n    time.sleep(0.05)"
-    asking = subprocess.Popen([sys.executable, "-c", code, str(run)], stdout=subprocess.PIPE)
+    code = "import sys\nfrom pathlib import Path\nfrom az.engine.runs.state import _locked\n"
+    code += "with _locked(Path(sys.argv[1]), exclusive=False):\n    print(1, flush=True)\n    sys.stdin.read()"
+    asking = subprocess.Popen([sys.executable, "-c", code, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert asking.stdin is not None
     assert asking.stdout is not None
-    asking.stdout.readline()
+    assert asking.stdout.readline() == b"1\n"
+    paused = []
+
+    def pause(_: float) -> None:
+        paused.append(asking.poll())
+        asking.kill()
+        asking.wait(60)
+
+    monkeypatch.setattr(lock_module.time, "sleep", pause)
     lock = RunLock(run)
     lock.acquire()
     lock.release()
-    asking.wait(10)
+    assert paused[0] is None
 
 
 @pytest.mark.usefixtures("place")
@@ -248,5 +258,30 @@ def test_a_line_without_end_and_what_is_no_file_do_not_stop_the_reading(tmp_path
 def test_nothing_of_the_list_needs_torch():
     code = "import sys\nimport az.commands.runs, az.commands.run_files, az.train.health.early_warnings\n"
     code += "print([name for name in ('torch', 'filelock', 'pydantic', 'matplotlib') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_log_that_grows_is_read_from_its_end_alone(tmp_path, monkeypatch):
+    """A strength that was measured long ago is remembered; a log of another beginning is read whole again."""
+    run, ends, read = make_run(tmp_path / "runs/a"), summary.LogEnds(), []
+    monkeypatch.setattr(summary, "read_log", lambda path, most: read.append(most) or read_log(path, most))
+    steps = [{"kind": "step", "step": 50 + i, "rows": 1, "elapsed": 1.0} for i in range(8000)]
+    write_log(run, [*LINES, *steps])
+
+    def asked() -> tuple[int, list[tuple[str, float]], list[int]]:
+        read.clear()
+        found = summary.summarize(run, ends)
+        return found.steps, [(one.scale, one.value) for one in found.strength], list(read)
+
+    short, long = summary.ENDS
+    strength = [("solved", 0.2), ("elo random", 120.0)]
+    assert asked() == (8049, strength, [short, long])
+    assert asked() == (8049, strength, [])
+    with (run / "log.jsonl").open("a") as file:
+        file.write('{"kind":"step","step":9000}\n{"kind":"solved","step":9000,"thrown":{"all":0.1},"of":{"all":100}}\n')
+    assert asked() == (9000, [("solved", 0.1), strength[1]], [short])
+    write_log(run, LINES[:3])
+    assert summary.summarize(run, ends).strength[0].value == 0.6
+    (run / "log.jsonl").unlink()
+    assert summary.summarize(run, ends).strength == []

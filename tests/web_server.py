@@ -9,12 +9,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 Json = dict[str, Any]
 LONGEST = 300  # seconds: the first answer of a machine compiles the search
@@ -24,8 +25,9 @@ LONGEST = 300  # seconds: the first answer of a machine compiles the search
 class Server:
     """A server that runs, and its port."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     port: int
+    said: IO[str]  # the file that it writes to
 
     def send(
         self, path: str, body: Any = None, method: str = "POST", headers: dict[str, str] | None = None
@@ -53,10 +55,18 @@ class Server:
         return json.loads(data)["error"]
 
     def stream(self, path: str, body: Json) -> list[Json]:
-        """All lines of an answer that comes in lines, without those that tell what is being waited for."""
-        status, _, data = self.send(path, body)
-        assert status == 200, data
-        return [answer for answer in map(json.loads, data.splitlines()) if "waiting" not in answer]
+        """All lines of an answer that comes in lines, without those that tell what is being waited for.
+
+        Those come for as long as an engine does not answer, so no time limit of the socket would end this.
+        """
+        connection, answer = self.open(path, body)
+        assert answer.status == 200, answer.read()
+        until, found = time.monotonic() + LONGEST, list[Json]()
+        for line in answer:
+            assert time.monotonic() < until, f"{path} did not end in {LONGEST} s: {found[-1:]}, {line!r}"
+            found.append(json.loads(line))
+        connection.close()
+        return [answer for answer in found if "waiting" not in answer]
 
     def open(self, path: str, body: Json) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """An answer that is not read yet."""
@@ -67,26 +77,41 @@ class Server:
 
 @contextmanager
 def web_server(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Generator[Server]:
-    """`az WORDS` until the block ends. words: such as "web", "tictactoe", "--no-browser"."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "az.cli", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd, env={**os.environ, **(env or {})},
+    """`az WORDS` until the block ends. words: such as "web", "tictactoe", "--no-browser".
+
+    It writes to a file: a pipe that nobody reads may fill, and a browser that it opens would keep one from ending.
+    """
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(
+        [sys.executable, "-m", "az.cli", *words], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+        cwd=cwd, env={**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": "", **(env or {})},
     ) as process:  # fmt: skip
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
-        assert found, line + process.stdout.read()
         try:
-            yield Server(process, int(found[1]))
+            yield Server(process, _port(process, said), said)
         finally:
-            if process.poll() is None:
-                process.kill()
-            print(process.stdout.read() if not process.stdout.closed else "")  # pytest shows it where a test fails
+            process.kill()
+            process.wait(60)
+            print(_text(said))  # pytest shows it where a test fails
 
 
-def interrupted(process: subprocess.Popen[str]) -> tuple[int, str, float]:
-    """(exit code, what it still says, seconds) after Ctrl-C."""
+def _port(process: subprocess.Popen[bytes], said: IO[str]) -> int:
+    """Of the address that it says, once it does."""
+    until = time.monotonic() + LONGEST
+    while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/", _text(said))):
+        assert process.poll() is None, f"it ended with {process.returncode}: {_text(said)}"
+        assert time.monotonic() < until, f"it said no address in {LONGEST} s: {_text(said)}"
+        time.sleep(0.02)
+    return int(found[1])
+
+
+def _text(said: IO[str]) -> str:
+    """All that was written to the file. Not by its own position, which the process shares."""
+    size = os.fstat(said.fileno()).st_size
+    return os.pread(said.fileno(), size, 0).decode("utf-8", "replace")
+
+
+def interrupted(server: Server, number: int = signal.SIGINT) -> tuple[int, str, float]:
+    """(exit code, all that it said, seconds) after Ctrl-C, or another signal."""
     begun = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
-    return process.returncode, said, time.monotonic() - begun
+    server.process.send_signal(number)
+    server.process.wait(60)
+    return server.process.returncode, _text(server.said), time.monotonic() - begun

@@ -1,7 +1,8 @@
 """A run as one file that others can use: a zip with its model, the model's card, the configuration and the score.
 
-Its README.md is a model card with front matter, as model hubs take it. Nothing in it is a pickle. A file that is read
-may come from anywhere: only these names, each within its size, every one with the checksum that the manifest tells.
+On demand also with its newest checkpoint, to train on from. Its README.md is a model card with front matter, as model
+hubs take it. Nothing in it is a pickle. A file that is read may come from anywhere: only these names, each within its
+size, every one with the checksum that the manifest tells.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ MOST = {  # bytes of every file that may be inside
     "model.onnx": 128 * MB,
     "model.int8.onnx": 128 * MB,
     "model.fp16.onnx": 128 * MB,
+    "checkpoint.manifest.json": MB,  # the files of a checkpoint's folder
+    "checkpoint.state.json": 16 * MB,
+    "checkpoint.weights.safetensors": 128 * MB,
+    "checkpoint.average.safetensors": 128 * MB,
+    "checkpoint.optimizer.safetensors": 256 * MB,
+    "checkpoint.random.safetensors": MB,
 }
+CHECKPOINT = "checkpoint."  # what the names of its files begin with
 NEEDED = ("README.md", "config.toml", "score.json", "model.json", "model.onnx")
 NUMBER = re.compile(r"[0-9]{6,12}")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same run gives the same file

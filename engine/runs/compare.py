@@ -28,7 +28,7 @@ class Told:
 def told_of(run: Path) -> Told:
     """Read a run. Raises Refused where its configuration cannot be read."""
     config = config_of(run)
-    summary = summarize(run)
+    summary = summarize(run, config=config)
     lines, _ = read_log(run / "log.jsonl")
     return Told(run, summary, config, measured(lines, summary.positions))
 

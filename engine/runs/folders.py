@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from az.engine.errors import Refused, WrongRequest
+from az.engine.inference.model_resolver import RUNS, published_models
 from az.engine.printable import quoted
 from az.engine.system.safe_read import MB, is_regular, read_regular
 
-RUNS = Path("runs")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-MODEL = re.compile(r"[0-9]{6,12}\.onnx")
 INCIDENT = re.compile(r"incident-[0-9]{4,9}")
 CHECKPOINT = re.compile(r"step-[0-9]{9,13}")
 MOST_CONFIG = MB  # bytes
@@ -76,5 +75,4 @@ def checkpoints(run: Path) -> list[Path]:
 
 def models(run: Path) -> list[Path]:
     """Its published models, oldest first: without its card a model is not published."""
-    found = [path for path in (run / "models").glob("[0-9]*.onnx") if MODEL.fullmatch(path.name)]
-    return sorted((path for path in found if path.with_suffix(".json").is_file()), key=lambda path: int(path.stem))
+    return published_models(run / "models")

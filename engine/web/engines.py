@@ -6,7 +6,9 @@ run's newest, or a player without a network. Any other name is refused, so no pa
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -38,6 +40,7 @@ Json = dict[str, Any]
 WITHOUT_NETWORK = ("rollouts:400", "random")
 MOST_ENGINES = 6  # kept; the one that was asked longest ago goes first
 MOST_RUNS = 100  # that are listed
+SETTLED = 2 * 10**9  # ns after which a folder's time tells of another change: some file systems count in seconds
 
 
 class Engine:
@@ -90,11 +93,57 @@ class Engine:
         return self.worker.ask(lambda: review(self.searcher(), line, simulations))
 
 
+class RunModels:
+    """The newest models of the runs, read again only where the folder of a run's models has changed: every move of a
+    page asks for them. May be asked in several threads.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, tuple[int, _Newest | None]] = {}
+
+    def of(self, game: str) -> dict[str, str]:
+        """Runs under runs/ whose newest model plays this game, and its name for people; the newest run first."""
+        kept, found = dict[Path, tuple[int, _Newest | None]](), list[tuple[float, str, str]]()
+        for folder in RUNS.iterdir() if RUNS.is_dir() else ():
+            if folder.name[0] == "." or not is_model(folder.name):
+                continue
+            try:
+                changed = os.stat(folder / "models").st_mtime_ns
+            except OSError:  # it has none, or was deleted meanwhile
+                continue
+            before = self._kept.get(folder)
+            newest = before[1] if before is not None and before[0] == changed else _newest(folder)
+            if abs(time.time_ns() - changed) > SETTLED:
+                kept[folder] = changed, newest
+            if newest is not None and newest.game == game:
+                found.append((newest.time, folder.name, newest.name))
+        self._kept = kept
+        return {text: name for _, text, name in sorted(found, reverse=True)[:MOST_RUNS]}
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """The newest model of a run."""
+
+    game: str | None
+    time: float  # of its file, in seconds
+    name: str  # for people
+
+
+def _newest(run: Path) -> _Newest | None:
+    with suppress(OSError):  # it may be deleted meanwhile
+        path = newest_model(run / "models")
+        if path is not None:
+            return _Newest(_card(path), path.stat().st_mtime, f"model {short_name(path)}")
+    return None
+
+
 @dataclass
 class Engines:
     """All that pages may choose. named: of the command line, as `az play --model` takes them."""
 
     named: list[str] = field(default_factory=list[str])
+    _runs: RunModels = field(default_factory=RunModels)
     _games: dict[str, Game] = field(default_factory=dict[str, Game])
     _engines: OrderedDict[tuple[str, str], Engine] = field(default_factory=OrderedDict[tuple[str, str], Engine])
     _gone: list[Worker] = field(default_factory=list[Worker])  # closed, and not at their end yet
@@ -113,8 +162,10 @@ class Engines:
         texts = [text for text in self.named if not is_model(text) or _game_of(text) == game.name]
         if default_model(game.name) is not None:
             texts.append(game.name)
-        texts += [*_runs_of(game.name), *WITHOUT_NETWORK]
-        return [{"id": text, "name": printable(_name(text)), "model": is_model(text)} for text in dict.fromkeys(texts)]
+        names = {text: _name(text) for text in texts}
+        names |= {text: name for text, name in self._runs.of(game.name).items() if text not in names}
+        names |= {text: text for text in WITHOUT_NETWORK}
+        return [{"id": text, "name": printable(name), "model": is_model(text)} for text, name in names.items()]
 
     def engine(self, game: Game, text: str) -> Engine:
         """A player of the list. Raises WrongRequest or Refused."""
@@ -156,14 +207,3 @@ def _card(path: Path) -> str | None:
         name = cast("Json", card).get("game") if isinstance(card, dict) else None
         return name if isinstance(name, str) else None
     return None
-
-
-def _runs_of(game: str) -> list[str]:
-    """Runs under runs/ whose newest model plays this game, the newest run first."""
-    found = list[tuple[float, str]]()
-    for folder in RUNS.iterdir() if RUNS.is_dir() else ():
-        with suppress(OSError):  # it may be deleted meanwhile
-            newest = newest_model(folder / "models")
-            if newest is not None and folder.name[0] != "." and _card(newest) == game and is_model(folder.name):
-                found.append((newest.stat().st_mtime, folder.name))
-    return [name for _, name in sorted(found, reverse=True)[:MOST_RUNS]]

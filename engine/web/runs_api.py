@@ -27,16 +27,17 @@ from az.engine.printable import one_line, quoted
 from az.engine.runs.folders import INCIDENT, RUNS, config_of, incidents, named_run, run_names
 from az.engine.runs.log import read_on
 from az.engine.runs.state import is_running
-from az.engine.runs.summary import summarize
+from az.engine.runs.summary import LogEnds, summarize
 from az.engine.system.safe_read import MB, read_json, read_regular
 from az.engine.web.asked import text, whole
 from az.engine.web.engines import Engines
 from az.engine.web.run_games import RunGames
-from az.engine.web.server import page, question
+from az.engine.web.server import ending, page, question
 
 Json = dict[str, Any]
 MOST_RUNS = 200  # in the list
 MOST_INCIDENTS = 200
+DOCTOR_TIME = 300  # seconds
 MOST_POSITION = 2**53  # bytes; JavaScript counts no further
 STYLE = re.compile(rb"<style[^>]*>(.*?)</style>", re.DOTALL)
 TOLD = ("first_bad_step", "causal_step", "cause", "plane", "phase", "op", "module", "source", "fix", "replay")
@@ -48,7 +49,9 @@ class RunsApi:
     def __init__(self, engines: Engines, metrics: Sequence[Json], causes: Mapping[str, str], runs: Path = RUNS) -> None:
         self.runs, self.metrics, self.causes = runs, list(metrics), causes
         self.games = RunGames(engines)
+        self._ends = LogEnds()
         self._writing = threading.Lock()
+        self._doctor: subprocess.Popen[str] | None = None
 
     def routes(self) -> list[BaseRoute]:
         """The pages and their questions."""
@@ -71,13 +74,13 @@ class RunsApi:
     def list(self, _: Json) -> Json:
         """The figures of every run."""
         names = run_names(self.runs)
-        found = [summarize(self.runs / name).to_json() for name in names[:MOST_RUNS]]
+        found = [summarize(self.runs / name, self._ends).to_json() for name in names[:MOST_RUNS]]
         return {"runs": found, "more": max(0, len(names) - MOST_RUNS)}
 
     def about(self, body: Json) -> Json:
         """What a page of a run shows beside its curves."""
         run = self._run(body)
-        told: Json = {**summarize(run).to_json(), "metrics": self.metrics}
+        told: Json = {**summarize(run, self._ends).to_json(), "metrics": self.metrics}
         try:
             told["config"] = [[key, _shown(value)] for key, value in config_of(run).items()]
         except Refused:
@@ -94,19 +97,40 @@ class RunsApi:
     def doctor(self, body: Json) -> Json:
         """Have `az doctor` write the page of an incident, in a process of its own: it needs torch."""
         folder = self._incident_folder(self._run(body), text(body, "incident"))
-        with self._writing:
+        if not (folder / "page.html").is_file():
+            if not self._writing.acquire(blocking=False):  # one at a time, and none keeps a thread waiting
+                raise WrongRequest("the doctor is writing another page: ask again when it is done.")
+            try:
+                said = self._written(folder)
+            finally:
+                self._writing.release()
             if not (folder / "page.html").is_file():
-                command = [sys.executable, "-m", "az.cli", "doctor", str(folder), "--no-replay"]
-                try:
-                    done = subprocess.run(
-                        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False
-                    )
-                except subprocess.TimeoutExpired:
-                    raise Refused("the doctor took more than five minutes, so it was stopped.") from None
-                if not (folder / "page.html").is_file():
-                    said = (done.stderr.strip().splitlines() or ["it said nothing."])[-1].removeprefix("az: ")
-                    raise Refused(f"the doctor wrote no page: {one_line(said, 300)}")
+                raise Refused(f"the doctor wrote no page: {one_line(said, 300)}")
         return self._incident(folder)
+
+    def close(self) -> None:
+        """End the doctor, where it is at work."""
+        doctor = self._doctor
+        if doctor is not None:
+            doctor.kill()
+
+    def _written(self, folder: Path) -> str:
+        """The last line that the doctor said. Raises Refused where it takes too long."""
+        command = [sys.executable, "-m", "az.cli", "doctor", str(folder), "--no-replay"]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as doctor:
+            self._doctor = doctor
+            if ending.is_set():
+                doctor.kill()
+            try:
+                _, said = doctor.communicate(timeout=DOCTOR_TIME)
+            except subprocess.TimeoutExpired:
+                doctor.kill()
+                raise Refused(f"the doctor took more than {DOCTOR_TIME // 60} minutes, so it was stopped.") from None
+            finally:
+                self._doctor = None
+        return (said.strip().splitlines() or ["it said nothing."])[-1].removeprefix("az: ")
 
     async def doctors_page(self, request: Request) -> Response:
         """The page that `az doctor` has written of an incident. Its styles may apply, nothing in it may run."""

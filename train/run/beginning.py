@@ -16,13 +16,14 @@ import torch
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import Game
 from az.engine.inference.precision import files_of
+from az.engine.runs.summary import IMPORTED
 from az.train import checkpoint
 from az.train.checkpoint_read import step_of
 from az.train.config import RunConfig
 from az.train.learner import Learner
 from az.train.model import Network
 from az.train.run.counters import Counters, check_resumable
-from az.train.run.folder import RunFolder
+from az.train.run.folder import RunFolder, way_on
 from az.train.run.names import incident_folders, model_cards, model_files, strays_line
 
 _torch: Any = torch  # its stubs leave the seed without a type
@@ -91,6 +92,8 @@ def find_source(text: str, runs: Path) -> checkpoint.Checkpoint:
     for run in (path, runs / text):
         if (run / "checkpoints").is_dir():
             found, reasons = checkpoint.latest(run)
+            if found is None and not reasons and (run / IMPORTED).exists():
+                raise WrongRequest(f"the run '{run.name}' was imported without a checkpoint: {way_on(run)}.")
             if found is None:
                 raise Refused(reasons[0] if reasons else f"the run '{run}' has no checkpoint yet.")
             return found

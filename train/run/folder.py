@@ -12,16 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from az.engine.errors import Refused, WrongRequest
+from az.engine.runs.folders import MOST_CONFIG, RUNS
 from az.engine.runs.summary import IMPORTED
 from az.engine.selfplay.worker import RECORD_NAME
 from az.engine.system.files import naming, write_atomic
-from az.engine.system.safe_read import MB, read_regular
+from az.engine.system.safe_read import read_regular
 from az.train.config import RunConfig, from_toml, to_toml
 from az.train.run import names as run_names
 from az.train.run.lock import RunLock
 
-RUNS = Path("runs")
-MOST_CONFIG = MB  # bytes
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -40,6 +39,13 @@ def free_name(game: str) -> str:
     while (RUNS / f"{game}-{number}").exists():
         number += 1
     return f"{game}-{number}"
+
+
+def way_on(path: Path) -> str:
+    """How to train on from a run that was imported."""
+    if any((path / "checkpoints").glob("step-*")):
+        return f"begin a new run from it with `az train GAME --from {path.name}`"
+    return "to train on, export it with --checkpoint where it was trained and begin from that with `az train --from`"
 
 
 class RunFolder:
@@ -86,8 +92,7 @@ class RunFolder:
         run_names.check_own(path)
         if (path / IMPORTED).exists():
             raise WrongRequest(
-                f"the run '{path.name}' was imported with its model alone and cannot go on: make a new run with"
-                " `az train`, or play with it."
+                f"the run '{path.name}' was imported, without its games, and cannot go on: {way_on(path)}."
             )
         folder = cls(path)
         folder.lock()

@@ -25,17 +25,31 @@ function stop(...names) {
 
 // Games
 
-async function openGame(name, { start = null, moves = [], tree = null, settings = null } = {}) {
+let opening = Promise.resolve();
+let wanted = 0; // of the games that were asked for, the last one's number
+
+// One after another: the arrow keys go through the list of games faster than they open. True where it was opened.
+function openGame(name, given = {}) {
+  wanted += 1;
+  const number = wanted;
   stop("thinking", "searching", "reviewing");
-  byId("fault").hidden = true;
   document.querySelector("main").inert = true; // what a person does meanwhile would mean the game before
+  opening = opening.catch(() => {}).then(() => number === wanted && openNow(name, given, () => number === wanted));
+  return opening;
+}
+
+async function openNow(name, { start = null, moves = [], tree = null, settings = null }, last) {
+  byId("fault").hidden = true;
   try {
     await opened(await ask("/api/game", { game: name }), start, moves, tree, settings);
-    document.documentElement.dataset.ready = name;
+    if (last()) document.documentElement.dataset.ready = name;
   } finally {
-    document.querySelector("main").inert = false;
-    if (page.facts) byId("game").value = page.facts.game;
+    if (last()) {
+      document.querySelector("main").inert = false;
+      if (page.facts) byId("game").value = page.facts.game;
+    }
   }
+  return last();
 }
 
 async function opened(facts, start, moves, tree, settings) {
@@ -274,7 +288,7 @@ function listen() {
     await play(byId("typed").value);
     byId("typed").value = "";
   });
-  on("game", "change", () => openGame(byId("game").value).then(() => play0()));
+  on("game", "change", () => openGame(byId("game").value).then((open) => open && play0()));
   document.addEventListener("keydown", (event) => {
     const inField = event.target.closest("input, textarea, select, [role=gridcell], .scroll, pre");
     const work = { ArrowLeft: "back", ArrowRight: "forward", Home: "first", End: "last" }[event.key];

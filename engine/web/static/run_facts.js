@@ -2,6 +2,8 @@
 
 import { make } from "./dom.js";
 
+export const MOST = 12; // runs that are compared: six kinds of lines, thin and thick, can be told apart
+
 export function duration(seconds) {
   if (seconds >= 3600) return `${Math.floor(seconds / 3600)}:${String(Math.floor((seconds % 3600) / 60)).padStart(2, "0")} h`;
   return seconds >= 60 ? `${(seconds / 60).toFixed(1)} min` : `${Math.round(seconds)} s`;

@@ -110,7 +110,7 @@ export class RunGames {
     if (this.view) {
       this.view.show(position);
       const marks = (said?.moves ?? []).filter((one) => one.cells.length && one.share > 0.02);
-      this.view.setMarks(marks.map((one, index) => ({ cells: one.cells, text: percent(one.share), weight: one.share, best: index === 0 })));
+      this.view.setMarks(marks.map((one, index) => ({ cells: one.cells, text: String(Math.round(100 * one.share)), weight: one.share, best: index === 0 })));
     } else fill(this.board, make("pre", {}, position.render));
     const count = `Move ${this.at} of ${this.game.steps.length - 1}`;
     const words = `${count}${move ? `: ${move}` : ""}.${position.ending ? ` ${position.ending}` : ""}`;

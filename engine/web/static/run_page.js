@@ -3,12 +3,11 @@
 import { ask, onLost, Wrong } from "./api.js";
 import { byId, fill, make } from "./dom.js";
 import { LineChart, short } from "./line_chart.js";
-import { address, duration, factList, stateMark } from "./run_facts.js";
+import { address, duration, factList, MOST, stateMark } from "./run_facts.js";
 import { RunLog } from "./run_log.js";
 import { drawConfig, drawIncidents } from "./run_parts.js";
 import { RunGames } from "./run_games.js";
 
-const MOST = 6;
 const names = [...new Set(new URLSearchParams(location.search).getAll("name"))].slice(0, MOST);
 const stop = new AbortController();
 const page = { about: new Map(), logs: new Map(), charts: new Map(), games: null, waiting: false };
@@ -30,7 +29,7 @@ function fail(sentence) {
 
 const across = () => byId("across").value;
 const format = (x) => (across() === "elapsed" ? duration(x) : `${across() === "rows" ? "row" : "step"} ${short(Math.round(x))}`);
-const style = (name) => `s${names.indexOf(name)}`;
+const style = (name) => `s${names.indexOf(name) % 6}${names.indexOf(name) < 6 ? "" : " thick"}`;
 
 function chart(place, title) {
   const key = `${place} ${title}`;
@@ -67,7 +66,8 @@ function drawCurves() {
     if (metric.limit !== null) thresholds.push({ value: metric.limit, name: "limit" });
     show("health", `${metric.name}: ${metric.words}`, (log) => log.series(across(), (line) => line.signs?.[metric.name]), thresholds);
   }
-  empty("health", any, "Nothing has been measured yet.");
+  const measured = [...page.logs.values()].some((log) => log.steps.some((line) => line.signs));
+  empty("health", measured, "Nothing has been measured yet.");
 }
 
 function empty(place, there, words) {

@@ -35,6 +35,7 @@ function incidentCard(run, one, several, fail) {
     event.target.textContent = "The doctor looks at it …";
     try {
       await ask("/api/run/doctor", { run, incident: one.name });
+      one.page = true; // the card may be drawn again
       fill(last, link());
     } catch (error) {
       fail(error.message);

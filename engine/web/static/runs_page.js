@@ -2,10 +2,9 @@
 
 import { ask, onLost, pause, Wrong } from "./api.js";
 import { byId, fill, make } from "./dom.js";
-import { address, factList, stateMark } from "./run_facts.js";
+import { address, factList, MOST, stateMark } from "./run_facts.js";
 
 const EVERY = 5000; // milliseconds between two looks
-const MOST = 6; // runs that are compared: as many lines can be told apart
 const chosen = new Set();
 let shown = "";
 
