@@ -266,8 +266,10 @@ def test_the_budget_sets_how_often_the_state_is_copied():
         fixed.told_time(1.0, 1.0)
     assert (dear.every, cheap.every, fixed.every) == (64, 1, 1)
     large = Pace(0.02, None, None)
-    large.told_size(100 << 20, 1 << 20)
-    assert (large.every, large.depth) == (8, 2)
+    large.told_size(100 << 20, 1 << 19)
+    assert (large.every, large.depth, large.copies) == (8, 2, 2)
+    large.told_size(100 << 20, 1 << 19, 30 << 20)  # two copies with so large gradients would be too many
+    assert large.copies == 1
     fat = Pace(0.02, None, None)
     fat.told_size(100 << 20, 100 << 20)  # batches that are as large: nothing can be kept
     assert fat.every == 1

@@ -29,7 +29,7 @@ from .session import Seen, Session, find_loss
 from .state.extra_state import same_bits
 from .state.quick_look import QuickLook
 from .state.snapshot import Snapshot
-from .state.starts import Stamp, Start, stamp_of, start_of
+from .state.starts import NOTHING, Stamp, Start, stamp_of, start_of
 from .together import settle, to_tell, undone_for_others
 from .trace.loss_roots import noted_roots
 from .trace.patience import OutOfTime
@@ -212,11 +212,18 @@ class FlightRecorder:
             if self._after.is_followed_by(now):
                 return start_of(session.snapshotter, batch, history.free_starts.pop() if history.free_starts else None)
         if self.pace.is_tight:
+            last = next((one.snapshot for one in reversed(history.kept) if one.snapshot is not None), None)
+            self._tell_size(last.batch_bytes() if last is not None else 0)
             history.make_room()
         copied = session.snapshotter.take(batch, history.free.pop() if history.free else None)
-        self.pace.told_size(copied.bytes() + session.snapshotter.listed_bytes(), copied.batch_bytes())
-        history.depth = self.pace.depth
+        self._tell_size(copied.batch_bytes())
         return copied
+
+    def _tell_size(self, batch: int) -> None:
+        """batch: bytes of its copy."""
+        state, beside = self.session.snapshotter.sizes()
+        self.pace.told_size(state + batch, batch, beside)
+        self.session.history.depth, self.session.history.copies = self.pace.depth, self.pace.copies
 
     def _quickly(self, began: Snapshot | Start, value: Any, error: Exception | None) -> Seen | None:
         """What the look after a step sees where all is well and that can be told quickly; None elsewhere."""
@@ -240,6 +247,7 @@ class FlightRecorder:
             done.snapshot = began
         else:
             done.start = began
+            began.layout = NOTHING
         self.session.history.add(done)
         self._after, self._now = self._now, None
         if self._after is None and self.pace.every > 1:
