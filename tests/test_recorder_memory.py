@@ -6,9 +6,10 @@ import runpy
 
 import pytest
 import torch
-from az.train.health import FlightRecorder
 from command_line import ROOT
 from torch import nn
+
+from az.train.health import FlightRecorder
 
 measure = runpy.run_path(str(ROOT / "benchmarks" / "recorder_memory.py"))["measure"]
 SPARE = 30e6
