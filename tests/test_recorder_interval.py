@@ -261,10 +261,12 @@ def test_a_batch_whose_memory_is_used_again_is_made_again_as_it_was():
 def test_the_budget_sets_how_often_the_state_is_copied():
     dear, cheap, fixed = Pace(0.02, None, None), Pace(0.02, None, None), Pace(0.02, 1, None)
     for _ in range(100):
-        dear.told_time(1.0, 1.0)
-        cheap.told_time(0.01, 1.0)
-        fixed.told_time(1.0, 1.0)
+        dear.told_time(0.1, 0.1)
+        cheap.told_time(0.001, 0.1)
+        fixed.told_time(0.1, 0.1)
     assert (dear.every, cheap.every, fixed.every) == (64, 1, 1)
+    dear.told_time(0.1, 4.0)  # a fault is explained after the steps since the copy have been made again
+    assert dear.every == 2
     large = Pace(0.02, None, None)
     large.told_size(100 << 20, 1 << 19)
     assert (large.every, large.depth, large.copies) == (8, 2, 2)

@@ -7,6 +7,7 @@ SPARE = 30_000_000  # bytes that may be taken beside two copies of the state
 SPARE_FOR_COPIES = 20_000_000  # the part of it that copies of gradients and batches may take; the rest is code
 MOST_STEPS = 64  # between two copies
 FASTEST = 8  # times as many steps from one window to the next
+MOST_SECONDS = 10.0  # of steps between two copies: after a fault they are made again before it is explained
 WINDOW, WARM_UP = 16, 4  # steps over which time is added up; first steps, which also prepare
 
 
@@ -45,12 +46,16 @@ class Pace:
     def told_time(self, own: float, step: float) -> None:
         """own, step: seconds of the recorder and of the step itself, of a step that ended well."""
         self._count += 1
-        if self._fixed or self._count <= 0:
+        if self._fixed:
+            return
+        self.every = min(self.every, max(1, int(MOST_SECONDS / max(1e-9, step))))
+        if self._count <= 0:
             return
         self._own, self._steps = self._own + own, self._steps + step
         if self._count >= WINDOW:
             if self._own > self.budget * self._steps:
                 over = self._own / max(1e-9, self.budget * self._steps)
-                self.every = min(self.every * max(2, min(FASTEST, int(over))), self._most)
+                slow = max(1, int(MOST_SECONDS * WINDOW / max(1e-9, self._steps)))
+                self.every = min(self.every * max(2, min(FASTEST, int(over))), self._most, slow)
             self._own = self._steps = 0.0
             self._count = 0
