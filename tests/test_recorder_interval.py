@@ -168,6 +168,8 @@ def test_steps_that_cannot_be_made_again_are_told_and_copied_from_then_on():
     assert loop.go(5) is None
     incident = loop.go(1, bad=True)
     assert incident.cause == "not-made-again"
+    assert f"the state is that of before step {loop.recorder.step}, the last copy" in str(incident)
+    assert "nothing was changed" not in str(incident)
     assert "before step 0" in incident.notes[0]
     assert same(loop.state(), first)
     assert loop.recorder.step == 0
