@@ -108,6 +108,62 @@ def test_a_fault_stops_the_script_before_the_weights_are_written(
     assert "with recorder.step(x):" in errors
 
 
+TWICE = """
+import torch
+w = torch.ones(3, requires_grad=True)
+loss = (w * w).sum()
+loss.backward()
+loss.backward()
+"""
+
+CLOSURE = """
+import sys, torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Linear(4, 1)
+optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+for i, x in enumerate(torch.randn(4, 6, 4).unbind()):
+    def closure():
+        optimizer.zero_grad()
+        out = model(x)
+        loss = out.square().mean()
+        if i == 2 and sys.argv[1:] == ["log"]:
+            loss = loss + (out - out.detach()).log().sum()
+        if i == 2 and sys.argv[1:] == ["root"]:
+            loss = loss + (out - out.detach()).sqrt().sum()
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+    print(i, [p.tolist() for p in model.parameters()])
+"""
+
+
+def run_text(folder: Path, text: str, *arguments: str, watched: bool = True) -> subprocess.CompletedProcess[str]:
+    script = folder / "train.py"
+    script.write_text(text, "utf-8")
+    command = [sys.executable, *(["-m", "az.train.health"] if watched else []), str(script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+
+
+def test_a_second_backward_is_the_error_that_it_is_without_us(tmp_path: Path):
+    done = run_text(tmp_path, TWICE)
+    assert done.returncode == 1
+    assert "RuntimeError: Trying to backward through the graph a second time" in done.stderr
+
+
+@pytest.mark.parametrize(("kind", "op"), [("log", "operation log"), ("root", "operation SqrtBackward0")])
+def test_what_a_closure_calls_is_noted(tmp_path: Path, kind: str, op: str):
+    plain = run_text(tmp_path, CLOSURE, watched=False)
+    assert run_text(tmp_path, CLOSURE).stdout == plain.stdout
+    done = run_text(tmp_path, CLOSURE, kind)
+    assert done.returncode == 3
+    assert done.stdout.splitlines() == plain.stdout.splitlines()[:2]
+    assert "step 2 of LBFGS" in done.stderr
+    assert op in done.stderr
+    line = next(i for i, text in enumerate(CLOSURE.splitlines(), 1) if f").{kind.replace('root', 'sqrt')}()" in text)
+    assert f"train.py:{line}" in done.stderr
+
+
 def test_the_edit_that_is_printed_undoes_the_step(tmp_path: Path):
     """The script, changed as it was told, goes on behind the fault."""
     lines = SCRIPT.splitlines()

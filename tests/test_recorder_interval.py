@@ -168,6 +168,8 @@ def test_steps_that_cannot_be_made_again_are_told_and_copied_from_then_on():
     assert loop.go(5) is None
     incident = loop.go(1, bad=True)
     assert incident.cause == "not-made-again"
+    assert f"the state is that of before step {loop.recorder.step}, the last copy" in str(incident)
+    assert "nothing was changed" not in str(incident)
     assert "before step 0" in incident.notes[0]
     assert same(loop.state(), first)
     assert loop.recorder.step == 0
@@ -261,13 +263,17 @@ def test_a_batch_whose_memory_is_used_again_is_made_again_as_it_was():
 def test_the_budget_sets_how_often_the_state_is_copied():
     dear, cheap, fixed = Pace(0.02, None, None), Pace(0.02, None, None), Pace(0.02, 1, None)
     for _ in range(100):
-        dear.told_time(1.0, 1.0)
-        cheap.told_time(0.01, 1.0)
-        fixed.told_time(1.0, 1.0)
+        dear.told_time(0.1, 0.1)
+        cheap.told_time(0.001, 0.1)
+        fixed.told_time(0.1, 0.1)
     assert (dear.every, cheap.every, fixed.every) == (64, 1, 1)
+    dear.told_time(0.1, 4.0)  # a fault is explained after the steps since the copy have been made again
+    assert dear.every == 2
     large = Pace(0.02, None, None)
-    large.told_size(100 << 20, 1 << 20)
-    assert (large.every, large.depth) == (8, 2)
+    large.told_size(100 << 20, 1 << 19)
+    assert (large.every, large.depth, large.copies) == (8, 2, 2)
+    large.told_size(100 << 20, 1 << 19, 30 << 20)  # two copies with so large gradients would be too many
+    assert large.copies == 1
     fat = Pace(0.02, None, None)
     fat.told_size(100 << 20, 100 << 20)  # batches that are as large: nothing can be kept
     assert fat.every == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+
 import pytest
 import torch
 from recorder_rig import NAN, line, seeded
@@ -126,6 +129,36 @@ def test_a_diagnosis_that_is_out_of_time_says_what_it_knows():
     incident = loop.fails(bad)
     assert "the diagnosis ended after" in str(incident)
     assert incident.cause in ("log-of-negative", "not-explained")
+    loop.recorder.session.clock = lambda: 0.0
+    assert loop.fails(bad).cause == "log-of-negative"
+
+
+def test_a_replay_that_is_long_itself_is_ended_and_the_state_restored(monkeypatch):
+    monkeypatch.setattr(patience, "LONG_STEP", 0.0)
+    loop = Loop()
+    assert loop.recorder.run(loop.step, loop.batch()) is None
+    told = io.StringIO()  # numbers and lists are put back for every replay
+    now = itertools.count()
+    loop.recorder.session.clock = lambda: float(next(now))  # a second from one call of torch to the next
+
+    def step(batch):
+        told.write("begun ")
+        value = loop.step(batch)
+        told.write("ended ")
+        return value
+
+    bad = loop.batch()
+    bad["scale"][2] = -1
+    before = [p.detach().clone() for p in loop.model.parameters()]
+    incident = loop.recorder.run(step, bad)
+    assert incident is not None
+    assert told.getvalue().split()[:3] == ["begun", "ended", "begun"]
+    assert told.getvalue().count("ended") == 1  # the step as it was; no replay came to its end
+    assert "the diagnosis ended after" in str(incident)
+    assert incident.cause in ("log-of-negative", "not-explained")
+    if incident.cause == "not-explained":
+        assert "detected, not explained further, because of time" in str(incident)
+    assert all(torch.equal(p, old) for p, old in zip(loop.model.parameters(), before, strict=True))
     loop.recorder.session.clock = lambda: 0.0
     assert loop.fails(bad).cause == "log-of-negative"
 

@@ -66,7 +66,8 @@ def _what_is_known(found: Diagnosis) -> Incident:
         incident = _incident(found, watch, birth, exact=False)
         incident.notes.append(words.format("the step was not watched to its end"))
         return incident
-    return not_explained(found, words.format(f"it was {found.patience.doing}"))
+    told = f"detected, not explained further, because of time: it was {found.patience.doing}"
+    return not_explained(found, words.format(told))
 
 
 def _blame_scale(found: Diagnosis, incident: Incident) -> None:

@@ -65,12 +65,13 @@ class History:
                 self._let_go()
 
     def make_room(self) -> None:
-        """Let go of the oldest copy before the next is taken, which then has its memory; the last one stays."""
+        """Let go of the oldest copy before the next is taken, which then has its memory."""
         most = self.depth if self._snapshots == len(self.kept) else self.copies
-        while self._snapshots > max(1, most - 1):
+        while self._snapshots >= most:
             self._let_go()
-            while self.kept[0].snapshot is None:
+            while self.kept and self.kept[0].snapshot is None:
                 self._let_go()
+        self.recount()
 
     def recount(self) -> None:
         """More of the last steps have a snapshot now."""

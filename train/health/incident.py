@@ -72,6 +72,8 @@ class Incident:
 
     def _state(self) -> str:
         """What the loop goes on with."""
+        if (step := self.evidence.get("state_of")) is not None:
+            return f"the state is that of before step {step}, the last copy: go on from that step"
         if "rewind" not in self.evidence:
             return "nothing was changed: the state is that of before the step"
         words = "nothing was changed: the state is that of before the step, which was bad already"
@@ -137,6 +139,8 @@ def not_made_again(shown: int, now: int, harm: set[str]) -> Incident:
     since = f"steps {now} to {shown - 1}, made again, did not end as they had: the state is that of before step {now}"
     return incident_of(
         "not-made-again", "loss", shown, exact=False,
-        evidence={"harm": sorted(harm), "text": [f"not finite after the step: {', '.join(sorted(harm))}"]},
+        evidence={
+            "harm": sorted(harm), "state_of": now, "text": [f"not finite after the step: {', '.join(sorted(harm))}"]
+        },
         notes=[since, "from now on the state is copied before every step"],
     )  # fmt: skip

@@ -29,10 +29,10 @@ from .session import Seen, Session, find_loss
 from .state.extra_state import same_bits
 from .state.quick_look import QuickLook
 from .state.snapshot import Snapshot
-from .state.starts import Stamp, Start, stamp_of, start_of
+from .state.starts import NOTHING, Stamp, Start, stamp_of, start_of
 from .together import settle, to_tell, undone_for_others
 from .trace.loss_roots import noted_roots
-from .trace.patience import OutOfTime
+from .trace.patience import OutOfTime, Patience
 from .trace.python_values import Values
 from .trace.pytree import left_alone
 from .trace.surroundings import is_distributed
@@ -194,7 +194,7 @@ class FlightRecorder:
         done = Step(running.number, rates, seen.update, seen.weights, seen.loss, None, batch)
         done.function, done.python, done.ends = running.step, running.python, ends
         if self.ranks.agree(bool(harm), error, roots) or harm:
-            return self._harmed(done, running.python, began, value, error, harm)
+            return self._harmed(done, running.python, began, value, error, harm, ended - running.stepping)
         if done.loss is None and not done.ends:
             self.pace.always()  # nothing would tell whether the step, made again, ended as it did
         self._remember(done, began)
@@ -212,11 +212,18 @@ class FlightRecorder:
             if self._after.is_followed_by(now):
                 return start_of(session.snapshotter, batch, history.free_starts.pop() if history.free_starts else None)
         if self.pace.is_tight:
+            last = next((one.snapshot for one in reversed(history.kept) if one.snapshot is not None), None)
+            self._tell_size(last.batch_bytes() if last is not None else 0)
             history.make_room()
         copied = session.snapshotter.take(batch, history.free.pop() if history.free else None)
-        self.pace.told_size(copied.bytes() + session.snapshotter.listed_bytes(), copied.batch_bytes())
-        history.depth = self.pace.depth
+        self._tell_size(copied.batch_bytes())
         return copied
+
+    def _tell_size(self, batch: int) -> None:
+        """batch: bytes of its copy."""
+        state, beside = self.session.snapshotter.sizes()
+        self.pace.told_size(state + batch, batch, beside)
+        self.session.history.depth, self.session.history.copies = self.pace.depth, self.pace.copies
 
     def _quickly(self, began: Snapshot | Start, value: Any, error: Exception | None) -> Seen | None:
         """What the look after a step sees where all is well and that can be told quickly; None elsewhere."""
@@ -240,6 +247,7 @@ class FlightRecorder:
             done.snapshot = began
         else:
             done.start = began
+            began.layout = NOTHING
         self.session.history.add(done)
         self._after, self._now = self._now, None
         if self._after is None and self.pace.every > 1:
@@ -285,11 +293,14 @@ class FlightRecorder:
         value: Any,
         error: Exception | None,
         harm: set[str],
+        took: float,
     ) -> Incident | None:
+        """took: seconds of the step."""
         if isinstance(began, Start):
             session, batch = self.session, done.batch
             end, python_end = session.snapshotter.take(batch), session.python.read(done.function)
-            before = self._undo(began, batch)
+            with Patience(done.step, doing="making the steps since the last copy again"):
+                before = self._undo(began, batch)
             if before is None:
                 self._number = session.history.steps[-1].step + 1 if session.history.steps else 0
                 if error is not None and harm == {"error"}:
@@ -300,22 +311,22 @@ class FlightRecorder:
             session.snapshotter.put_back(end)
             began = before
         return self._handle(
-            Diagnosis(self.session, done.function, done.batch, began, value, error, done.step, harm, python)
+            Diagnosis(self.session, done.function, done.batch, began, value, error, done.step, harm, python, took)
         )
 
     def _handle(self, found: Diagnosis) -> Incident | None:
         begun = time.perf_counter()
         try:
-            stands = not found.harm or self._is_no_fault(found)
-            if not self.ranks.settled:
-                stands = not self.ranks.any(not stands)
-            if stands:
-                if found.harm:
-                    found.restore_end()
-                self.ranks.settled, self._after = True, None
-                return None
-            told_by = explained if found.runs_again else not_run_again
             with found.patience:
+                stands = not found.harm or self._is_no_fault(found)
+                if not self.ranks.settled:
+                    stands = not self.ranks.any(not stands)
+                if stands:
+                    if found.harm:
+                        found.restore_end()
+                    self.ranks.settled, self._after = True, None
+                    return None
+                told_by = explained if found.runs_again else not_run_again
                 incident = told_by(found) if found.harm else undone_for_others(found.number)
         except BaseException:  # a signal
             found.finish()

@@ -41,6 +41,7 @@ class Diagnosis:
         number: int,
         harm: set[str],
         python: Values,
+        took: float = 0.0,
     ) -> None:
         self.session, self.step, self.batch, self.before = session, step or str, batch, before
         self.runs_again = step is not None  # else nothing does the same again, see `not_run_again`
@@ -54,6 +55,7 @@ class Diagnosis:
         self.end_batch: list[tuple[Any, Any]] = []
         self.watch: OpTrace | None = None
         self.patience = Patience(number, session.clock)
+        self.patience.took, session.patience = took, self.patience
         self.partial: Incident | None = None  # what is known of it, before causes elsewhere and repairs are tried
 
     def keep_end(self) -> None:
@@ -99,7 +101,9 @@ class Diagnosis:
         if change is not None:
             change()
         stance = contextlib.nullcontext() if as_it_was else eager()
-        with stance, alone(), noted_roots() as roots, torch.autograd.set_multithreading_enabled(False):
+        uncut = isinstance(context, OpTrace) or (as_it_was and self.session.is_compiled())
+        ends = contextlib.nullcontext() if uncut else self.patience.ends()
+        with stance, alone(), ends, noted_roots() as roots, torch.autograd.set_multithreading_enabled(False):
             self.replayed_value, self.replayed_roots = None, roots
             with context or contextlib.nullcontext():
                 try:

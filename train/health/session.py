@@ -21,6 +21,7 @@ from .state.starts import Start
 from .trace.loss_roots import noted_roots
 from .trace.operands import address, has_memory
 from .trace.optimizer_hooks import hook_steps, with_inner, with_own_state
+from .trace.patience import Patience
 from .trace.python_values import PythonValues
 from .trace.pytree import is_finite, left_alone
 from .trace.surroundings import alone, frames_compiled, is_compiled
@@ -53,6 +54,7 @@ class Session:
         self.scalers = [item for item in extra_state if hasattr(item, "_check_inf_per_device")]
         self.python = PythonValues()
         self.clock = time.monotonic  # by which a diagnosis ends
+        self.patience: Patience | None = None  # of the diagnosis that is made, or was last
         self._frames = frames_compiled()
         self.snapshotter = Snapshotter(model, self.optimizers, list(extra_state))
         self.history = History(depth)
@@ -181,8 +183,12 @@ class Session:
             write(leaf, kept)
         if one.python is not None:
             one.python.write()
-        with noted_roots() as roots:
+        patience = self.patience
+        begun = patience.before() if patience is not None else 0.0
+        with patience.ends() if patience is not None else nullcontext(), noted_roots() as roots:
             value = one.function(one.batch)
+        if patience is not None:
+            patience.after(begun, plain=True)
         return not (self.look(snapshot, value, None).harm - {"batch"} or self.harm_of(roots))
 
     def _hold_rates(self, rates: list[float], most: float) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 from collections.abc import Callable
 from typing import Any, cast
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+
+from ..state.finite_check import foreach_norm
 
 FORWARD, BACKWARD = "forward", "backward"
 MOST = 16  # kinds of steps that are told apart
@@ -40,7 +43,7 @@ class Collectives:
         self._counts: set[int] = set()  # how many collectives later steps have begun
         self._from = 0
         self._begun = 0  # backwards of this step
-        self._own: list[Tensor] | None = None  # sums of this rank's gradients, from before they were reduced
+        self._own: list[Tensor] | None = None  # numbers of this rank's gradients, from before they were reduced
         for model in models:
             model.register_forward_pre_hook(_note_forward)
 
@@ -78,9 +81,9 @@ class Collectives:
         _done.append(BACKWARD)
         if self._own is None:
             views = any(model.gradient_as_bucket_view for model in self.models)
-            self._own = [] if views else [
-                p.grad.detach().sum() for model in self.models for p in model.parameters() if p.grad is not None
-            ]  # fmt: skip
+            self._own = [] if views else _greatest(
+                [p.grad.detach() for model in self.models for p in model.parameters() if p.grad is not None]
+            )  # fmt: skip
 
     def own_gradients_are_bad(self) -> bool:
         """Whether this rank's own gradients, of the first backward of the step, held a non-finite number."""
@@ -104,6 +107,17 @@ class Collectives:
             with contextlib.suppress(Exception):  # another rank is gone: the agreement will find that too
                 _backward_of_zeros(self.models[0], begun=FORWARD not in left)
         return not self._counts or self._count() - self._from in self._counts  # else one of the user's own is missing
+
+
+def _greatest(gradients: list[Tensor]) -> list[Tensor]:
+    """Numbers that are finite where all of these are, in few calls: the greatest magnitude has no overflow."""
+    dense = [g for g in gradients if g.layout == torch.strided and g.numel()]
+    found = [g.sum() for g in gradients if g.layout != torch.strided]
+    norms = foreach_norm(dense, math.inf) if dense else ()
+    return [
+        *found,
+        *([torch.stack([norm.to(norms[0].device, torch.float64) for norm in norms]).max()] if norms else []),
+    ]
 
 
 def _owed(done: tuple[str, ...], left: tuple[str, ...]) -> tuple[str, ...]:

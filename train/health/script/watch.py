@@ -1,7 +1,8 @@
 """Looks at loss, gradients and weights of any script, before they are written, and finds the operation at fault.
 
-Python's calls of torch are noted with their line and module; nothing is computed of them. Where backward leaves a bad
-gradient it runs a second time, with a look at every node. Numbers and random states stay what they were.
+Python's calls of torch are noted with their line and module; nothing is computed of them. In backward every node's
+gradients are looked at as they are made, since its graph is gone afterwards. Numbers and random states stay what they
+were.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import FrameType
@@ -23,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ..trace.operands import measure
+from ..trace.places import hand_over
 from ..trace.pytree import is_finite
 from ..trace.source_lines import is_library
 
@@ -175,11 +178,15 @@ class Watch(TorchFunctionMode):
             self._backward(tensors, **options)
             return
         leaves, nodes = _graph(given)
-        again = {**options, "retain_graph": True}
-        random = torch.get_rng_state()
-        self._backward(tensors, **again)
+        seen = list[tuple[Any, Any, Any]]()
+        handles = [node.register_hook(self._looking(node, seen)) for node in nodes]
+        try:
+            self._backward(tensors, **options)
+        finally:
+            for handle in handles:
+                handle.remove()
         if not all_finite([p.grad for p in leaves if p.grad is not None]):
-            self._second_look(tensors, again, leaves, nodes, random)
+            self._found = self._of_backward(seen)
         else:
             self._forget()  # what was noted holds on to results
 
@@ -204,39 +211,55 @@ class Watch(TorchFunctionMode):
             fault.text.append("what it was given was bad already: look at the data and at the weights")
         return fault
 
-    def _second_look(self, tensors: Any, options: Any, leaves: list[Tensor], nodes: list[Any], random: Tensor) -> None:
-        """Run backward again with a look at every node; gradients and random state are put back."""
-        grads = [(leaf, leaf.grad) for leaf in leaves]
-        now, seen = torch.get_rng_state(), list[tuple[Any, Any, Any]]()
-        handles = [node.register_hook(_looking(node, seen)) for node in nodes]
-        try:
-            for leaf in leaves:
-                leaf.grad = None
-            torch.set_rng_state(random)
-            self._backward(tensors, **options)
-        finally:
-            torch.set_rng_state(now)
-            for handle in handles:
-                handle.remove()
-            for leaf, grad in grads:
-                leaf.grad = grad
-        self._found = Fault("backward", "the loss is finite, gradients are not", 0)
-        if seen:
-            node, given, made = seen[0]
-            note = self._by_node.get(_number(node))
-            self._found.op = node.name()
-            if note is not None:
-                self._found.source, self._found.module = note[1], note[2]
-                self._found.text = [
-                    str(measure(f"input {i} of {note[0]}", t)) for i, t in enumerate(_alive(note[3])[:4])
-                ]
-            self._found.text += [str(measure("gradient it was given", t)) for t in given[:1]]
-            self._found.text += [str(measure("gradient it made", t)) for t in made[:1]]
+    def _looking(self, node: Any, seen: list[tuple[Any, Any, Any]]) -> Callable[[Any, Any], None]:
+        def look(made: Any, given: Any) -> None:
+            if seen:
+                return
+            silent, self._silent = self._silent, True  # these calls are not the script's
+            try:
+                bad, good = [t for t in made if t is not None and not is_finite(t)], [t for t in given if t is not None]
+                if bad and all(map(is_finite, good)):
+                    seen.append((node, [t.clone() for t in good], [t.clone() for t in bad]))
+            finally:
+                self._silent = silent
+
+        return look
+
+    def _of_backward(self, seen: list[tuple[Any, Any, Any]]) -> Fault:
+        """The first node that made a bad gradient of good ones."""
+        fault = Fault("backward", "the loss is finite, gradients are not", 0)
+        if not seen:
+            return fault
+        node, given, made = seen[0]
+        note = self._by_node.get(_number(node))
+        fault.op = node.name()
+        if note is not None:
+            fault.source, fault.module = note[1], note[2]
+            fault.text = [str(measure(f"input {i} of {note[0]}", t)) for i, t in enumerate(_alive(note[3])[:4])]
+        fault.text += [str(measure("gradient it was given", t)) for t in given[:1]]
+        fault.text += [str(measure("gradient it made", t)) for t in made[:1]]
+        return fault
 
     # -- the optimizer -----------------------------------------------------------------------------------------------
 
-    def _before_step(self, optimizer: Any, *_: Any) -> None:
+    def _before_step(self, optimizer: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._stepping = True
+        self._check(optimizer)
+        return hand_over(args, kwargs or {}, lambda: self._closure(optimizer))
+
+    @contextmanager
+    def _closure(self, optimizer: Any) -> Generator[None]:
+        """The closure that an optimizer calls is no part of its step. A line search may leave a bad point again."""
+        self._stepping = False
+        try:
+            yield
+        finally:
+            self._stepping = True
+        if not any(group.get("line_search_fn") for group in optimizer.param_groups):
+            self._check(optimizer)
+
+    def _check(self, optimizer: Any) -> None:
+        """Before the weights are written."""
         held = [p for group in optimizer.param_groups for p in group["params"]]
         bad = not all_finite([p.grad for p in held if p.grad is not None])
         if bad or (self._found is not None and self._found.phase == "forward"):
@@ -251,8 +274,10 @@ class Watch(TorchFunctionMode):
         held = [p for group in optimizer.param_groups for p in group["params"]]
         if not all_finite(held):
             names = _names_of([p for p in held if not is_finite(p)], self._modules())
-            words = f"gradients were finite, the step of {type(optimizer).__name__} wrote bad numbers into {names}"
-            self._stop(Fault("optimizer", words, 0), optimizer)
+            words = f"the step of {type(optimizer).__name__} wrote bad numbers into {names}"
+            fault = self._found or Fault("optimizer", "gradients were finite", 0)
+            fault.what, fault.phase = f"{fault.what}, {words}", "optimizer"
+            self._stop(fault, optimizer)
         self._steps[optimizer] = self._steps.get(optimizer, 0) + 1
         self._forget()
 
@@ -330,15 +355,6 @@ def _graph(roots: list[Tensor]) -> tuple[list[Tensor], list[Any]]:
             nodes.append(node)
         waiting += [following for following, _ in node.next_functions if following is not None]
     return leaves, nodes
-
-
-def _looking(node: Any, seen: list[tuple[Any, Any, Any]]) -> Callable[[Any, Any], None]:
-    def look(made: Any, given: Any) -> None:
-        good, new = [t for t in given if t is not None], [t for t in made if t is not None]
-        if all(map(is_finite, good)) and not all(map(is_finite, new)):
-            seen.append((node, [t.clone() for t in good], [t.clone() for t in new if not is_finite(t)]))
-
-    return look
 
 
 def _names_of(tensors: list[Any], modules: list[nn.Module]) -> str:

@@ -164,12 +164,52 @@ def _tensor(tensor: Tensor) -> Callable[[], None]:
     return lambda: write(tensor, kept)
 
 
-def keep_optimizer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+class Listed:
+    """Copies of the tensors in an optimizer's lists, such as the old directions of LBFGS.
+
+    old: older copies, whose memory may be used: fresh memory each time leaves holes in what the process has.
+    """
+
+    def __init__(self, old: list[Tensor]) -> None:
+        self.copies: list[Tensor] = []
+        self._free: dict[Any, list[Tensor]] = {}
+        for one in old:
+            self._free.setdefault(_kind(one), []).append(one)
+
+    def copied(self, value: Any) -> Any:
+        """A list of plain tensors copied into that memory; all else as `_copied` has it."""
+        if type(value) is not list or not value or not all(map(_is_plain, cast("list[Any]", value))):
+            return _copied(value)
+        tensors = cast("list[Tensor]", value)
+        made = {id(one): self._copy(one) for one in {id(one): one for one in tensors}.values()}
+        return [made[id(one)] for one in tensors]
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        free = self._free.get(_kind(tensor))
+        self.copies.append((free.pop() if free else torch.empty_like(tensor)).copy_(tensor))
+        return self.copies[-1]
+
+
+def listed_bytes(value: Any) -> int:
+    """Memory of what `Listed` copies of this."""
+    found = cast("list[Any]", value) if type(value) is list else []
+    return sum(one.nbytes for one in found if isinstance(one, Tensor))
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) is Tensor and value.layout == torch.strided and not value.requires_grad
+
+
+def keep_optimizer(optimizer: torch.optim.Optimizer, listed: Listed) -> Callable[[], None]:
     """Puts the optimizer back, in the same objects. The numbers of the tensors in its state are kept elsewhere."""
     inside = _keep_own(optimizer)
     holder, whole = optimizer.param_groups, optimizer.state
     groups = [(group, list(group["params"]), dict(group), _copied_options(group)) for group in holder]
-    state = [(parameter, inner, _values(inner)) for parameter, inner in whole.items()]
+    state = [(p, inner, {name: listed.copied(v) for name, v in inner.items()}) for p, inner in whole.items()]
 
     def back() -> None:
         for own in inside:
@@ -240,10 +280,6 @@ def _again(value: Any, kept: Any) -> Any:
 
 def _plain_copy(value: Any) -> Any:
     return value if type(value) in UNCHANGING else copy.copy(value)
-
-
-def _values(inner: dict[str, Any]) -> dict[str, Any]:
-    return {name: _copied(value) for name, value in inner.items()}
 
 
 def _copied(value: Any) -> Any:

@@ -68,7 +68,7 @@ def by_address(tensor: Tensor) -> bool:
 
 def is_in_one_piece(tensor: Tensor) -> bool:
     """Whether its numbers lie in memory without holes, in any order."""
-    return tensor.is_contiguous() or _dense(tensor.shape, tensor.stride())
+    return tensor.is_contiguous() or is_dense(tensor.shape, tensor.stride())
 
 
 def is_as_it_lies(tensor: Tensor) -> bool:
@@ -113,7 +113,8 @@ def _form(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, type(tensor), turned(tensor)
 
 
-def _dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
+def is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether numbers with these strides lie in memory without holes."""
     expected = 1
     for stride, size in sorted(zip(strides, shape, strict=True)):
         if size == 1:
@@ -141,7 +142,7 @@ class Layout:
             self.groups.setdefault(key, []).append(i)
         self.by_address = self.groups.get(BY_ADDRESS, [])
         self.tensors = [one.tensor for one in held]
-        self._forms = [_form(tensor) for tensor in self.tensors]
+        self.forms = [_form(tensor) for tensor in self.tensors]
         self._dtypes = [tensor.dtype for tensor in self.tensors]
         self._negative = [tensor.is_neg() for tensor in self.tensors]
         self._shapes = [tensor.shape for tensor in self.tensors]
@@ -149,7 +150,8 @@ class Layout:
         self._odd = [i for i, t in enumerate(self.tensors) if not t.is_contiguous() or t.is_complex()]
         self._sizes = [tensor.numel() for tensor in self.tensors]
         self._bytes = [tensor.nbytes for tensor in self.tensors]
-        self.small = sum(self._bytes) <= SMALL
+        self.bytes = sum(self._bytes)
+        self.small = self.bytes <= SMALL
         self._lie_at([tensor.data_ptr() for tensor in self.tensors])
         self.sizes = np.array([self._sizes[i] for i in self.by_address], np.int64)  # [n] numbers of `by_address`
         self.plain_bytes = 4 * int(self.sizes.sum())
@@ -166,12 +168,21 @@ class Layout:
     def of(self, held: list[Held]) -> Layout:
         """That of other tensors; most of the work is saved where they have the same forms."""
         at = [one.tensor.data_ptr() for one in held]
-        if [_form(one.tensor) for one in held] != self._forms:
+        if [_form(one.tensor) for one in held] != self.forms:
             return Layout(held)
-        other = copy.copy(self)
-        other.held, other.tensors, other._views, other._lost = held, [one.tensor for one in held], {}, False
+        other = self.with_tensors(held)
         other._lie_at(at)
         return other
+
+    def with_tensors(self, held: list[Held]) -> Layout:
+        """These forms, with other tensors; where those lie is not known."""
+        other = copy.copy(self)
+        other.held, other.tensors, other._views, other._lost = held, [one.tensor for one in held], {}, False
+        return other
+
+    def without_tensors(self) -> Layout:
+        """The forms alone, for `of` and `with_tensors`: it keeps nothing alive."""
+        return self.with_tensors([])
 
     def is_in_place(self) -> bool:
         """Whether every tensor is as long as it was and lies where it lay, so that reading by address is safe. Whether
@@ -191,7 +202,7 @@ class Layout:
         same = in_place or list(map(Tensor.is_contiguous, self.tensors)) == self._contiguous
         if at != self._at or not same or not self._has_same_orders():
             for i, tensor in enumerate(self.tensors):
-                if _form(tensor) != self._forms[i]:
+                if _form(tensor) != self.forms[i]:
                     return False
                 if at[i] != self._at[i]:
                     self._views.pop(i, None)
@@ -206,7 +217,7 @@ class Layout:
         tensors = self.tensors
         same = list(map(_shape, tensors)) == self._shapes and list(map(_dtype, tensors)) == self._dtypes
         same = same and list(map(Tensor.is_neg, tensors)) == self._negative
-        return same and all(_form(tensors[i]) == self._forms[i] for i in self._odd)
+        return same and all(_form(tensors[i]) == self.forms[i] for i in self._odd)
 
     def view(self, i: int) -> Tensor:
         """All numbers of a tensor, one behind the other; where its memory has holes, as they were when this was first
@@ -254,22 +265,26 @@ class Layout:
             at = 0
             for i in members:
                 tensor, size = self.tensors[i], self._sizes[i]
-                shape, stride, *_ = self._forms[i]
+                shape, stride, *_ = self.forms[i]
                 piece = copies[key][at : at + size]
                 at += size
-                kept = piece.as_strided(shape, stride) if _dense(shape, stride) else piece.view(shape)
+                kept = piece.as_strided(shape, stride) if is_dense(shape, stride) else piece.view(shape)
                 same = (tensor.shape, tensor.dtype, tensor.device) == (kept.shape, kept.dtype, kept.device)
-                same = same and (tensor.stride() == stride or not _dense(shape, stride))  # or sums come out otherwise
+                same = same and (tensor.stride() == stride or not is_dense(shape, stride))  # or sums come out otherwise
                 if same and not has_lost_memory(tensor):
                     write_into(tensor.detach(), kept)
                 else:  # it was given other numbers, as by `.half()`
                     tensor.data = kept.clone()
 
-    def pieces(self, copies: dict[Group, Tensor]) -> Iterable[tuple[Held, Tensor]]:
+    def pieces(self, copies: Mapping[Group, Tensor]) -> Iterable[tuple[Held, Tensor]]:
         """Every held tensor with its flat piece of a copy."""
+        return ((self.held[i], piece) for i, piece in self.numbered(copies))
+
+    def numbered(self, copies: Mapping[Group, Tensor]) -> Iterable[tuple[int, Tensor]]:
+        """The same with its number instead of the tensor."""
         for key, members in self.groups.items():
             at = 0
             for i in members:
                 size = self._sizes[i]
-                yield self.held[i], copies[key][at : at + size]
+                yield i, copies[key][at : at + size]
                 at += size

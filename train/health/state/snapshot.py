@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from .background import BackgroundTask
-from .extra_state import SHARED, batch_copy, keep, keep_optimizer, write
+from .extra_state import SHARED, Listed, batch_copy, keep, keep_optimizer, listed_bytes, write
 from .flat_tensors import Held, Layout, copying_of
+from .gradients import Gradients
 from .random_states import generators
 
 
@@ -43,20 +44,20 @@ class Snapshot:
     layout: Layout
     copies: dict[Any, Tensor]
     places: list[tuple[Any, str, Any]]  # containers that must hold these very objects
-    grads: Layout
+    grads: Gradients
     grad_copies: dict[Any, Tensor]
     no_grad: list[Tensor]  # parameters without a gradient
     extras: list[Callable[[], None]]  # each puts an optimizer, a sparse gradient or one item of `extra_state` back
     generators: Callable[[], None]
     batch: list[tuple[Any, Any]] = field(default_factory=list)  # (leaf, its copy)
+    listed: list[Tensor] = field(default_factory=list[Tensor])  # copies of tensors in lists of an optimizer
 
     def digest(self) -> str:
         """SHA-256 of every number of the state, gradients too."""
         digest = hashlib.sha256()
         named = {f"{one.kind} {one.name}": piece for one, piece in self.layout.pieces(self.copies)}
         # By name: an optimizer that was loaded keeps its tensors in another order.
-        grads = {id(one.tensor): piece for one, piece in self.grads.pieces(self.grad_copies)}
-        for piece in (*(named[name] for name in sorted(named)), *(grads[id(t)] for t in self.grads.tensors)):
+        for piece in (*(named[name] for name in sorted(named)), *self.grads.pieces(self.grad_copies)):
             digest.update(piece.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
@@ -66,7 +67,7 @@ class Snapshot:
 
     def bytes(self) -> int:
         """Memory of the copies."""
-        copies = [*self.copies.values(), *self.grad_copies.values(), *(kept for _, kept in self.batch)]
+        copies = [*self.copies.values(), *self.grad_copies.values(), *(kept for _, kept in self.batch), *self.listed]
         return sum(int(kept.nbytes) for kept in copies)
 
 
@@ -171,15 +172,12 @@ class Snapshotter:
         return kept if kept is not None and kept.layout.is_in_place() else self.found()
 
     def gradients(self, found: Inventory | None = None) -> Layout:
-        """Those of now; what a look has found is found by the next copy."""
+        """Those of now."""
         with_gradient = (found or self.found()).with_gradient()
         held = [Held("gradients", "", p.grad) for p in with_gradient if p.grad is not None]
-        last = self._gradients
-        if not _same([one.tensor for one in held], last.tensors):
-            self._gradients = last.of(held)
-        elif not (last.is_in_place() and last.refresh(in_place=True)):
-            self._gradients = Layout(held)
-        return self._gradients
+        now = self._gradients.of(held)
+        self._gradients = now.without_tensors()
+        return now
 
     def take(self, batch: Any, old: Snapshot | None = None) -> Snapshot:
         """A copy of everything. `old`: a snapshot no longer needed, whose memory may be used."""
@@ -204,6 +202,7 @@ class Snapshotter:
     def _take(self, found: Inventory, worth: bool, is_sure: bool, batch: Any, old: Snapshot | None) -> Snapshot | None:
         """None where `found` is not what there is."""
         last, last_grads = (old.copies, old.grad_copies) if old else ({}, {})
+        listed = Listed(old.listed if old else [])
         copies, lines = found.layout.plain_copy(last)
         with_grad, grads = found.with_gradient(), self.gradients(found)
         grad_copies, more = grads.plain_copy(last_grads)
@@ -214,24 +213,31 @@ class Snapshotter:
             return Snapshot(
                 found.layout,
                 copies | found.layout.other_copies(last),
-                [*training, *found.places, *((_Grad(p), "grad", p.grad) for p in with_grad)],
-                grads,
+                [*training, *found.places],
+                Gradients(with_grad, grads),
                 grad_copies | grads.other_copies(last_grads),
                 [p for p in found.parameters if p.grad is None],
                 [
                     *(_sparse(p) for p in found.parameters if p.grad is not None and p.grad.layout != torch.strided),
-                    *map(keep_optimizer, self.optimizers),
+                    *(keep_optimizer(one, listed) for one in self.optimizers),
                     *(kept for other in self.others for kept in keep(other)),
                 ],
                 generators(),
                 batch_copy(batch, old.batch if old else []),
+                listed.copies,
             )
 
-    def listed_bytes(self) -> int:
-        """Memory of what optimizers keep in lists, such as the old directions of LBFGS: copied, but not in `copies`."""
-        states = (state for optimizer in self.optimizers for state in optimizer.state.values())
-        lists = (cast("list[Any]", v) for state in states for v in state.values() if isinstance(v, list | tuple))
-        return sum(one.nbytes for inner in lists for one in inner if isinstance(one, Tensor))
+    def sizes(self) -> tuple[int, int]:
+        """Bytes (that a copy of now takes without a batch; that a recorder keeps beside the numbers of the state).
+
+        Beside them are the gradients, and, of an optimizer that replaces its tensors as LBFGS does, the replaced ones.
+        """
+        found = self.found()
+        gradients = sum(gradient.nbytes for gradient in found.gradients() if _has_numbers(gradient))
+        states = [value for optimizer in self.optimizers for value in _values(optimizer.state.values())]
+        lists = sum(listed_bytes(value) for value in states)
+        replaced = sum(value.nbytes for value in states if lists and isinstance(value, Tensor))
+        return found.layout.bytes + gradients + lists, gradients + replaced
 
     def modes(self) -> list[Callable[[], None]]:
         """Puts every module's training mode back."""
@@ -317,13 +323,3 @@ def _sparse(parameter: Tensor) -> Callable[[], None]:
         parameter.grad = gradient.zero_().copy_(kept)  # emptied, it may have other sparse dimensions
 
     return back
-
-
-class _Grad:
-    """Lets a parameter's gradient be written like an entry of a dict."""
-
-    def __init__(self, parameter: Tensor) -> None:
-        self.parameter = parameter
-
-    def __setitem__(self, _: str, value: Tensor | None) -> None:
-        self.parameter.grad = value

@@ -21,13 +21,14 @@ from .random_states import generators
 from .snapshot import Snapshotter
 
 _version = attrgetter("_version")
+NOTHING = Layout([])
 
 
 @dataclass
 class Start:
     """layout: the tensors of the state then. batch: (leaf, its copy). backs: each puts something small back."""
 
-    layout: Layout
+    layout: Layout  # once the step has ended NOTHING: it would keep alive what the loop lets go
     batch: list[tuple[Any, Any]]
     backs: list[Callable[[], None]]
     no_grad: list[Tensor]  # parameters without a gradient

@@ -6,11 +6,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 LIMIT = 45.0  # seconds after which no replay is begun, and a watched one ends
 WATCHING, TRYING = "running it again with every operation watched", "running it again, as it was or with a repair"
 ALWAYS = 2  # replays that are made however long one takes: without them nothing is known
+LONG_STEP = 10.0  # seconds of a step whose replay may itself be ended
 SPEAK_AFTER = 5.0  # seconds of silence
 
 Clock = Callable[[], float]
@@ -20,13 +25,29 @@ class OutOfTime(BaseException):
     """The diagnosis has lasted as long as it may. No Exception: the step's own handlers do not take it for theirs."""
 
 
+class _Ends(TorchFunctionMode):
+    """Asks at every call of torch with a tensor whether there is time left. Not within contexts that are left."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__()
+        self._check = check
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if args and isinstance(args[0], Tensor):
+            self._check()
+        return func(*args, **(kwargs or {}))
+
+
 class Patience:
     """`with Patience(number): …` says on stderr every 5 s what is being done; `check()` raises OutOfTime."""
 
-    def __init__(self, number: int, clock: Clock = time.monotonic, limit: float = LIMIT) -> None:
-        self.number, self.clock, self.limit = number, clock, limit
+    def __init__(
+        self, number: int, clock: Clock = time.monotonic, limit: float | None = None, doing: str = WATCHING
+    ) -> None:
+        self.number, self.clock, self.limit = number, clock, LIMIT if limit is None else limit
+        self.took = 0.0  # seconds of the step that failed
         self.begun = clock()
-        self.doing = WATCHING
+        self.doing = doing
         self._replay = 0.0  # how long the last plain replay took
         self._made = 0  # replays
         self._done = threading.Event()
@@ -40,6 +61,11 @@ class Patience:
         """Raise OutOfTime where the limit is reached."""
         if self.seconds() > self.limit:
             raise OutOfTime
+
+    def ends(self) -> AbstractContextManager[Any]:
+        """A replay of a long step in it raises OutOfTime when the limit is reached. Others run as they are: torch has
+        kernels of its own for modules that are called without such a mode."""
+        return _Ends(self.check) if self.took > LONG_STEP else nullcontext()
 
     def before(self, doing: str = "") -> float:
         """Before a replay, which must fit in: the time it begins. Raises OutOfTime."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -103,10 +103,70 @@ def _reduces_locally(model: Any) -> Generator[None]:
             reducer._update_process_group(model.process_group)
 
 
+# What a collective gives where every rank sent what this one sends; each takes the arguments of torch's own.
+
+
 def _own_part(outputs: list[Tensor], own: Tensor, *_: Any, **__: Any) -> _Done:
     for output in outputs:
         output.copy_(own)
     return _Done()
+
+
+def _own_parts(outputs: list[list[Tensor]], own: list[Tensor], *_: Any, **__: Any) -> _Done:
+    for each, tensor in zip(outputs, own, strict=False):
+        _own_part(each, tensor)
+    return _Done()
+
+
+def _own_in_one(output: Tensor, own: Tensor, *_: Any, **__: Any) -> _Done:
+    """output: the parts of all ranks, one behind the other or stacked."""
+    output.view(-1, own.numel()).copy_(own.reshape(1, -1)) if own.numel() else None
+    return _Done()
+
+
+def _own_share(output: Tensor, whole: Tensor | list[Tensor], *_: Any, group: Any = None, **__: Any) -> _Done:
+    """whole: what this rank sends to each."""
+    rank = _distributed.get_rank(group)
+    parts = list(whole.view(-1, output.numel())) if isinstance(whole, Tensor) and output.numel() else whole
+    output.copy_(cast("Tensor", parts[rank]).view_as(output))
+    return _Done()
+
+
+def _exchanged(outputs: Tensor | list[Tensor], own: Tensor | list[Tensor], *_: Any, **__: Any) -> _Done:
+    single = isinstance(outputs, Tensor)
+    pairs = [(outputs, own)] if single else zip(outputs, own, strict=False)
+    for output, sent in cast("Any", pairs):
+        output.copy_(sent) if output.shape == sent.shape else output.zero_()
+    return _Done()
+
+
+def _gathered(own: Tensor, outputs: list[Tensor] | None = None, *_: Any, gather_list: Any = None, **__: Any) -> _Done:
+    return _own_part(outputs or gather_list or [], own)
+
+
+def _own_object(outputs: list[Any], own: Any, *_: Any, **__: Any) -> None:
+    outputs[:] = [own] * len(outputs)
+
+
+def _gathered_object(own: Any, outputs: Any = None, *_: Any, object_gather_list: Any = None, **__: Any) -> None:
+    _own_object(outputs or object_gather_list or [], own)
+
+
+def _no_works(*_: Any) -> list[Any]:
+    return []
+
+
+COLLECTIVES: dict[str, Any] = {
+    **dict.fromkeys(
+        ("all_reduce", "all_reduce_coalesced", "broadcast", "reduce", "barrier", "monitored_barrier", "scatter",
+         "broadcast_object_list", "send", "recv", "isend", "irecv"), _nothing),
+    "all_gather": _own_part, "all_gather_coalesced": _own_parts, "gather": _gathered,
+    **dict.fromkeys(("all_gather_into_tensor", "all_gather_single"), _own_in_one),
+    **dict.fromkeys(("reduce_scatter", "reduce_scatter_tensor", "reduce_scatter_single"), _own_share),
+    **dict.fromkeys(("all_to_all", "all_to_all_single"), _exchanged),
+    "all_gather_object": _own_object, "gather_object": _gathered_object,
+    "batch_isend_irecv": _no_works,
+}  # fmt: skip
 
 
 @contextmanager
@@ -118,9 +178,9 @@ def alone() -> Generator[None]:
     parallel: Any = nn.parallel.DistributedDataParallel
     models = [one for one in gc.get_objects() if issubclass(type(one), parallel)]  # never asks the object
     with ExitStack() as stack:
-        for name in ("all_reduce", "broadcast", "reduce", "barrier", "broadcast_object_list"):
-            stack.enter_context(patch.object(_distributed, name, _nothing))
-        stack.enter_context(patch.object(_distributed, "all_gather", _own_part))
+        for name, own in COLLECTIVES.items():
+            if hasattr(_distributed, name):  # some came with later versions of torch
+                stack.enter_context(patch.object(_distributed, name, own))
         for model in models:
             stack.enter_context(_reduces_locally(model))
             for flag in ("require_backward_grad_sync", "require_forward_param_sync"):
