@@ -16,6 +16,9 @@ from az.engine.search.many import search_many
 from az.engine.search.params import SearchParams
 
 POSITIONS = 24  # of each kind and game are enough
+# A search without a network sees a reply that wins once it has tried most replies to most moves: this many moves at
+# most, squared, fit into its simulations.
+MOST_MOVES = 20
 
 
 def result_for_mover(game: Game, state: State, action: int) -> int | None:
@@ -57,6 +60,8 @@ def sharp_positions(game: Game, games: int, seed: int) -> tuple[list[State], lis
             if any(result_for_mover(game, state, action) == 1 for action in legal):
                 wins.append(state)
                 continue
+            if len(legal) > MOST_MOVES or len(threats) >= POSITIONS:
+                continue
             losing = sum(loses_at_once(game, state, action) for action in legal)
             if 0 < losing < len(legal):
                 threats.append(state)
@@ -76,7 +81,7 @@ def check_search(game: Game, games: int, seed: int, leaves: int = 1, judged_by: 
         params = SearchParams(
             simulations=40 * max(4, min(game.num_actions, 10)),
             algorithm=algorithm,
-            gumbel_considered=64,
+            gumbel_considered=max(64, game.num_actions),  # a win in one may be any of them
             leaves=leaves,
         )
         for kind, states in (("win", wins), ("threat", threats)):

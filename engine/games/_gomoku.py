@@ -1,0 +1,246 @@
+"""Free-style Gomoku on n by n squares, n at most 15: its rules, and `make_game`. Five or more in a row win.
+
+state: [player to move, stones on the board, whether the last stone made five, a word a row for player 0, one a row for
+player 1]. Bit `column` of a row's word is a stone; rows are counted from the top, as drawn. A move is named as the
+Gomoku and Renju federations name it: a letter from the left (i is not left out) and a number from below.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from az.engine.board import EMPTY, Board, Colors, Grid, Piece, line_of
+from az.engine.errors import WrongRequest
+from az.engine.game import DRAW, LOSS, ONGOING, Game, State, Symmetry
+from az.engine.jit import Rules, helper
+from az.engine.printable import quoted
+
+LETTERS = "abcdefghijklmno"
+HEAD = 3  # words of a state before its rows
+PLAYERS = ("Black", "White")
+
+
+@helper
+def stone(state, player, row, column, n):
+    """1 where the player has a stone there; 0 beyond the edge too."""
+    if row < 0 or row >= n or column < 0 or column >= n:
+        return 0
+    return (state[HEAD + player * n + row] >> column) & 1
+
+
+@helper
+def makes_five(state, player, row, column, n):
+    """Five or more of the player's stones stand in a line through this one."""
+    for direction in range(4):  # along the row, the column and the two diagonals
+        down = 0 if direction == 0 else 1
+        right = 1 if direction == 0 else direction - 2  # 1, then -1, 0, 1
+        length = 1
+        for way in (-1, 1):
+            step = way
+            while stone(state, player, row + step * down, column + step * right, n) == 1:
+                length += 1
+                step += way
+        if length >= 5:
+            return True
+    return False
+
+
+@helper
+def play(state, action, n):
+    player, row, column = state[0], action // n, action % n
+    state[HEAD + player * n + row] |= 1 << column
+    state[1] += 1
+    state[2] = 1 if makes_five(state, player, row, column, n) else 0
+    state[0] = 1 - player
+
+
+@helper
+def write_legal(state, mask, n):
+    for row in range(n):
+        taken = state[HEAD + row] | state[HEAD + n + row]
+        for column in range(n):
+            mask[n * row + column] = state[2] == 0 and (taken >> column) & 1 == 0
+
+
+@helper
+def result(state, n):
+    if state[2] == 1:
+        return LOSS
+    return DRAW if state[1] == n * n else ONGOING
+
+
+@helper
+def write_planes(state, planes, n):
+    player = state[0]
+    for row in range(n):
+        own, other = state[HEAD + player * n + row], state[HEAD + (1 - player) * n + row]
+        for column in range(n):
+            planes[0, row, column] = (own >> column) & 1
+            planes[1, row, column] = (other >> column) & 1
+
+
+def signs(state: State, n: int) -> list[str]:
+    """One string a row, from the top."""
+    rows = [(int(state[HEAD + row]), int(state[HEAD + n + row])) for row in range(n)]
+    return [
+        "".join("X" if black >> column & 1 else "O" if white >> column & 1 else EMPTY for column in range(n))
+        for black, white in rows
+    ]
+
+
+def name_of(square: int, n: int) -> str:
+    """h8 for the middle of 15 by 15."""
+    return f"{LETTERS[square % n]}{n - square // n}"
+
+
+def square_of(text: str, n: int) -> int | None:
+    """The action of a square's name, or None."""
+    match = re.fullmatch(r"([a-o])([1-9][0-9]?)", text.lower())
+    if not match:
+        return None
+    column, row = LETTERS.index(match[1]), n - int(match[2])
+    return n * row + column if column < n and row >= 0 else None
+
+
+def draw(state: State, n: int) -> str:
+    """The board with numbers, counted from below, at the left and letters below."""
+    rows = [f"{n - row:>2} {' '.join(line.replace(EMPTY, '.'))}" for row, line in enumerate(signs(state, n))]
+    return "\n".join([*rows, "   " + " ".join(LETTERS[:n])])
+
+
+def text_of(state: State, n: int) -> str:
+    """Rows from the top, parted by '/', a number for so many empty squares; then the side to move."""
+    rows = [re.sub(f"{EMPTY}+", lambda run: str(len(run[0])), line) for line in signs(state, n)]
+    return "/".join(rows) + " " + "XO"[int(state[0])]
+
+
+def parse(text: str, n: int, game: Game) -> State:
+    """What `text_of` writes, or the squares played from the start, such as `h8 i9`. Raises WrongRequest."""
+    text = text.strip()
+    if "/" not in text:
+        return _played(text, game)
+    where = f"{game.name} position '{quoted(text)}'"
+    board, _, mover = text.upper().rpartition(" ")
+    lines = [re.sub("[0-9]+", lambda run: EMPTY * min(int(run[0][:3]), 99), row) for row in board.strip().split("/")]
+    if mover not in ("X", "O") or len(lines) != n or any(not re.fullmatch(f"[XO{EMPTY}]{{{n}}}", line) for line in lines):
+        raise WrongRequest(
+            f"{where} cannot be read: write {n} rows of {n} squares from the top, parted by '/', as X, O and numbers"
+            " of empty squares, a space, and the side to move, X or O; or the moves from the start, such as e5 d6."
+        )
+    state = np.zeros(game.state_size, np.int64)
+    state[0] = "XO".index(mover)
+    for row, line in enumerate(lines):
+        for column, sign in enumerate(line):
+            if sign != EMPTY:
+                state[HEAD + "XO".index(sign) * n + row] |= 1 << column
+                state[1] += 1
+    fives = [_has_five(state, player, n) for player in (0, 1)]
+    if fives[int(state[0])]:
+        raise WrongRequest(f"{where} is impossible: the side to move has five in a row already.")
+    state[2] = int(fives[1 - int(state[0])])
+    return state
+
+
+def _played(text: str, game: Game) -> State:
+    state = game.new_state()
+    for number, move in enumerate(text.split(), 1):
+        legal = game.moves(state)
+        if move.lower() not in legal:
+            fault = "is no empty square" if legal else "cannot be played, because the game is over"
+            raise WrongRequest(
+                f"{game.name} position '{quoted(text)}': move {number} ('{quoted(move)}') {fault};"
+                " write the squares in the order in which they were played, such as e5 d6, or a board as az writes it."
+            )
+        game.apply(state, legal[move.lower()][0])
+    return state
+
+
+def _has_five(state: State, player: int, n: int) -> bool:
+    squares = [divmod(square, n) for square in range(n * n)]
+    return any(stone(state, player, *at, n) == 1 and makes_five(state, player, *at, n) for at in squares)
+
+
+def board(n: int) -> Board:
+    """Stones on the squares of a grid, as in every terminal."""
+
+    def ending(_: State, winner: int | None, __: bool) -> str:
+        return "Drawn: the board is full." if winner is None else f"{PLAYERS[winner]} has five in a row and wins."
+
+    def cells(state: State) -> Grid:
+        return [list(line) for line in signs(state, n)]
+
+    return Board(
+        cells=cells,
+        pieces={"X": Piece(0, "●", "X"), "O": Piece(1, "○", "O")},
+        players=PLAYERS,
+        colors=Colors(ground="#a9793f", last="#7a6a1f", players=("#101010", "#ffffff"), label="#2f1c05", lines="#3d2708"),
+        move_cells=lambda _, actions: (divmod(actions[0], n),),
+        move_help="a square such as e5: a letter from the left and a number from below",
+        row_labels=[str(n - row) for row in range(n)],
+        column_labels=LETTERS[:n],
+        columns_below=True,
+        signs_beside_names=True,
+        winning=line_of(5),
+        ending=ending,
+    )
+
+
+def symmetries(n: int) -> tuple[Symmetry, ...]:
+    """The seven other images of the square."""
+    grid = np.arange(n * n).reshape(n, n)
+    images = [np.rot90(side, turns).ravel() for side in (grid, grid.T) for turns in range(4)][1:]
+    return tuple(Symmetry(image.copy(), image.copy()) for image in images)
+
+
+def make_game(name: str, n: int) -> Game:
+    """Gomoku on n by n squares; n from 5 to 15."""
+    rules = Rules(np.int64)
+
+    @rules.start
+    def start(state):
+        state[:] = 0
+
+    @rules.apply
+    def apply(state, action):
+        play(state, action, n)
+
+    @rules.legal
+    def legal(state, mask):
+        write_legal(state, mask, n)
+
+    @rules.outcome
+    def outcome(state):
+        return result(state, n)
+
+    @rules.encode
+    def encode(state, planes):
+        write_planes(state, planes, n)
+
+    def moves(state: State) -> dict[str, tuple[int, ...]]:
+        mask = np.zeros(n * n, np.bool_)
+        legal(state, mask)
+        return {name_of(int(square), n): (int(square),) for square in np.flatnonzero(mask)}
+
+    game = Game(
+        name=name,
+        version=1,
+        dtype=rules.dtype,
+        state_size=HEAD + 2 * n,
+        num_actions=n * n,
+        planes_shape=(2, n, n),
+        max_plies=n * n,
+        start=start,
+        apply=apply,
+        legal=legal,
+        outcome=outcome,
+        encode=encode,
+        render=lambda state: draw(state, n),
+        moves=moves,
+        parse_position=lambda text: parse(text, n, game),
+        position_text=lambda state: text_of(state, n),
+        symmetries=symmetries(n),
+        board=board(n),
+    )
+    return game
