@@ -7,13 +7,12 @@ Gomoku and Renju federations name it: a letter from the left (i is not left out)
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from az.engine.board import EMPTY, Board, Colors, Grid, Piece, line_of
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, Game, State, Symmetry
+from az.engine.games._rows import read_moves, read_rows, rows_text
 from az.engine.jit import Rules, helper
 from az.engine.printable import quoted
 
@@ -95,65 +94,30 @@ def name_of(square: int, n: int) -> str:
     return f"{LETTERS[square % n]}{n - square // n}"
 
 
-def square_of(text: str, n: int) -> int | None:
-    """The action of a square's name, or None."""
-    match = re.fullmatch(r"([a-o])([1-9][0-9]?)", text.lower())
-    if not match:
-        return None
-    column, row = LETTERS.index(match[1]), n - int(match[2])
-    return n * row + column if column < n and row >= 0 else None
-
-
 def draw(state: State, n: int) -> str:
     """The board with numbers, counted from below, at the left and letters below."""
     rows = [f"{n - row:>2} {' '.join(line.replace(EMPTY, '.'))}" for row, line in enumerate(signs(state, n))]
     return "\n".join([*rows, "   " + " ".join(LETTERS[:n])])
 
 
-def text_of(state: State, n: int) -> str:
-    """Rows from the top, parted by '/', a number for so many empty squares; then the side to move."""
-    rows = [re.sub(f"{EMPTY}+", lambda run: str(len(run[0])), line) for line in signs(state, n)]
-    return "/".join(rows) + " " + "XO"[int(state[0])]
-
-
 def parse(text: str, n: int, game: Game) -> State:
-    """What `text_of` writes, or the squares played from the start, such as `h8 i9`. Raises WrongRequest."""
-    text = text.strip()
+    """What `rows_text` writes, or the squares played from the start, such as `h8 i9`. Raises WrongRequest."""
     if "/" not in text:
-        return _played(text, game)
-    where = f"{game.name} position '{quoted(text)}'"
-    board, _, mover = text.upper().rpartition(" ")
-    lines = [re.sub("[0-9]+", lambda run: EMPTY * min(int(run[0][:3]), 99), row) for row in board.strip().split("/")]
-    if mover not in ("X", "O") or len(lines) != n or any(not re.fullmatch(f"[XO{EMPTY}]{{{n}}}", line) for line in lines):
-        raise WrongRequest(
-            f"{where} cannot be read: write {n} rows of {n} squares from the top, parted by '/', as X, O and numbers"
-            " of empty squares, a space, and the side to move, X or O; or the moves from the start, such as e5 d6."
-        )
+        return read_moves(text, game)
+    rows, mover = read_rows(text, n, game.name)
     state = np.zeros(game.state_size, np.int64)
-    state[0] = "XO".index(mover)
-    for row, line in enumerate(lines):
+    state[0] = mover
+    for row, line in enumerate(rows):
         for column, sign in enumerate(line):
             if sign != EMPTY:
                 state[HEAD + "XO".index(sign) * n + row] |= 1 << column
                 state[1] += 1
     fives = [_has_five(state, player, n) for player in (0, 1)]
-    if fives[int(state[0])]:
-        raise WrongRequest(f"{where} is impossible: the side to move has five in a row already.")
-    state[2] = int(fives[1 - int(state[0])])
-    return state
-
-
-def _played(text: str, game: Game) -> State:
-    state = game.new_state()
-    for number, move in enumerate(text.split(), 1):
-        legal = game.moves(state)
-        if move.lower() not in legal:
-            fault = "is no empty square" if legal else "cannot be played, because the game is over"
-            raise WrongRequest(
-                f"{game.name} position '{quoted(text)}': move {number} ('{quoted(move)}') {fault};"
-                " write the squares in the order in which they were played, such as e5 d6, or a board as az writes it."
-            )
-        game.apply(state, legal[move.lower()][0])
+    if fives[mover]:
+        raise WrongRequest(
+            f"{game.name} position '{quoted(text)}' is impossible: the side to move has five in a row already."
+        )
+    state[2] = int(fives[1 - mover])
     return state
 
 
@@ -175,7 +139,9 @@ def board(n: int) -> Board:
         cells=cells,
         pieces={"X": Piece(0, "●", "X"), "O": Piece(1, "○", "O")},
         players=PLAYERS,
-        colors=Colors(ground="#a9793f", last="#7a6a1f", players=("#101010", "#ffffff"), label="#2f1c05", lines="#3d2708"),
+        colors=Colors(
+            ground="#a9793f", last="#7a6a1f", players=("#101010", "#ffffff"), label="#2f1c05", lines="#3d2708"
+        ),
         move_cells=lambda _, actions: (divmod(actions[0], n),),
         move_help="a square such as e5: a letter from the left and a number from below",
         row_labels=[str(n - row) for row in range(n)],
@@ -239,7 +205,7 @@ def make_game(name: str, n: int) -> Game:
         render=lambda state: draw(state, n),
         moves=moves,
         parse_position=lambda text: parse(text, n, game),
-        position_text=lambda state: text_of(state, n),
+        position_text=lambda state: rows_text(signs(state, n), int(state[0])),
         symmetries=symmetries(n),
         board=board(n),
     )
