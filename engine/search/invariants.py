@@ -77,9 +77,10 @@ def check_search(game: Game, games: int, seed: int, leaves: int = 1, judged_by: 
     wins, threats = sharp_positions(judge, games, seed)
     broken = []
     evaluator = UniformEvaluator(game)
+    most = max((int(game.mask(state).sum()) for state in wins), default=0)
     for algorithm in ("puct", "gumbel"):
         params = SearchParams(
-            simulations=40 * max(4, min(game.num_actions, 10)),
+            simulations=max(40 * max(4, min(game.num_actions, 10)), 5 * most),  # each move is tried
             algorithm=algorithm,
             gumbel_considered=max(64, game.num_actions),  # a win in one may be any of them
             leaves=leaves,
