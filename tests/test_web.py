@@ -15,7 +15,7 @@ from web_server import Server, interrupted, web_server
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 STATIC = ROOT / "engine" / "web" / "static"
-GAMES = ("tictactoe", "connect4", "othello6", "othello", "checkers")
+GAMES = ("tictactoe", "connect4", "othello6", "othello", "checkers", "gomoku", "gomoku9", "hex")
 HOSTILE = "<script>alert(1)</script>"
 
 
