@@ -162,7 +162,7 @@ def test_gomoku_lines_do_not_run_round_the_edge() -> None:
 
 @pytest.mark.nojit
 def test_gomoku_squares_are_named_from_below_with_i() -> None:
-    assert list(GOMOKU.moves(GOMOKU.new_state()))[0] == "a15"
+    assert next(iter(GOMOKU.moves(GOMOKU.new_state()))) == "a15"
     assert GOMOKU.render(GOMOKU.parse_position("i8")).split("\n")[7] == " 8 . . . . . . . . X . . . . . ."
 
 

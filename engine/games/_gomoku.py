@@ -140,7 +140,7 @@ def board(n: int) -> Board:
         pieces={"X": Piece(0, "●", "X"), "O": Piece(1, "○", "O")},
         players=PLAYERS,
         colors=Colors(
-            ground="#a9793f", last="#7a6a1f", players=("#101010", "#ffffff"), label="#2f1c05", lines="#3d2708"
+            ground="#a9793f", last="#8a7512", players=("#101010", "#ffffff"), label="#2f1c05", lines="#3d2708"
         ),
         move_cells=lambda _, actions: (divmod(actions[0], n),),
         move_help="a square such as e5: a letter from the left and a number from below",

@@ -210,12 +210,14 @@ def board(n: int) -> Board:
         pieces={"X": Piece(0, "●", "X", "stone"), "O": Piece(1, "○", "O", "stone")},
         players=PLAYERS,
         colors=Colors(
-            ground="#20262f", last="#3d3a12", players=("#ff7a6b", "#7fc8ff"), label="#8a94a6", lines="#5b6675"
+            ground="#20262f", last="#222e70", players=("#ff7a6b", "#7fc8ff"), label="#8a94a6", lines="#5b6675"
         ),
         move_cells=move_cells,
         move_help="a cell such as f6: a letter for its column and a number for its row; swap answers the first stone",
         row_labels=[str(row + 1) for row in range(n)],
         column_labels=LETTERS[:n],
+        slanted=True,
+        edges=(0, 1),
         signs_beside_names=True,
         winning=chain,
         ending=ending,

@@ -16,9 +16,7 @@ from az.engine.search.many import search_many
 from az.engine.search.params import SearchParams
 
 POSITIONS = 24  # of each kind and game are enough
-# A search without a network sees a reply that wins once it has tried most replies to most moves: this many moves at
-# most, squared, fit into its simulations.
-MOST_MOVES = 20
+MOST_MOVES = 20  # a search without a network must try every reply to every move before it sees one that wins
 
 
 def result_for_mover(game: Game, state: State, action: int) -> int | None:
@@ -77,10 +75,10 @@ def check_search(game: Game, games: int, seed: int, leaves: int = 1, judged_by: 
     wins, threats = sharp_positions(judge, games, seed)
     broken = []
     evaluator = UniformEvaluator(game)
-    most = max((int(game.mask(state).sum()) for state in wins), default=0)
+    moves, replies = (max((int(game.mask(state).sum()) for state in states), default=0) for states in (wins, threats))
     for algorithm in ("puct", "gumbel"):
         params = SearchParams(
-            simulations=max(40 * max(4, min(game.num_actions, 10)), 5 * most),  # each move is tried
+            simulations=max(40 * max(4, min(game.num_actions, 10)), 5 * moves, 3 * replies * replies),
             algorithm=algorithm,
             gumbel_considered=max(64, game.num_actions),  # a win in one may be any of them
             leaves=leaves,
