@@ -60,7 +60,7 @@ test-integrations: .venv-integrations/.ready
 
 .venv-integrations/.ready: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
-	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,web,dev,docs,integrations]'
+	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,web,dev,docs,integrations,adapters]'
 	@touch $@
 
 # For daily work, under a minute on a quiet machine: lint, the types of changed files, their tests and a smoke set.

@@ -152,26 +152,26 @@ def count(state: Any, depth: int) -> int:
 
 
 @pytest.mark.integrations
+@pytest.mark.timeout(1800)  # half a minute of the processor each: rules in Python, and the search compiled for them
 @pytest.mark.parametrize("name", SPIEL)
 def test_az_check_passes_and_the_counts_are_openspiels(installed: dict[str, str], name: str) -> None:
     import pyspiel
 
-    answer = start_az("check", name, "--games", "10", env=installed)
+    answer = start_az("check", name, "--games", "2", env=installed, timeout=1200)
     assert answer.code == 0, answer
     assert "obeys every law" in answer.out
     spiel, depth = SPIEL[name]
     expected = count(pyspiel.load_game(spiel).new_initial_state(), depth)
-    assert start_az("perft", name, str(depth), env=installed).out.strip() == str(expected)
+    assert start_az("perft", name, str(depth), env=installed, timeout=1200).out.strip() == str(expected)
 
 
 @pytest.mark.integrations
 def test_it_is_played_and_searched(installed: dict[str, str]) -> None:
-    answer = start_az("play", "spiel_hex5", "--model", "random", stdin="C3\nquit\n", env=installed)
+    answer = start_az("play", "spiel_hex5", "--model", "random", stdin="C3\nquit\n", env=installed, timeout=600)
     assert answer.code == 0, answer
     assert "(engine) plays" in answer.out
-    answer = start_az(
-        "arena", "rollouts:30", "random", "--game", "spiel_tic_tac_toe", "--games", "10", "--json", env=installed
-    )
+    words = ("arena", "rollouts:30", "random", "--game", "spiel_tic_tac_toe", "--games", "10", "--json")
+    answer = start_az(*words, env=installed, timeout=600)
     assert answer.code == 0, answer
 
 

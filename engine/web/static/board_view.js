@@ -44,7 +44,7 @@ export class BoardView {
     return this.flipped ? [this.rows - 1 - row, this.columns - 1 - column] : [row, column];
   }
 
-  // The same for drawings: rows of hexagonal cells are moved by half a cell each.
+  // The same in the drawing, where rows of hexagonal cells are moved by half a cell each.
   spot(cell) {
     const [y, x] = this.at(cell);
     return [y, x + this.shift(y)];
@@ -54,21 +54,26 @@ export class BoardView {
     return this.board.slanted ? y / 2 : 0;
   }
 
+  get span() {
+    return this.columns + this.shift(this.rows - 1);
+  }
+
   draw() {
     const { board, rows } = this;
-    const columns = this.columns + this.shift(rows - 1);
+    const columns = this.span + (board.slanted ? 0.1 : 0); // the stroke of the last cell
     const left = board.rowLabels.length ? GUTTER : 0;
     const names = board.columnLabels.length ? GUTTER : 0;
     const top = names && !board.columnsBelow ? names : 0;
     const [width, height] = [columns + left, rows + names + (board.slanted ? GUTTER : 0)];
-    const drawing = svg("svg", { viewBox: `${-left} ${-top} ${width} ${height}`, "aria-hidden": "true", class: "drawing" });
+    const viewBox = `${-left} ${-top} ${width} ${height}`;
+    const drawing = svg("svg", { viewBox, "aria-hidden": "true", class: "drawing" });
     drawing.append(this.drawGround(), this.drawNames(left, top), this.drawPieces());
     this.overlay = svg("g");
     drawing.append(this.overlay);
     this.cells = make("div", { role: "grid", "aria-label": `Board of ${this.facts.game}`, class: "cells" });
     this.cells.style.left = `${(100 * left) / width}%`;
     this.cells.style.top = `${(100 * top) / height}%`;
-    this.cells.style.width = `${(100 * columns) / width}%`;
+    this.cells.style.width = `${(100 * this.span) / width}%`;
     this.cells.style.height = `${(100 * rows) / height}%`;
     this.buildCells();
     const hadFocus = this.place.contains(document.activeElement);
@@ -118,7 +123,7 @@ export class BoardView {
   drawNames(left, top) {
     const group = svg("g", { class: "names", "text-anchor": "middle", "dominant-baseline": "central", "font-size": 0.3 });
     this.board.columnLabels.forEach((name, column) => {
-      const x = (this.flipped ? this.columns - 1 - column : column) + 0.5;
+      const x = (this.flipped ? this.columns - 1 - column : column) + (this.board.slanted ? 0 : 0.5);
       group.append(svg("text", { x, y: top ? -top / 2 : this.rows + GUTTER / 2 }, name));
     });
     this.board.rowLabels.forEach((name, row) => {
@@ -207,7 +212,8 @@ export class BoardView {
   buildCells() {
     for (let y = 0; y < this.rows; y += 1) {
       const row = make("div", { role: "row" });
-      if (this.board.slanted) this.placeRow(row, y);
+      row.style.width = `${(100 * this.columns) / this.span}%`;
+      row.style.marginLeft = `${(100 * this.shift(y)) / this.span}%`;
       for (let x = 0; x < this.columns; x += 1) {
         const cell = this.at([y, x]); // turning round twice changes nothing
         row.append(
@@ -227,12 +233,6 @@ export class BoardView {
     this.cells.addEventListener("pointerup", (event) => this.up(event));
     this.cells.addEventListener("pointercancel", () => this.dropGhost());
     this.cells.addEventListener("focusin", (event) => this.focused(event.target));
-  }
-
-  placeRow(row, y) {
-    const all = this.columns + this.shift(this.rows - 1);
-    row.style.width = `${(100 * this.columns) / all}%`;
-    row.style.marginLeft = `${(100 * this.shift(y)) / all}%`;
   }
 
   focused(element) {
@@ -365,7 +365,7 @@ export class BoardView {
 
   moved(event) {
     if (!this.drag?.movable) return;
-    const size = this.cells.getBoundingClientRect().width / (this.columns + this.shift(this.rows - 1));
+    const size = this.cells.getBoundingClientRect().width / this.span;
     const [across, down] = [(event.clientX - this.drag.x) / size, (event.clientY - this.drag.y) / size];
     if (!this.drag.ghost && Math.hypot(across, down) > 0.2) {
       this.picked = null;
@@ -386,7 +386,7 @@ export class BoardView {
     this.dropGhost();
     const box = this.cells.getBoundingClientRect();
     const y = Math.floor(((event.clientY - box.top) / box.height) * this.rows);
-    const across = ((event.clientX - box.left) / box.width) * (this.columns + this.shift(this.rows - 1));
+    const across = ((event.clientX - box.left) / box.width) * this.span;
     const x = Math.floor(across - this.shift(y));
     const inside = x >= 0 && y >= 0 && x < this.columns && y < this.rows;
     if (inside) this.act(this.at([y, x]), dragged);
