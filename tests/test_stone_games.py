@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import csv
+import io
 import random
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from az.engine.conformance.laws import check_game
 from az.engine.conformance.perft import perft
 from az.engine.errors import WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, Game, State, load_game
 from az.engine.games import _gomoku, _hex
+from az.engine.inference.evaluator import UniformEvaluator
+from az.engine.search.params import SearchParams
+from az.engine.terminal.board import Look, draw
+from az.engine.terminal.play import play
 
 ORACLE = Path(__file__).resolve().parent / "oracles" / "stones_perft.csv"
 ROWS = list(csv.DictReader(ORACLE.read_text(encoding="utf-8").splitlines(), delimiter=";"))
@@ -237,3 +245,39 @@ def test_finished_positions_can_be_read() -> None:
     assert HEX.outcome(HEX.parse_position("/".join(["X10"] * 11) + " O")) == LOSS
     assert GOMOKU9.outcome(GOMOKU9.parse_position("XXXXX4/9/9/9/9/9/9/9/9 O")) == LOSS
     assert GOMOKU9.moves(GOMOKU9.parse_position("a1 b1 a2 b2 a3 b3 a4 b4 a5")) == {}
+
+
+def test_hex_is_drawn_as_a_rhombus_with_both_edges_named() -> None:
+    state = HEX.parse_position("b1 swap f6")
+    rows = draw(HEX, state, Look(80, color=False, unicode=False)).plain.split("\n")
+    assert rows[0] == "    a  b  c  d  e  f  g  h  i  j  k"
+    assert rows[2] == "  2  O  .  .  .  .  .  .  .  .  .  .  2"
+    assert rows[11] == " " * 15 + "11  " + "  ".join("." * 11) + "  11"
+    assert rows[13] == "   Red (X) connects top and bottom, Blue (O) left and right"
+    assert [row.index(" . ") - old.index(" . ") for old, row in pairwise(rows[7:12])] == [1, 2, 1, 2]
+
+
+def test_labels_have_the_color_of_who_connects_the_edges() -> None:
+    board = HEX.board
+    assert board is not None
+    drawn = draw(HEX, HEX.new_state(), Look(80, color=True, unicode=True))
+    styles = {drawn.plain[span.start : span.end].strip(): str(span.style) for span in drawn.spans}
+    assert styles["11"].endswith(board.colors.players[1])
+    assert any(text.startswith("a  b") and style.endswith(board.colors.players[0]) for text, style in styles.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"edges": (0, 0)}, "edges is (0, 0)"), ({"edges": 3}, "edges is 3"), ({"flips": True}, "slanted and flips")],
+)
+def test_a_wrong_rhombus_is_told(change: dict[str, Any], says: str) -> None:
+    assert HEX.board is not None
+    [told] = check_game(replace(HEX, board=replace(HEX.board, **change)), 1, 1)
+    assert says in told
+
+
+def test_a_person_swaps_at_the_board() -> None:
+    stdin, out = io.StringIO("b1\nswap\nf6\nswap\nquit\n"), io.StringIO()
+    console = Console(file=out, width=80, highlight=False, markup=False, emoji=False, color_system=None)
+    assert play(HEX, UniformEvaluator(HEX), SearchParams(), console=console, stdin=stdin, human=None) == 0
+    assert out.getvalue().count("You play both sides already.") == 1  # the second swap: the word of every game

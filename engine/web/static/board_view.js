@@ -1,7 +1,7 @@
 // The board: a drawing (SVG, hidden from screen readers) below a grid of squares that take clicks, drags and keys.
 
 import { fill, make, svg } from "./dom.js";
-import { drawHexagons } from "./hexagons.js";
+import { drawHexagons, drawLines } from "./ground.js";
 import { drawPiece } from "./pieces.js";
 
 const GUTTER = 0.55; // squares; for the names of rows and columns
@@ -108,15 +108,7 @@ export class BoardView {
         }
       }),
     );
-    if (lines || !byColumn) group.append(this.drawLines());
-    return group;
-  }
-
-  drawLines() {
-    const faint = this.board.lines ? { "stroke-width": 0.04, opacity: 1 } : { "stroke-width": 0.02, opacity: 0.45 };
-    const group = svg("g", { stroke: this.board.colors.lines, ...faint });
-    for (let x = 1; x < this.columns; x += 1) group.append(svg("line", { x1: x, x2: x, y1: 0, y2: this.rows }));
-    for (let y = 1; y < this.rows; y += 1) group.append(svg("line", { y1: y, y2: y, x1: 0, x2: this.columns }));
+    if (lines || !byColumn) group.append(drawLines(this));
     return group;
   }
 
@@ -401,4 +393,3 @@ export class BoardView {
     this.drag = null;
   }
 }
-

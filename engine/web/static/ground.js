@@ -1,4 +1,4 @@
-// The ground of a board of hexagonal cells, with its edges in the colors of the players who connect them.
+// The ground of a board: lines between squares, or hexagonal cells with edges in the colors of who connects them.
 
 import { svg } from "./dom.js";
 
@@ -8,6 +8,14 @@ const [UPPER_LEFT, UPPER_RIGHT, LOWER_LEFT, LOWER_RIGHT] = [[-0.5, -1 / 3], [0.5
 const HEXAGON = [TOP, UPPER_RIGHT, LOWER_RIGHT, BOTTOM, LOWER_LEFT, UPPER_LEFT];
 
 // view: a BoardView.
+export function drawLines({ board, rows, columns }) {
+  const faint = board.lines ? { "stroke-width": 0.04, opacity: 1 } : { "stroke-width": 0.02, opacity: 0.45 };
+  const group = svg("g", { stroke: board.colors.lines, ...faint });
+  for (let x = 1; x < columns; x += 1) group.append(svg("line", { x1: x, x2: x, y1: 0, y2: rows }));
+  for (let y = 1; y < rows; y += 1) group.append(svg("line", { y1: y, y2: y, x1: 0, x2: columns }));
+  return group;
+}
+
 export function drawHexagons(view) {
   const { colors, edges } = view.board;
   const group = svg("g");
