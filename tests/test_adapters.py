@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -155,8 +156,7 @@ def count(state: Any, depth: int) -> int:
 @pytest.mark.timeout(1800)  # half a minute of the processor each: rules in Python, and the search compiled for them
 @pytest.mark.parametrize("name", SPIEL)
 def test_az_check_passes_and_the_counts_are_openspiels(installed: dict[str, str], name: str) -> None:
-    import pyspiel
-
+    pyspiel: Any = import_module("pyspiel")
     answer = start_az("check", name, "--games", "2", env=installed, timeout=1200)
     assert answer.code == 0, answer
     assert "obeys every law" in answer.out

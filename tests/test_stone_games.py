@@ -95,7 +95,7 @@ def joined(grid: list[list[str]], sign: str) -> bool:
                 parent[root((row, column))] = root(near)
     first, last = ([(0, k) for k in range(n)], [(n - 1, k) for k in range(n)])
     if sign == "O":
-        first, last = ([cell[::-1] for cell in cells] for cells in (first, last))
+        first, last = ([(column, row) for row, column in cells] for cells in (first, last))
     one, other = ({root(cell) for cell in cells if grid[cell[0]][cell[1]] == sign} for cells in (first, last))
     return bool(one & other)
 

@@ -9,16 +9,18 @@ docs/decisions.md). Imports pyspiel (package open_spiel, extra `adapters`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-import pyspiel
 from numba import objmode
 
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, Mask, Planes, State
 from az.engine.jit import Rules
 from az.engine.printable import quoted
+
+pyspiel: Any = import_module("pyspiel")  # so, since az is checked by types without it too
 
 PLAYER, PLIES, ACTIONS = 0, 1, 2  # words of a state
 MOST_KEPT = 20_000  # positions
@@ -174,28 +176,28 @@ def _rules_of(of: _SpielGame) -> dict[str, Any]:
     py_start, py_apply, py_legal, py_outcome, py_encode = of.start, of.apply, of.legal, of.outcome, of.encode
 
     @rules.start
-    def start(state):
+    def start(state: State) -> None:
         with objmode():
             py_start(state)
 
     @rules.apply
-    def apply(state, action):
+    def apply(state: State, action: int) -> None:
         with objmode():
             py_apply(state, action)
 
     @rules.legal
-    def legal(state, mask):
+    def legal(state: State, mask: Mask) -> None:
         with objmode():
             py_legal(state, mask)
 
     @rules.outcome
-    def outcome(state):
+    def outcome(state: State) -> int:
         with objmode(found="int64"):
             found = py_outcome(state)
         return found  # noqa: RET504  # objmode hands over variables only
 
     @rules.encode
-    def encode(state, planes):
+    def encode(state: State, planes: Planes) -> None:
         with objmode():
             py_encode(state, planes)
 

@@ -7,41 +7,47 @@ to who wins, -1 to who loses, 0 where it is drawn. The same agent may move twice
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
-from pettingzoo import AECEnv
-from pettingzoo.utils import wrappers
 
 from az.engine.errors import WrongRequest
 from az.engine.game import ONGOING, load_game
+
+# So, since az is checked by types without these packages too.
+AECEnv: Any = import_module("pettingzoo").AECEnv
+wrappers: Any = import_module("pettingzoo.utils").wrappers
+spaces: Any = import_module("gymnasium").spaces
 
 Observation = dict[str, NDArray[Any]]
 RENDER_MODES = ("ansi", "human")
 
 
-def env(game: str, render_mode: str | None = None) -> AECEnv[str, Observation, int]:
-    """The environment of az's game of that name, guarded as PettingZoo's own are: an illegal action ends the game with
+def env(game: str, render_mode: str | None = None) -> Any:
+    """The AECEnv of az's game of that name, guarded as PettingZoo's own are: an illegal action ends the game with
     -1 to who took it. Raises WrongRequest for a game or a render mode that there is not."""
     made: Any = wrappers.TerminateIllegalWrapper(GameEnv(game, render_mode), illegal_reward=-1)
     return wrappers.OrderEnforcingWrapper(wrappers.AssertOutOfBoundsWrapper(made))
 
 
-class GameEnv(AECEnv[str, Observation, int]):
+class GameEnv(AECEnv):
     """The environment without guards.
 
     render_mode: "ansi" (render answers with the board as text), "human" (it prints it) or None.
     """
 
     def __init__(self, game: str, render_mode: str | None = None) -> None:
-        super().__init__()
+        AECEnv.__init__(self)
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise WrongRequest(f"there is no render mode '{render_mode}': write {' or '.join(RENDER_MODES)}.")
         self.game = load_game(game)
-        self.metadata = {"name": f"az_{game}_v{self.game.version}", "render_modes": list(RENDER_MODES)}
-        self.metadata["is_parallelizable"] = False
+        self.metadata: dict[str, Any] = {
+            "name": f"az_{game}_v{self.game.version}",
+            "render_modes": list(RENDER_MODES),
+            "is_parallelizable": False,
+        }
         self.render_mode = render_mode
         self.possible_agents = ["player_0", "player_1"]
         seen = spaces.Dict(
@@ -55,11 +61,11 @@ class GameEnv(AECEnv[str, Observation, int]):
         self.agents = []
         self.state_words = self.game.new_state()
 
-    def observation_space(self, agent: str) -> spaces.Space[Any]:
+    def observation_space(self, agent: str) -> Any:
         """The same object at every call."""
         return self.observation_spaces[agent]
 
-    def action_space(self, agent: str) -> spaces.Space[Any]:
+    def action_space(self, agent: str) -> Any:
         """The same object at every call."""
         return self.action_spaces[agent]
 
@@ -92,7 +98,7 @@ class GameEnv(AECEnv[str, Observation, int]):
     def step(self, action: int | None) -> None:
         """Play an action of the agent to move; None for one whose game has ended. Raises WrongRequest."""
         if self.terminations[self.agent_selection] or self.truncations[self.agent_selection]:
-            self._was_dead_step(action)  # pyright: ignore[reportArgumentType]  # which demands None
+            self._was_dead_step(action)  # which demands None
             return
         if action is None or not 0 <= action < self.game.num_actions or not self.game.mask(self.state_words)[action]:
             raise WrongRequest(f"action {action} is not legal here; the action mask says which are.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from az.engine.board import EMPTY, Board, Colors, Grid, Piece, line_of
 from az.engine.errors import WrongRequest
-from az.engine.game import DRAW, LOSS, ONGOING, Game, State, Symmetry
+from az.engine.game import DRAW, LOSS, ONGOING, Game, Mask, Planes, State, Symmetry
 from az.engine.games._rows import read_moves, read_rows, rows_text
 from az.engine.jit import Rules, helper
 from az.engine.printable import quoted
@@ -22,7 +22,7 @@ PLAYERS = ("Black", "White")
 
 
 @helper
-def stone(state, player, row, column, n):
+def stone(state: State, player: int, row: int, column: int, n: int) -> int:
     """1 where the player has a stone there; 0 beyond the edge too."""
     if row < 0 or row >= n or column < 0 or column >= n:
         return 0
@@ -30,7 +30,7 @@ def stone(state, player, row, column, n):
 
 
 @helper
-def makes_five(state, player, row, column, n):
+def makes_five(state: State, player: int, row: int, column: int, n: int) -> bool:
     """Five or more of the player's stones stand in a line through this one."""
     for direction in range(4):  # along the row, the column and the two diagonals
         down = 0 if direction == 0 else 1
@@ -47,7 +47,7 @@ def makes_five(state, player, row, column, n):
 
 
 @helper
-def play(state, action, n):
+def play(state: State, action: int, n: int) -> None:
     player, row, column = state[0], action // n, action % n
     state[HEAD + player * n + row] |= 1 << column
     state[1] += 1
@@ -56,7 +56,7 @@ def play(state, action, n):
 
 
 @helper
-def write_legal(state, mask, n):
+def write_legal(state: State, mask: Mask, n: int) -> None:
     for row in range(n):
         taken = state[HEAD + row] | state[HEAD + n + row]
         for column in range(n):
@@ -64,14 +64,14 @@ def write_legal(state, mask, n):
 
 
 @helper
-def result(state, n):
+def result(state: State, n: int) -> int:
     if state[2] == 1:
         return LOSS
     return DRAW if state[1] == n * n else ONGOING
 
 
 @helper
-def write_planes(state, planes, n):
+def write_planes(state: State, planes: Planes, n: int) -> None:
     player = state[0]
     for row in range(n):
         own, other = state[HEAD + player * n + row], state[HEAD + (1 - player) * n + row]
@@ -165,23 +165,23 @@ def make_game(name: str, n: int) -> Game:
     rules = Rules(np.int64)
 
     @rules.start
-    def start(state):
+    def start(state: State) -> None:
         state[:] = 0
 
     @rules.apply
-    def apply(state, action):
+    def apply(state: State, action: int) -> None:
         play(state, action, n)
 
     @rules.legal
-    def legal(state, mask):
+    def legal(state: State, mask: Mask) -> None:
         write_legal(state, mask, n)
 
     @rules.outcome
-    def outcome(state):
+    def outcome(state: State) -> int:
         return result(state, n)
 
     @rules.encode
-    def encode(state, planes):
+    def encode(state: State, planes: Planes) -> None:
         write_planes(state, planes, n)
 
     def moves(state: State) -> dict[str, tuple[int, ...]]:

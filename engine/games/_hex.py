@@ -25,7 +25,7 @@ import numpy as np
 
 from az.engine.board import EMPTY, Board, Cell, Colors, Grid, Piece
 from az.engine.errors import WrongRequest
-from az.engine.game import LOSS, ONGOING, Game, State, Symmetry
+from az.engine.game import LOSS, ONGOING, Game, Mask, Planes, State, Symmetry
 from az.engine.games._rows import read_moves, read_rows, rows_text
 from az.engine.jit import Rules, helper
 from az.engine.printable import quoted
@@ -41,12 +41,12 @@ NEIGHBOURS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, 1), (1, -1))
 
 
 @helper
-def has(state, base, row, column):
+def has(state: State, base: int, row: int, column: int) -> int:
     return (state[base + row // ROWS] >> (WIDTH * (row % ROWS) + column)) & 1
 
 
 @helper
-def grow(state, stones, reached):
+def grow(state: State, stones: int, reached: int) -> None:
     """Add every stone that touches the set `reached`, until none is left."""
     grew = True
     while grew:
@@ -66,7 +66,7 @@ def grow(state, stones, reached):
 
 
 @helper
-def place(state, player, row, column, n):
+def place(state: State, player: int, row: int, column: int, n: int) -> None:
     """Put a stone of the player on a cell of their frame."""
     stones, reached = STONES + WORDS * player, REACHED + WORDS * player
     bit = np.int64(1) << (WIDTH * (row % ROWS) + column)
@@ -79,7 +79,7 @@ def place(state, player, row, column, n):
 
 
 @helper
-def play(state, action, n):
+def play(state: State, action: int, n: int) -> None:
     player = state[0]
     if action == n * n:
         for word in range(WORDS):
@@ -93,7 +93,7 @@ def play(state, action, n):
 
 
 @helper
-def write_legal(state, mask, n):
+def write_legal(state: State, mask: Mask, n: int) -> None:
     own, other = STONES + WORDS * state[0], STONES + WORDS * (1 - state[0])
     for row in range(n):
         for column in range(n):
@@ -103,7 +103,7 @@ def write_legal(state, mask, n):
 
 
 @helper
-def write_planes(state, planes, n):
+def write_planes(state: State, planes: Planes, n: int) -> None:
     own, other = STONES + WORDS * state[0], STONES + WORDS * (1 - state[0])
     for row in range(n):
         for column in range(n):
@@ -229,23 +229,23 @@ def make_game(name: str, n: int) -> Game:
     rules = Rules(np.int64)
 
     @rules.start
-    def start(state):
+    def start(state: State) -> None:
         state[:] = 0
 
     @rules.apply
-    def apply(state, action):
+    def apply(state: State, action: int) -> None:
         play(state, action, n)
 
     @rules.legal
-    def legal(state, mask):
+    def legal(state: State, mask: Mask) -> None:
         write_legal(state, mask, n)
 
     @rules.outcome
-    def outcome(state):
+    def outcome(state: State) -> int:
         return LOSS if state[CONNECTED] == 1 else ONGOING
 
     @rules.encode
-    def encode(state, planes):
+    def encode(state: State, planes: Planes) -> None:
         write_planes(state, planes, n)
 
     def moves(state: State) -> dict[str, tuple[int, ...]]:
