@@ -18,7 +18,7 @@ from rich.console import Console
 from az.engine.conformance.laws import check_game
 from az.engine.conformance.perft import perft
 from az.engine.errors import WrongRequest
-from az.engine.game import DRAW, LOSS, ONGOING, Game, State, load_game
+from az.engine.game import DRAW, LOSS, ONGOING, Game, State, game_names, load_game
 from az.engine.games import _gomoku, _hex
 from az.engine.inference.evaluator import UniformEvaluator
 from az.engine.search.params import SearchParams
@@ -281,3 +281,9 @@ def test_a_person_swaps_at_the_board() -> None:
     console = Console(file=out, width=80, highlight=False, markup=False, emoji=False, color_system=None)
     assert play(HEX, UniformEvaluator(HEX), SearchParams(), console=console, stdin=stdin, human=None) == 0
     assert out.getvalue().count("You play both sides already.") == 1  # the second swap: the word of every game
+
+
+def test_every_game_that_ships_describes_its_board() -> None:
+    own = {"tictactoe", "connect4", "othello6", "othello", "checkers", "gomoku", "gomoku9", "hex"}
+    assert own <= set(game_names())
+    assert all(load_game(name).board is not None for name in own)

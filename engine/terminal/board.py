@@ -117,7 +117,7 @@ class _Drawing:
         return {EMPTY: ".", NO_SQUARE: " "}.get(sign) or self.board.pieces[sign].letter
 
     def _whole(self, width: int) -> Text:
-        board, lines = self.board, []
+        board, lines = self.board, list[Text]()
         margin = "   " if board.row_labels else " " if self.numbered else ""
         heading = "".join(f" {board.column_labels[c]} " for c in self.columns) if board.column_labels else ""
         if heading and not board.columns_below:
@@ -150,7 +150,7 @@ class _Drawing:
 
     def _words(self) -> list[Text]:
         """Lines below the board: whose edges are which, what each player has."""
-        board, lines = self.board, []
+        board, lines = self.board, list[Text]()
         names = [player_name(self.game, player, self.look) for player in (0, 1)]
         if board.edges is not None:
             upper, left = (names[player] for player in board.edges)
