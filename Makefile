@@ -60,7 +60,7 @@ test-integrations: .venv-integrations/.ready
 
 .venv-integrations/.ready: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
-	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,web,dev,docs,integrations]'
+	@$(PYTHON) .ci/install.py .venv-integrations torch==2.13.0 -- -e '.[train,web,dev,docs,integrations,adapters]'
 	@command -v npm > /dev/null && npm install --silent --fetch-timeout=20000 --fetch-retries=1 --prefix .venv-integrations @sabaki/gtp@3.0.0 || true
 	@touch $@
 

@@ -53,7 +53,8 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Default: 1.5 (tictactoe), 5 (connect4), 15 (othello6), 30 (othello), 60 (checkers); seed: no limit."
+            help="Default: 1.5 (tictactoe), 5 (connect4), 15 (othello6), 30 (othello), 60 (checkers, gomoku9),"
+            " 90 (hex), 240 (gomoku); seed: no limit."
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps, in place of minutes.")] = None,

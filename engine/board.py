@@ -67,6 +67,8 @@ class Board:
     lines: bool = False  # lines between the squares
     signs_beside_names: bool = False  # players are named by a color, which some cannot see: say their piece too
     marks_moves: bool = False  # mark the squares where the player to move may place a piece
+    slanted: bool = False  # hexagonal cells: each row is drawn half a cell further to the right than the one above
+    edges: tuple[int, int] | None = None  # whose are the upper and lower edges, and the left and right ones
     flips: bool = False  # the player at the board sees their own side below
     below: int = 1  # whose side that is in `cells`: the other player sees the board turned round
     winning: Callable[[Grid], set[Cell]] = lambda _: set()  # the squares of a line that has won

@@ -8,6 +8,7 @@ from az.engine.system.disk_errors import sentence
 
 TRAIN_EXTRA = ("torch", "onnx", "onnxscript", "safetensors", "tensorboard", "filelock", "matplotlib")
 WEB_EXTRA = ("starlette", "uvicorn", "anyio", "h11")
+ADAPTERS_EXTRA = ("pettingzoo", "gymnasium", "pyspiel")
 BASE_PACKAGES = ("numpy", "numba", "llvmlite", "rich", "onnxruntime")
 
 
@@ -48,6 +49,8 @@ def missing(module: str) -> str | None:
         return (
             f"{top} is not installed, and the browser's board needs it: pip install '.[web]' in the checkout brings it."
         )
+    if top in ADAPTERS_EXTRA:
+        return f"{top} is not installed, and the adapter needs it: pip install '.[adapters]' in the checkout brings it."
     if top in BASE_PACKAGES:
         return f"{top} is not installed, and az needs it: pip install . in the checkout brings it."
     return None

@@ -13,7 +13,16 @@ from az.engine.game import Game, game_names, load_game
 
 FOLDER = Path(__file__).resolve().parent / "goldens"
 # games that show much and are soon over
-SEEDS = {"checkers": 3, "connect4": 2, "othello": 8, "othello6": 1, "tictactoe": 3}
+SEEDS = {
+    "checkers": 3,
+    "connect4": 2,
+    "othello": 8,
+    "othello6": 1,
+    "tictactoe": 3,
+    "gomoku": 115,
+    "gomoku9": 117,
+    "hex": 70,
+}
 NODES = 20_000  # perft goes as deep as this many sequences allow
 
 

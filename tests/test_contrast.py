@@ -33,6 +33,7 @@ EYES = {
 LEAST = 3.0
 COLOURS = Look(80, True, True)
 PIECES = {"tictactoe": "XO", "connect4": "●○", "othello": "●○", "othello6": "●○", "checkers": "●♛"}
+PIECES |= dict.fromkeys(("gomoku", "gomoku9", "hex"), "●○")
 # A line of play; the drawings of all its positions are looked at, so that there are empty squares, kings and a win.
 LINES = {
     "tictactoe": ["5", "1", "3", "2", "7"],
@@ -40,6 +41,9 @@ LINES = {
     "othello": ["c4", "c3", "d3"],
     "othello6": [],
     "checkers": ["11-15", "22-18", "15x22", "25x18"],
+    "gomoku": ["h8", "i9", "h9"],
+    "gomoku9": ["a1", "b1", "a2", "b2", "a3", "b3", "a4", "b4", "a5"],
+    "hex": ["b1", "swap", "f6", "e6"],
 }
 STARTS = {"checkers": [None, "W:WK14,31,22:B10,K4,K29"]}
 

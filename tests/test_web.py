@@ -17,7 +17,7 @@ pytest.importorskip("starlette", reason="the extra `web` is not installed")
 from az.engine.web import start
 
 STATIC = ROOT / "engine" / "web" / "static"
-GAMES = ("tictactoe", "connect4", "othello6", "othello", "checkers")
+GAMES = ("tictactoe", "connect4", "othello6", "othello", "checkers", "gomoku", "gomoku9", "hex")
 HOSTILE = "<script>alert(1)</script>"
 
 

@@ -18,6 +18,7 @@ pytest.importorskip("starlette", reason="the extra `web` is not installed")
 BOTH = pytest.mark.parametrize(("size", "scheme"), [("desk", "light"), ("phone", "dark")])
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 BEGINNINGS = {"tictactoe": (1, 1), "connect4": (0, 3), "othello6": (1, 2), "othello": (2, 3)}
+BEGINNINGS |= {"gomoku9": (4, 4), "hex": (5, 5)}
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,9 @@ QUICK = {
     "othello6": Quick(blocks=4, channels=32, minutes=15.0, batch=128, simulations=32, opening_plies=4),
     "othello": Quick(blocks=5, channels=48, minutes=30.0, batch=256, simulations=40, opening_plies=6),
     "checkers": Quick(blocks=5, channels=48, minutes=60.0, batch=256, simulations=24, opening_plies=6),
+    "gomoku9": Quick(blocks=5, channels=48, minutes=60.0, batch=256, simulations=32, opening_plies=6),
+    "hex": Quick(blocks=5, channels=48, minutes=90.0, batch=256, simulations=32, opening_plies=4),
+    "gomoku": Quick(blocks=5, channels=48, minutes=240.0, batch=256, simulations=32, opening_plies=6),
 }
 
 

@@ -46,6 +46,10 @@ def _facts(board: Board) -> Iterator[str]:
         yield from _piece(sign, piece)
     if board.below not in (0, 1):
         yield f"below is {_shown(board.below)}: write 0 or 1, the player whose side lies below in cells"
+    if board.edges is not None and board.edges not in ((0, 1), (1, 0)):
+        yield f"edges is {_shown(board.edges)}: write (0, 1) or (1, 0), or None"
+    if board.slanted and board.flips:
+        yield "slanted and flips are both true: a rhombus is not turned round"
     if not _texts(board.players, 2):
         yield f"players is {_shown(board.players)}: write two names"
     yield from _colors(board.colors)

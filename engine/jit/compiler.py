@@ -104,6 +104,8 @@ class CannotCompile(Exception):
 class Kernel:
     """A function that is compiled, or loaded from the cache, at its first call: a process pays for what it uses."""
 
+    kept = True  # in the cache folder
+
     def __init__(self, function: Callable[..., Any], signature: Callable[[], Any], **options: Any) -> None:
         self.function, self.signature, self.options = function, signature, options
         self.compiled: Any = function if JIT_OFF else None
@@ -124,7 +126,7 @@ class Kernel:
 
     def _compile_now(self, made: Any) -> None:
         """Give numba's function its cache and, if this one has a signature, compile it for that."""
-        if (folder := cache_dir()) is not None:
+        if self.kept and (folder := cache_dir()) is not None:
             from az.engine.jit.kernel_cache import KernelCache
 
             with suppress(OSError):  # the folder went away: compiled, and not kept
@@ -192,17 +194,22 @@ def open_helper(function: Callable[..., Any]) -> Any:
 
 
 class Rules:
-    """Decorators for the rules of one game: `rules = Rules(np.int64)`, then `@rules.start`, `@rules.apply`, …"""
+    """Decorators for the rules of one game: `rules = Rules(np.int64)`, then `@rules.start`, `@rules.apply`, …
 
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = np.dtype(dtype)
+    in_python: the rules call Python's objects (`with numba.objmode()`): they hold the GIL and are not kept, since numba
+    cannot.
+    """
+
+    def __init__(self, dtype: Any, in_python: bool = False) -> None:
+        self.dtype, self.in_python = np.dtype(dtype), in_python
         self.start, self.apply, self.legal, self.outcome, self.encode = (
             partial(self._rule, rule) for rule in ("start", "apply", "legal", "outcome", "encode")
         )
 
     def _rule(self, rule: str, function: Callable[..., Any]) -> _Rule:
-        made = _Rule(function, partial(self._signature, rule), no_cfunc_wrapper=False)
-        made.rule, made.dtype = rule, self.dtype
+        options = {"_nrt": True, "nogil": False} if self.in_python else {}
+        made = _Rule(function, partial(self._signature, rule), no_cfunc_wrapper=False, **options)
+        made.rule, made.dtype, made.kept = rule, self.dtype, not self.in_python
         return made
 
     def _signature(self, rule: str) -> Any:

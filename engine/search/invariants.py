@@ -16,6 +16,7 @@ from az.engine.search.many import search_many
 from az.engine.search.params import SearchParams
 
 POSITIONS = 24  # of each kind and game are enough
+MOST_MOVES = 20  # a search without a network must try every reply to every move before it sees one that wins
 
 
 def result_for_mover(game: Game, state: State, action: int) -> int | None:
@@ -57,6 +58,8 @@ def sharp_positions(game: Game, games: int, seed: int) -> tuple[list[State], lis
             if any(result_for_mover(game, state, action) == 1 for action in legal):
                 wins.append(state)
                 continue
+            if len(legal) > MOST_MOVES or len(threats) >= POSITIONS:
+                continue
             losing = sum(loses_at_once(game, state, action) for action in legal)
             if 0 < losing < len(legal):
                 threats.append(state)
@@ -72,11 +75,12 @@ def check_search(game: Game, games: int, seed: int, leaves: int = 1, judged_by: 
     wins, threats = sharp_positions(judge, games, seed)
     broken = []
     evaluator = UniformEvaluator(game)
+    moves, replies = (max((int(game.mask(state).sum()) for state in states), default=0) for states in (wins, threats))
     for algorithm in ("puct", "gumbel"):
         params = SearchParams(
-            simulations=40 * max(4, min(game.num_actions, 10)),
+            simulations=max(40 * max(4, min(game.num_actions, 10)), 5 * moves, 3 * replies * replies),
             algorithm=algorithm,
-            gumbel_considered=64,
+            gumbel_considered=max(64, game.num_actions),  # a win in one may be any of them
             leaves=leaves,
         )
         for kind, states in (("win", wins), ("threat", threats)):

@@ -101,7 +101,12 @@ class _Drawing:
     def versions(self) -> list[Text]:
         """From the widest to the narrowest."""
         made = [self._whole(NUMBERED), self._whole(CELL)] if self.numbered else [self._whole(CELL)]
-        return made if self.flipped else [*made, _plain(self.game, self.state, self.look)]
+        return [*(made if self.flipped else [*made, _plain(self.game, self.state, self.look)]), self._tight()]
+
+    def _tight(self) -> Text:
+        """Two characters a square: the piece, and a mark behind the last move."""
+        rows = [[self._letter(self.grid[r][c]) + " *"[(r, c) in self.last] for c in self.columns] for r in self.rows]
+        return Text("\n".join("".join(row) for row in rows))
 
     def bare(self) -> Text:
         """A character a square."""
@@ -112,27 +117,48 @@ class _Drawing:
         return {EMPTY: ".", NO_SQUARE: " "}.get(sign) or self.board.pieces[sign].letter
 
     def _whole(self, width: int) -> Text:
-        board, lines = self.board, []
+        board, lines = self.board, list[Text]()
         margin = "   " if board.row_labels else " " if self.numbered else ""
         heading = "".join(f" {board.column_labels[c]} " for c in self.columns) if board.column_labels else ""
         if heading and not board.columns_below:
-            lines.append(Text((margin + heading).rstrip()))
+            lines.append(Text((margin + heading).rstrip(), self._edge(0)))
         for number, row in enumerate(self.rows):
             if board.lines and number:
                 lines.append(self._rule(len(self.columns), width))
-            line = Text(f"{board.row_labels[row]:>2} " if board.row_labels else margin)
+            label = f"{board.row_labels[row]:>2} " if board.row_labels else margin
+            line = Text(self._indent(number)).append(label, self._edge(1))
             for place, column in enumerate(self.columns):
                 if board.lines and place:
                     line.append("│" if self.look.unicode else "|", self._style(board.colors.lines, bold=False))
                 line.append_text(self._square((row, column), width))
-            lines.append(line)
-        if heading and board.columns_below:
-            lines.append(Text(margin + heading, "bold" if self.look.color else ""))
+            lines.append(line.append(f" {label.strip()}", self._edge(1)) if board.slanted else line)
+        if heading and (board.columns_below or board.slanted):
+            indent = self._indent(len(self.rows))
+            bold = "bold" if self.look.color and board.edges is None else self._edge(0)
+            lines.append(Text((indent + margin + heading).rstrip() if board.slanted else margin + heading, bold))
+        lines += self._words()
+        return Text("\n").join(lines)
+
+    def _indent(self, row: int) -> str:
+        """What a row of hexagonal cells is moved to the right: half a cell a row."""
+        return " " * (CELL * row // 2) if self.board.slanted else ""
+
+    def _edge(self, pair: int) -> str:
+        """The style of labels along the upper and lower (0) or the left and right (1) edges."""
+        edges = self.board.edges
+        return f"bold {self.board.colors.players[edges[pair]]}" if edges and self.look.color else ""
+
+    def _words(self) -> list[Text]:
+        """Lines below the board: whose edges are which, what each player has."""
+        board, lines = self.board, list[Text]()
+        names = [player_name(self.game, player, self.look) for player in (0, 1)]
+        if board.edges is not None:
+            upper, left = (names[player] for player in board.edges)
+            lines.append(Text(f"   {upper} connects top and bottom, {left} left and right"))
         if board.counts is not None:
-            names = [player_name(self.game, player, self.look) for player in (0, 1)]
             counted = zip(names, board.counts(self.state), strict=True)
             lines.append(Text("   " + ", ".join(f"{name} {count}" for name, count in counted)))
-        return Text("\n").join(lines)
+        return lines
 
     def _rule(self, columns: int, width: int) -> Text:
         bar, cross = ("─", "┼") if self.look.unicode else ("-", "+")

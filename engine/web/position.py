@@ -108,6 +108,8 @@ def _board(game: Game, board: Board) -> Json:
         "columnLabels": list(board.column_labels),
         "columnsBelow": board.columns_below,
         "lines": board.lines,
+        "slanted": board.slanted,
+        "edges": board.edges,
         "flips": board.flips,
         "below": board.below,
         "byColumn": _by_column(game, board),

@@ -1,6 +1,7 @@
 // The board: a drawing (SVG, hidden from screen readers) below a grid of squares that take clicks, drags and keys.
 
 import { fill, make, svg } from "./dom.js";
+import { drawHexagons, drawLines } from "./ground.js";
 import { drawPiece } from "./pieces.js";
 
 const GUTTER = 0.55; // squares; for the names of rows and columns
@@ -43,20 +44,36 @@ export class BoardView {
     return this.flipped ? [this.rows - 1 - row, this.columns - 1 - column] : [row, column];
   }
 
+  // The same in the drawing, where rows of hexagonal cells are moved by half a cell each.
+  spot(cell) {
+    const [y, x] = this.at(cell);
+    return [y, x + this.shift(y)];
+  }
+
+  shift(y) {
+    return this.board.slanted ? y / 2 : 0;
+  }
+
+  get span() {
+    return this.columns + this.shift(this.rows - 1);
+  }
+
   draw() {
-    const { board, rows, columns } = this;
+    const { board, rows } = this;
+    const columns = this.span + (board.slanted ? 0.1 : 0); // the stroke of the last cell
     const left = board.rowLabels.length ? GUTTER : 0;
     const names = board.columnLabels.length ? GUTTER : 0;
     const top = names && !board.columnsBelow ? names : 0;
-    const [width, height] = [columns + left, rows + names];
-    const drawing = svg("svg", { viewBox: `${-left} ${-top} ${width} ${height}`, "aria-hidden": "true", class: "drawing" });
+    const [width, height] = [columns + left, rows + names + (board.slanted ? GUTTER : 0)];
+    const viewBox = `${-left} ${-top} ${width} ${height}`;
+    const drawing = svg("svg", { viewBox, "aria-hidden": "true", class: "drawing" });
     drawing.append(this.drawGround(), this.drawNames(left, top), this.drawPieces());
     this.overlay = svg("g");
     drawing.append(this.overlay);
     this.cells = make("div", { role: "grid", "aria-label": `Board of ${this.facts.game}`, class: "cells" });
     this.cells.style.left = `${(100 * left) / width}%`;
     this.cells.style.top = `${(100 * top) / height}%`;
-    this.cells.style.width = `${(100 * columns) / width}%`;
+    this.cells.style.width = `${(100 * this.span) / width}%`;
     this.cells.style.height = `${(100 * rows) / height}%`;
     this.buildCells();
     const hadFocus = this.place.contains(document.activeElement);
@@ -69,6 +86,7 @@ export class BoardView {
 
   drawGround() {
     const { colors, lines, byColumn } = this.board;
+    if (this.board.slanted) return drawHexagons(this);
     const group = svg("g");
     group.append(svg("rect", { width: this.columns, height: this.rows, fill: colors.ground, rx: byColumn ? 0.2 : 0.04 }));
     const last = new Set(this.position.last.map(String));
@@ -90,27 +108,19 @@ export class BoardView {
         }
       }),
     );
-    if (lines || !byColumn) group.append(this.drawLines());
-    return group;
-  }
-
-  drawLines() {
-    const faint = this.board.lines ? { "stroke-width": 0.04, opacity: 1 } : { "stroke-width": 0.02, opacity: 0.45 };
-    const group = svg("g", { stroke: this.board.colors.lines, ...faint });
-    for (let x = 1; x < this.columns; x += 1) group.append(svg("line", { x1: x, x2: x, y1: 0, y2: this.rows }));
-    for (let y = 1; y < this.rows; y += 1) group.append(svg("line", { y1: y, y2: y, x1: 0, x2: this.columns }));
+    if (lines || !byColumn) group.append(drawLines(this));
     return group;
   }
 
   drawNames(left, top) {
     const group = svg("g", { class: "names", "text-anchor": "middle", "dominant-baseline": "central", "font-size": 0.3 });
     this.board.columnLabels.forEach((name, column) => {
-      const x = (this.flipped ? this.columns - 1 - column : column) + 0.5;
+      const x = (this.flipped ? this.columns - 1 - column : column) + (this.board.slanted ? 0 : 0.5);
       group.append(svg("text", { x, y: top ? -top / 2 : this.rows + GUTTER / 2 }, name));
     });
     this.board.rowLabels.forEach((name, row) => {
-      const y = (this.flipped ? this.rows - 1 - row : row) + 0.5;
-      group.append(svg("text", { x: -left / 2, y }, name));
+      const y = this.flipped ? this.rows - 1 - row : row;
+      group.append(svg("text", { x: this.shift(y) - left / 2, y: y + 0.5 }, name));
     });
     return group;
   }
@@ -119,7 +129,7 @@ export class BoardView {
     const group = svg("g");
     const won = new Set(this.position.won.map(String));
     this.eachPiece((sign, cell) => {
-      const [y, x] = this.at(cell);
+      const [y, x] = this.spot(cell);
       const piece = this.board.pieces[sign];
       const drawn = drawPiece(piece, this.board.colors, x + 0.5, y + 0.5);
       drawn.dataset.cell = String(cell);
@@ -130,7 +140,7 @@ export class BoardView {
       }
     });
     for (const cell of this.position.last) {
-      const [y, x] = this.at(cell);
+      const [y, x] = this.spot(cell);
       const mark = { x: x + 0.04, y: y + 0.04, width: 0.92, height: 0.92, rx: 0.08, fill: "none" };
       group.append(svg("rect", { ...mark, stroke: "#ffffff", "stroke-width": 0.05, "stroke-dasharray": ".14 .1" }));
     }
@@ -153,7 +163,7 @@ export class BoardView {
       const marked = new Set(this.marks.filter((mark) => mark.cells.length === 1).map((mark) => String(mark.cells[0])));
       const targets = [...(this.picked ? this.targets() : this.starts())].filter((key) => !marked.has(key));
       for (const key of targets) {
-        const [y, x] = this.at(key.split(",").map(Number));
+        const [y, x] = this.spot(key.split(",").map(Number));
         const dot = { cx: x + 0.5, cy: y + 0.5, r: this.picked ? 0.16 : 0.07, class: "target" };
         if (!this.picked && this.position.cells[key.split(",")[0]][key.split(",")[1]] !== "-") {
           found.push(svg("circle", { ...dot, r: 0.45, fill: "none", stroke: "#ffffff", "stroke-width": 0.035 }));
@@ -163,14 +173,14 @@ export class BoardView {
       }
     }
     if (this.picked) {
-      const [y, x] = this.at(this.picked.cell);
+      const [y, x] = this.spot(this.picked.cell);
       found.push(svg("rect", { x: x + 0.05, y: y + 0.05, width: 0.9, height: 0.9, class: "picked", rx: 0.1 }));
     }
     fill(this.overlay, ...found);
   }
 
   drawMark({ cells, text, weight, best }) {
-    const points = cells.map((cell) => this.at(cell)).map(([y, x]) => [x + 0.5, y + 0.5]);
+    const points = cells.map((cell) => this.spot(cell)).map(([y, x]) => [x + 0.5, y + 0.5]);
     const group = svg("g", { class: best ? "mark best" : "mark", opacity: best ? 1 : 0.45 + 0.5 * weight });
     const end = points.at(-1);
     if (points.length > 1) {
@@ -194,6 +204,8 @@ export class BoardView {
   buildCells() {
     for (let y = 0; y < this.rows; y += 1) {
       const row = make("div", { role: "row" });
+      row.style.width = `${(100 * this.columns) / this.span}%`;
+      row.style.marginLeft = `${(100 * this.shift(y)) / this.span}%`;
       for (let x = 0; x < this.columns; x += 1) {
         const cell = this.at([y, x]); // turning round twice changes nothing
         row.append(
@@ -345,7 +357,7 @@ export class BoardView {
 
   moved(event) {
     if (!this.drag?.movable) return;
-    const size = this.cells.getBoundingClientRect().width / this.columns;
+    const size = this.cells.getBoundingClientRect().width / this.span;
     const [across, down] = [(event.clientX - this.drag.x) / size, (event.clientY - this.drag.y) / size];
     if (!this.drag.ghost && Math.hypot(across, down) > 0.2) {
       this.picked = null;
@@ -354,7 +366,7 @@ export class BoardView {
       this.cells.setPointerCapture(event.pointerId);
     }
     if (this.drag.ghost) {
-      const [y, x] = this.at(this.drag.cell);
+      const [y, x] = this.spot(this.drag.cell);
       this.drag.ghost.setAttribute("transform", `translate(${x + 0.5 + across} ${y + 0.5 + down})`);
     }
   }
@@ -365,8 +377,9 @@ export class BoardView {
     const dragged = Boolean(drag.ghost);
     this.dropGhost();
     const box = this.cells.getBoundingClientRect();
-    const x = Math.floor(((event.clientX - box.left) / box.width) * this.columns);
     const y = Math.floor(((event.clientY - box.top) / box.height) * this.rows);
+    const across = ((event.clientX - box.left) / box.width) * this.span;
+    const x = Math.floor(across - this.shift(y));
     const inside = x >= 0 && y >= 0 && x < this.columns && y < this.rows;
     if (inside) this.act(this.at([y, x]), dragged);
     if (dragged && this.picked && !(inside && String(this.at([y, x])) === String(drag.cell))) this.letGo();
@@ -374,10 +387,9 @@ export class BoardView {
 
   dropGhost() {
     if (this.drag?.ghost) {
-      const [y, x] = this.at(this.drag.cell);
+      const [y, x] = this.spot(this.drag.cell);
       this.drag.ghost.setAttribute("transform", `translate(${x + 0.5} ${y + 0.5})`);
     }
     this.drag = null;
   }
 }
-
