@@ -42,7 +42,13 @@ def calls():
     yield "all_to_all", parts, list(whole.view(2, 2)), lambda: dist.all_to_all(parts, list(whole.view(2, 2)))
     yield "gather", parts, [OWN, OWN], lambda: dist.gather(OWN, parts)
     yield "gather, named", parts, [OWN, OWN], lambda: dist.gather(OWN, gather_list=parts)
-    yield "all_reduce", [out], [torch.zeros(2)], lambda: dist.all_reduce(out.zero_(), async_op=True).wait()
+
+    def waited():
+        work = dist.all_reduce(out.zero_(), async_op=True)
+        assert work is not None
+        work.wait()
+
+    yield "all_reduce", [out], [torch.zeros(2)], waited
 
 
 @pytest.mark.usefixtures("second_of_two")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def test_the_recorder_takes_two_copies_of_the_state_and_30_mb(optimizer, mb):
     assert found["over_mb"] <= found["most_mb"], found
 
 
-MAKE = {
+MAKE: dict[str, Any] = {
     "sgd": lambda p: torch.optim.SGD(p, 1e-3),
     "adam": torch.optim.Adam,
     "lbfgs": lambda p: torch.optim.LBFGS(p, 1e-2, max_iter=2, history_size=3),
@@ -67,6 +68,10 @@ class Loop:
         return found
 
 
+def gradients(loop):
+    return [p.grad for p in loop.model.parameters() if p.grad is not None]
+
+
 def peak(name, width, recorded, **options):
     """(most bytes of tensors at once, bytes of the state), counted by torch's allocator and not by the system."""
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -74,7 +79,8 @@ def peak(name, width, recorded, **options):
         loop = Loop(name, width, recorded=recorded, **options)
         loop.go(20)
     now = most = 0
-    for event in profile.profiler.kineto_results.events():
+    found: Any = profile.profiler
+    for event in found.kineto_results.events():
         if event.name() == "[memory]":
             now += event.nbytes()
             most = max(most, now)
@@ -92,10 +98,12 @@ def test_large_states_have_two_copies_and_30_mb_of_tensors(name, width):
 def test_gradients_that_a_step_lets_go_are_put_back_with_their_numbers():
     loop = Loop("sgd", 16, recorded=True, interval=1)
     loop.go(3)
-    before = [p.grad.clone() for p in loop.model.parameters()]
-    strides = [p.grad.stride() for p in loop.model.parameters()]
+    before = [gradient.clone() for gradient in gradients(loop)]
+    strides = [gradient.stride() for gradient in gradients(loop)]
+    assert loop.recorder is not None
     assert loop.recorder.run(loop.step, torch.full((2, 16), torch.nan)) is not None
-    after = [p.grad for p in loop.model.parameters()]
+    after = gradients(loop)
+    assert len(after) == len(before) > 0
     assert all(map(torch.equal, before, after))
     assert strides == [gradient.stride() for gradient in after]
 
@@ -103,6 +111,8 @@ def test_gradients_that_a_step_lets_go_are_put_back_with_their_numbers():
 def test_a_gradient_that_is_held_elsewhere_is_the_same_object_afterwards():
     loop = Loop("sgd", 16, recorded=True, interval=1)
     loop.go(3)
-    held = [p.grad for p in loop.model.parameters()]
+    held = gradients(loop)
+    assert loop.recorder is not None
     assert loop.recorder.run(loop.step, torch.full((2, 16), torch.nan)) is not None
-    assert all(a is p.grad for a, p in zip(held, loop.model.parameters(), strict=True))
+    assert held
+    assert all(before is now for before, now in zip(held, gradients(loop), strict=True))
