@@ -44,7 +44,10 @@ def train(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="quick (fast on two cores; the default) or seed (the founding description; no time limit)."),
+        typer.Option(
+            help="quick (fast on two cores; the default), long (10 hours), gpu, or seed (the founding description; no"
+            " time limit)."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random comes from it; default: 0.")] = None,
     deterministic: Annotated[

@@ -15,8 +15,9 @@ import pytest
 from command_line import ROOT, run_az, start_az
 from make_models import make_run, write_model
 
-from az.engine.game import game_names
+from az.engine.game import game_names, load_game
 from az.engine.inference.onnx_evaluator import OnnxEvaluator, softmax
+from az.train.presets import quick_choice
 
 ARENA_KEYS = {"games", "wins", "draws", "losses", "score", "elo", "elo_low", "elo_high"}
 ARENA_KEYS |= {"a", "b", "game", "seed", "sims", "sims_b"}
@@ -229,8 +230,12 @@ def test_version_and_help_have_short_forms():
     assert re.fullmatch(r"az \d+\.\d+\.\d+\n", run_az("--version").out)
     shown = run_az("train", "-h").out
     assert shown == run_az("train", "--help").out
-    assert "(checkers)" in " ".join(shown.split())
-    assert "no time limit" in " ".join(re.sub("[│╭╰─╮╯]", " ", shown).split())  # of preset seed
+    words = " ".join(re.sub("[│╭╰─╮╯]", " ", shown).split())
+    assert "no time limit" in words  # of preset seed
+    told = dict(re.findall(r"([\d.]+) \(([a-z\d, ]+)\)", words.partition("Default: 1.5")[2].join(["1.5", ""])))
+    assert {game: minutes for minutes, games in told.items() for game in games.split(", ")} == {
+        game: f"{quick_choice(load_game(game)).minutes:g}" for game in game_names()
+    }
     assert "default: 400" in " ".join(re.sub("[│╭╰─╮╯]", " ", run_az("play", "-h").out).split())
     assert "--show-completion" in run_az("--help").out
 

@@ -31,7 +31,7 @@ def test_the_smaller_of_machine_and_container_is_the_memory(tmp_path, monkeypatc
 @pytest.mark.parametrize("game", game_names())
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_the_presets_fit_a_small_machine(game, name, tmp_path, monkeypatch):
-    """2 GiB. The large batches of `gpu` and `seed` on more squares than Othello has need what a GPU stands beside: 8."""
+    """2 GiB; 8 for the large batches of `gpu` and `seed` on more squares than Othello has."""
     rules = load_game(game)
     large = name in ("gpu", "seed") and rules.planes_shape[1] * rules.planes_shape[2] > 64
     monkeypatch.setattr(cores, "MEMORY", tmp_path / "memory.max")

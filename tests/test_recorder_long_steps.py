@@ -180,3 +180,20 @@ def test_a_diagnosis_that_is_quick_says_nothing(monkeypatch, capsys):
     bad["scale"][2] = -1
     loop.fails(bad)
     assert capsys.readouterr().err == ""
+
+
+def test_steps_are_made_again_after_a_diagnosis_that_took_its_time():
+    """Its deadline is its own: a rewind an hour later is not out of time."""
+    loop = Loop()
+    loop.recorder = FlightRecorder(loop.model, loop.optimizer, interval=4)
+    states = []
+    for _ in range(6):
+        states.append([p.detach().clone() for p in loop.model.parameters()])
+        assert loop.recorder.run(loop.step, loop.batch()) is None
+    bad = loop.batch()
+    bad["scale"][2] = -1
+    assert loop.fails(bad).cause == "log-of-negative"
+    begun = loop.recorder.session.clock()
+    loop.recorder.session.clock = lambda: begun + 3600
+    assert loop.recorder.rewind(5)
+    assert all(torch.equal(p, old) for p, old in zip(loop.model.parameters(), states[5], strict=True))

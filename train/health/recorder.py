@@ -331,6 +331,8 @@ class FlightRecorder:
         except BaseException:  # a signal
             found.finish()
             raise
+        finally:
+            self.session.patience = None  # steps that are made again later have their own time
         found.finish()
         self._after = None
         seconds = time.perf_counter() - begun

@@ -54,7 +54,7 @@ class Session:
         self.scalers = [item for item in extra_state if hasattr(item, "_check_inf_per_device")]
         self.python = PythonValues()
         self.clock = time.monotonic  # by which a diagnosis ends
-        self.patience: Patience | None = None  # of the diagnosis that is made, or was last
+        self.patience: Patience | None = None  # of the diagnosis that is being made
         self._frames = frames_compiled()
         self.snapshotter = Snapshotter(model, self.optimizers, list(extra_state))
         self.history = History(depth)
