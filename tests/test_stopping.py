@@ -81,7 +81,7 @@ def test_a_deterministic_run_drops_the_turn_that_it_plays(tmp_path: Path) -> Non
     assert process.main.returncode == 0
     assert "from the end of the last turn" in said
     assert digests(run) == before
-    assert seconds < 5  # about 1; the machine may have much else to do
+    assert seconds < 30  # about 1, and the turn would take minutes; the machine may have much else to do
 
 
 def test_a_dropped_turn_is_played_again_to_the_byte(tmp_path: Path) -> None:
