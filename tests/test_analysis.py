@@ -156,6 +156,25 @@ def test_jumps_that_share_their_first_hops_can_be_avoided():
     assert len(first) > 1
 
 
+def test_moves_are_avoided_in_every_position_of_a_game():
+    """Each answer is that of the position alone; a move may be illegal in some; where none is left that is told."""
+    request = {"sims": 60, "detail": True, "avoid": ["4", "1"], "until_depth": 1}
+    moves = ["4", "4", "4", "4", "4", "4", "1"]
+    turns = ask("connect4", {**request, "id": 1, "moves": moves, "analyze_turns": "all"})
+    for answer in turns:
+        [same] = ask(
+            "connect4",
+            {**request, "id": 1, "moves": moves[: answer["turn"]], "avoid": ["1"]}
+            | ({"avoid": ["4", "1"]} if answer["turn"] < 6 else {}),
+        )
+        assert {**answer, "seconds": 0} == {**same, "turn": answer["turn"], "seconds": 0}
+    request = {"id": 2, "moves": list("1523"), "analyze_turns": "all", "allow": ["2", "3"], "sims": 5}
+    left = {answer["turn"]: set(answer.get("policy", ())) for answer in ask("tictactoe", request)}
+    assert left == {0: {"2", "3"}, 1: {"2", "3"}, 2: {"2", "3"}, 3: {"3"}, 4: set()}
+    [last] = [answer for answer in ask("tictactoe", request) if "error" in answer]
+    assert last == {"id": 2, "turn": 4, "error": "allow leaves no legal move here: 4 6 7 8 9."}
+
+
 def test_a_forbidden_win_is_not_played_and_not_proven():
     [answer] = ask("tictactoe", {"id": 1, "position": "1425", "sims": 300, "avoid": ["3"], "detail": True})
     assert answer["move"] != "3"
@@ -238,7 +257,8 @@ def test_cancelled_requests_end_with_one_line():
         ({"allow": ["1"], "avoid": ["1"]}, "allow and avoid leaves no legal move"),
         ({"avoid": ["1"], "until_depth": 0}, "until_depth must be a whole number from 1 to 16"),
         ({"until_depth": 2}, "until_depth is for allow and avoid"),
-        ({"avoid": ["1"], "analyze_turns": [0]}, "avoid is for one position"),
+        ({"avoid": ["9"], "analyze_turns": [0]}, "avoid: '9' is not a legal move here"),
+        ({"allow": [], "analyze_turns": "all"}, "allow leaves no legal move here"),
         ({"text": 1, "moves": []}, "text must be a string, not a number"),
         ({"text": "4 4"}, "text and moves exclude each other"),
         ({"action": "stop"}, "action must be one of version, query, cancel, cancel_all"),

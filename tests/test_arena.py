@@ -145,3 +145,10 @@ def test_an_illegal_choice_is_named():
 
     with pytest.raises(Refused, match="stubborn chose action 0, which is illegal"):
         play_match(Stubborn(TICTACTOE), RandomPlayer(TICTACTOE), 20, 1)
+
+
+def test_a_name_with_colons_is_printed_as_it_is(capsys):
+    from az.engine.terminal.console import console
+
+    console().print("random against rollouts:100: 0 won [bold]")
+    assert capsys.readouterr().out == "random against rollouts:100: 0 won [bold]\n"

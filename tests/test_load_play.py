@@ -48,6 +48,34 @@ def test_what_is_no_saved_game_leaves_the_board_alone(tmp_path: Path):
     assert "Legal: 2 3 4 6 7 8 9" in text
 
 
+def test_names_that_no_file_can_have():
+    long = "a" * 5000
+    text = talk("tictactoe", f"load {long} 3", f"load {long}", f"save {long}", "moves", width=300)
+    assert text.count("File name too long") == 3
+    assert max(map(len, text.splitlines())) <= 300
+    assert "Legal: 1 2 3" in text
+
+
+def test_a_file_of_pdn_is_saved_as_it_was_until_it_is_changed(tmp_path: Path):
+    kept, again, changed = (tmp_path / f"{name}.pdn" for name in "abc")
+    kept.write_text(
+        '[GameType "21"]\n[Event "x"]\n[Result "1-0"]\n\n{first} 1. 11-15 $1'
+        " {[%clk 0:05:00] [%eval 0.5]} {hi} 22-18 1-0\n"
+    )
+    talk("checkers", f"load {kept}", "back", f"save {again}", "goto 1", "22-17", f"save {changed}")
+    assert read_game_file(again) == read_game_file(kept)
+    assert read_game_file(changed)[0].result == "*"
+
+
+def test_a_resigned_game_stays_resigned(tmp_path: Path):
+    first, second, third = tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "c.pdn"
+    talk("tictactoe", "5", "resign", f"save {first}")
+    talk("tictactoe", f"load {first}", f"save {second}", f"save {third}")
+    for path in (first, second, third):
+        game = read_game_file(path)[0]
+        assert (game.result, game.notes, "result" in map(str.lower, game.headers)) == ("0-1", [], False)
+
+
 def random_game(game: Game, plies: int, seed: int = 1) -> GameText:
     draw, state, found = random.Random(seed), game.new_state(), GameText(game.name)
     while len(found.moves) < plies and game.outcome(state) == ONGOING:

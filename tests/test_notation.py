@@ -222,6 +222,37 @@ def test_a_saved_game_with_a_resignation():
     assert read_games(write_games([game], "saved")) == [game]
 
 
+@pytest.mark.parametrize("result", ["O (o) resigns: X (x) wins.", "something else", "unfinished", ""])
+def test_the_words_of_a_saved_result_come_back_in_every_form(result):
+    text = f"game: tictactoe\nX: person\nstart:\nmoves:\n  1. 5 1\nresult: {result}\n"
+    game = read_games(text)[0]
+    for form in ("saved", "pdn"):
+        again = read_games(write_games([game], form))
+        assert (again, again[0].notes) == ([game], [])
+
+
+def test_the_headers_of_pdn_itself_have_one_name_in_any_case():
+    game = read_games('[game "connect4"]\n[RESULT "1-0"]\n[Result "0-1"]\n1. 4 4')[0]
+    assert (game.game, game.headers, game.result) == ("connect4", {}, "0-1")
+    assert "stands twice" in game.notes[0]
+    with pytest.raises(WrongRequest, match="cannot be called result"):
+        write_games([GameText("connect4", headers={"result": "c"})], "pdn")
+
+
+@pytest.mark.parametrize("form", ["saved", "moves"])
+@pytest.mark.parametrize("beside", [{"clock": 5.0}, {"value": 0.0}])
+def test_a_clock_or_a_value_is_never_dropped_in_silence(form, beside):
+    with pytest.raises(WrongRequest, match="write"):
+        write_games([GameText("connect4", [Move("4", (3,), **beside)])], form)
+
+
+def test_a_result_does_not_make_a_list_of_moves_a_game_of_checkers():
+    with pytest.raises(WrongRequest, match="which game"):
+        read_games("1. 4 4 2. 5 5 1-0")
+    assert read_games("1. 4 4 2. 5 5 1-0", load_game("connect4"))[0].texts() == list("4455")
+    assert read_games("1. 11-15 1-0")[0].game == "checkers"
+
+
 WRONG = [
     ("11-15 23-19\n8-11 {x", None, "line 2"),
     ("11-15 (23-19", None, "line 1"),

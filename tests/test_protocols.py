@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import random
@@ -15,6 +16,8 @@ import pytest
 from command_line import run_az, start_az
 
 from az.engine.game import load_game
+from az.engine.protocols.brain import Brain, Limit
+from az.engine.protocols.gtp import Gtp
 from az.engine.protocols.hub_moves import FRAMES, PYDRAUGHTS, STANDARD, find_frame, hub_move, parse_hub, parse_hub_move
 
 WAIT = 240  # seconds: the first search of a machine compiles
@@ -354,3 +357,35 @@ def test_wrong_options_are_one_sentence(args, says):
     assert (answer.code, answer.out) == (2, "")
     assert says in answer.err
     assert answer.err.count("\n") == 1
+
+
+class BrokenOffError(Exception):
+    """What the signal of the next test raises."""
+
+
+def broken_off(_number: int, _frame: object) -> None:
+    raise BrokenOffError
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that send signals on this system")
+def test_a_wait_that_a_signal_breaks_off_still_knows_that_the_search_runs():
+    """Else the program ends under a running thread, and Python aborts: `Thread.join` forgets it before Python 3.13."""
+    brain, release = Brain(load_game("tictactoe"), "random"), threading.Event()
+    speaker = Gtp(brain, io.BytesIO(), io.StringIO(), Limit(1))
+
+    def held() -> None:
+        release.wait(WAIT)
+
+    before = signal.signal(signal.SIGALRM, broken_off)
+    try:
+        speaker.work(held)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(BrokenOffError):
+            speaker.wait()
+        assert speaker.thinking
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        release.set()
+    speaker.wait()
+    assert not speaker.thinking

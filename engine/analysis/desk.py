@@ -14,7 +14,7 @@ from typing import Any
 
 from az.engine.analysis import answers, lines
 from az.engine.analysis.json_lines import BadRequestError, Identity
-from az.engine.analysis.requests import Action, Effort, Request, read_request
+from az.engine.analysis.requests import Action, Effort, Request, nothing_left, read_request
 from az.engine.analysis.work import Engine, Task, Work
 from az.engine.errors import AzError
 from az.engine.game import ONGOING
@@ -64,8 +64,15 @@ class Desk:
             task = Task(asked, state, turn)
             if self.engine.game.outcome(state) != ONGOING:
                 self._answer(task, answers.over(self.engine.game, task))
+            elif fault := self._forbidden(task):
+                self._answer(task, answers.error(asked.identity, fault, turn))
             else:
                 insort(self.waiting, ((-asked.priority, next(self._arrival)), task), key=lambda entry: entry[0])
+
+    def _forbidden(self, task: Task) -> str | None:
+        """Why a position of a whole game has no move that may be played, or None."""
+        restriction = task.request.restriction
+        return None if restriction is None else nothing_left(self.engine.game, restriction, task.state)
 
     # Searching.
 

@@ -93,7 +93,8 @@ def read_request(game: Game, line: bytes, usual: Effort | None = None) -> Reques
     turns = _turns(identity, fields, states)
     if turns is None and game.outcome(states[-1]) != ONGOING:
         raise BadRequestError(identity, "the game is over in this position: there is no move to find.")
-    restriction = _restriction(game, identity, fields, states[-1])
+    wanted = states[-1:] if turns is None else [state for _, state in turns]
+    restriction = _restriction(game, identity, fields, wanted)
     size = len(line)
     return Request(identity, states[-1], simulations, size, seconds, detail, every, priority, restriction, turns)
 
@@ -191,36 +192,48 @@ def _turns(identity: Identity, fields: dict[str, Any], states: list[State]) -> l
     return [(ply, states[ply]) for ply in plies]
 
 
-def _restriction(game: Game, identity: Identity, fields: dict[str, Any], state: State) -> Restriction | None:
+def _restriction(game: Game, identity: Identity, fields: dict[str, Any], states: list[State]) -> Restriction | None:
+    """One for all positions: in each of them it speaks of the moves that are legal there."""
     if "allow" not in fields and "avoid" not in fields:
         if "until_depth" in fields:
             raise BadRequestError(identity, "until_depth is for allow and avoid: give one of them too.")
         return None
-    if "analyze_turns" in fields:
-        name = "allow" if "allow" in fields else "avoid"
-        raise BadRequestError(identity, f"{name} is for one position: leave analyze_turns out.")
     until = whole(identity, fields, "until_depth", 1, MAX_UNTIL, 1)
     named = {name: texts(identity, fields, name) for name in ("allow", "avoid")}
     if until == 1:  # a move that is legal only later in the game is no mistake where later moves are meant
         for name, listed in named.items():
-            _check_legal(game, identity, name, listed, state)
+            _check_legal(game, identity, name, listed, states)
     allow = frozenset(named["allow"]) if "allow" in fields else None
     restriction = Restriction(allow, frozenset(named["avoid"]), until)
     try:
-        left = restriction.left(game, state)
+        faults = [nothing_left(game, restriction, state) for state in states]
     except Exception as error:
         raise BadRequestError(identity, f"the game cannot read allow or avoid ({type(error).__name__}).") from None
-    if not left:
-        which = " and ".join(name for name in ("allow", "avoid") if name in fields)
-        raise BadRequestError(identity, f"{which} leaves no legal move here: {' '.join(game.moves(state))}.")
+    if faults[0] is not None and None not in faults:  # of several positions each tells its own
+        raise BadRequestError(identity, faults[0])
     return restriction
 
 
-def _check_legal(game: Game, identity: Identity, name: str, listed: list[str], state: State) -> None:
+def nothing_left(game: Game, restriction: Restriction, state: State) -> str | None:
+    """Why no move may be played in an unfinished position, or None where one may."""
+    if game.outcome(state) != ONGOING or restriction.left(game, state):
+        return None
+    named = {"allow": restriction.allow is not None, "avoid": bool(restriction.avoid)}
+    which = " and ".join(name for name, given in named.items() if given)
+    return f"{which} leaves no legal move here: {' '.join(game.moves(state))}."
+
+
+def _check_legal(game: Game, identity: Identity, name: str, listed: list[str], states: list[State]) -> None:
+    """Each move is legal in one of the positions at least."""
     for move in listed:
-        try:
-            game.parse_move(state, move)
-        except WrongRequest as error:
-            raise BadRequestError(identity, f"{name}: {error}") from None
-        except Exception as error:
-            raise BadRequestError(identity, f"the game cannot read {name} ({type(error).__name__}).") from None
+        fault: WrongRequest | None = None
+        for state in states:
+            try:
+                game.parse_move(state, move)
+                break
+            except WrongRequest as error:
+                fault = fault or error
+            except Exception as error:
+                raise BadRequestError(identity, f"the game cannot read {name} ({type(error).__name__}).") from None
+        else:
+            raise BadRequestError(identity, f"{name}: {fault}")

@@ -56,12 +56,8 @@ def columns_text(game: GameText) -> str:
     """One game as a line. Raises WrongRequest for what a string of columns cannot hold."""
     if game.game != GAME:
         raise WrongRequest(f"a string of columns is connect four, not {game.game}: write it as pdn.")
-    beside = game.comments or any(
-        move.comments or move.nags or move.variations or move.clock is not None or move.value is not None
-        for move in game.moves
-    )
     other = game.start is not None or not game.moves or set(game.headers) - {"Score"}
-    if other or beside or game.result != result_of(load_game(GAME), game.states()[-1]):
+    if other or game.beside() or game.result != result_of(load_game(GAME), game.states()[-1]):
         raise WrongRequest(
             "a string of columns holds the moves from the empty board and nothing else: write the game as pdn."
         )

@@ -20,6 +20,7 @@ from az.engine.system.safe_read import read_regular
 FORMATS = ("pdn", "ggf", "columns", "saved", "moves")
 MOST_FILE = 4 * MOST_TEXT  # bytes
 HEADER = re.compile(r'\[\s*[A-Za-z]\w*\s*"')  # its beginning: a search for whole ones would take too long
+RESULT = re.compile(r"(?<![\w-])(?:[012]-[012]|1/2-1/2)(?![\w-])")
 MOST_POSITION = 1000  # characters of a position
 GLUED = 1000  # characters of one word that are tried as moves without spaces
 
@@ -37,7 +38,8 @@ def format_of(text: str, game: Game | None = None) -> str:
     if game is None and re.fullmatch(r"[\d\s]+", text):
         return "pdn" if all(len(word) == 4 for word in text.split()) and not looks_like_columns(text) else "columns"
     written = game is None or game.name == "checkers"
-    return "pdn" if written and re.search(r"\d\s*[-x:]\s*\d", text) and not _is_position(text) else "moves"
+    squares = written and re.search(r"\d\s*[-x:]\s*\d", RESULT.sub(" ", text))  # 1-0 ends games of every kind
+    return "pdn" if squares and not _is_position(text) else "moves"
 
 
 def _long_lines(text: str) -> bool:
@@ -110,9 +112,9 @@ def read_game_file(path: Path, game: Game | None = None, form: str | None = None
     try:
         data = read_regular(path, MOST_FILE)
     except OSError as error:
-        raise WrongRequest(f"'{path}' cannot be read: {error.strerror or error}.") from None
+        raise WrongRequest(f"'{quoted(str(path), 150)}' cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
-        raise WrongRequest(f"'{path}' cannot be read: {error}.") from None
+        raise WrongRequest(f"'{quoted(str(path), 150)}' cannot be read: {error}.") from None
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -152,8 +154,7 @@ def _written(game: GameText, form: str | None) -> str:
 
 
 def _moves_text(game: GameText) -> str:
-    beside = game.comments or game.headers or game.start is not None
-    if beside or any(move.comments or move.nags or move.variations or move.clock or move.value for move in game.moves):
+    if game.beside() or game.headers or game.start is not None:
         raise WrongRequest("a list of moves holds the moves from the start and nothing else: write the game as pdn.")
     texts = game.texts()
     pairs = [f"{i // 2 + 1}. {' '.join(texts[i : i + 2])}" for i in range(0, len(texts), 2)]

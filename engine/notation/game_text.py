@@ -49,6 +49,13 @@ class GameText:
         """The moves of the main line in az's own notation."""
         return [move.text for move in self.moves]
 
+    def beside(self) -> bool:
+        """Whether anything stands beside the moves: comments, marks, clocks, values or variations."""
+        return bool(self.comments) or any(
+            move.comments or move.nags or move.variations or move.clock is not None or move.value is not None
+            for move in self.moves
+        )
+
     def states(self, game: Game | None = None) -> list[State]:
         """Every position of the main line: one more than there are moves."""
         rules = load_game(self.game) if game is None else game

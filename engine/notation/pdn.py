@@ -14,7 +14,7 @@ from az.engine.errors import AzError, WrongRequest
 from az.engine.game import Game, State, known_game, load_game
 from az.engine.notation.candidates import Candidate, candidates_of, is_number, needs_pass, split_word
 from az.engine.notation.game_text import MOST_DEPTH, MOST_GAMES, MOST_PLIES, GameText, Move
-from az.engine.notation.pdn_tokens import DOUBLE_FORFEIT, RESULT_OF, Token, tag_of, tokens_of
+from az.engine.notation.pdn_tokens import DOUBLE_FORFEIT, OWN_HEADERS, RESULT_OF, Token, tag_of, tokens_of
 from az.engine.printable import quoted
 
 ENGLISH, INTERNATIONAL = "21", "20"
@@ -87,6 +87,7 @@ class _Reader:
         for token in self.tokens:
             if token.kind == "tag":
                 name, value = tag_of(token.text)
+                name = OWN_HEADERS.get(name.lower(), name)
                 if name in headers:
                     self.notes.append(f"line {token.line}: the header {quoted(name)} stands twice; the last one holds.")
                 headers[name] = value
@@ -108,9 +109,8 @@ class _Reader:
         return found
 
     def _taken(self, name: str) -> str | None:
-        """A header that has a field of its own, whatever its case."""
-        key = next((key for key in self.headers if key.lower() == name.lower()), None)
-        return None if key is None else self.headers.pop(key)
+        """A header that has a field of its own."""
+        return self.headers.pop(name, None)
 
     def read(self) -> GameText:
         """The game. Raises WrongRequest."""

@@ -13,6 +13,7 @@ RESULT_OF = {
     "2-0": "1-0", "0-2": "0-1", "1-1": "1/2-1/2",
 }  # fmt: skip
 DOUBLE_FORFEIT = "0-0"
+OWN_HEADERS = {name.lower(): name for name in ("Game", "GameType", "SetUp", "FEN", "Result")}  # in any case
 MARKS = {"!": 1, "?": 2, "!!": 3, "??": 4, "!?": 5, "?!": 6, "*": 7}  # as numeric annotation glyphs; * is the only move
 
 TOKENS = re.compile(

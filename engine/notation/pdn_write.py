@@ -7,6 +7,7 @@ import re
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, State, load_game
 from az.engine.notation.game_text import GameText, Move
+from az.engine.notation.pdn_tokens import OWN_HEADERS
 from az.engine.printable import quoted
 
 WIDTH = 79  # characters of a line of moves
@@ -19,6 +20,8 @@ def pdn_text(game: GameText) -> str:
     own = [("GameType", "21") if game.game == "checkers" else ("Game", game.game)]
     if game.start is not None:
         own += [("SetUp", "1"), ("FEN", game.start)]
+    if own_name := next((name for name in game.headers if name.lower() in OWN_HEADERS), None):
+        raise WrongRequest(f"a header cannot be called {own_name}: PDN has its own of that name.")
     tags = [*own, *game.headers.items(), ("Result", game.result)]
     state = game.start_state(rules)
     words = [*_comments(game.comments), *_line(rules, state, game.moves, int(state[0]), ""), game.result]

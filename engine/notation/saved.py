@@ -7,7 +7,8 @@ from az.engine.game import Game, load_game
 from az.engine.notation.game_text import MOST_PLIES, GameText, Move, result_of
 from az.engine.printable import quoted
 
-OWN = ("game", "start", "moves", "position")
+OWN = ("game", "start", "moves", "position", "result")
+ENDING = "Ending"  # the header that keeps the words of the result, where they tell more than the result itself
 MOST_HEADERS = 100
 
 
@@ -26,6 +27,8 @@ def read_saved(text: str, game: Game | None = None) -> list[GameText]:
         if colon and not name.startswith(" ") and len(heads) < MOST_HEADERS:
             heads.setdefault(name, rest.strip())
     named = heads.get("game", "")
+    if not named:
+        raise WrongRequest("a saved game has a line such as 'game: checkers', and this text has none.")
     if game is not None and named != game.name:
         raise WrongRequest(f"it is a game of {quoted(named, 40)}, and this is {game.name}.")
     rules = game or load_game(named)
@@ -51,8 +54,9 @@ def read_saved(text: str, game: Game | None = None) -> list[GameText]:
     found.result = result_of(rules, state)
     if found.result == "*" and (loser := _resigned(rules, heads.get("result", ""))) is not None:
         found.result = ("0-1", "1-0")[loser]
-    if heads.get("result") in (_ending(rules, found.result, result_of(rules, state)), ""):
-        del found.headers["result"]
+    told = heads.get("result", "")
+    if told not in (_ending(rules, found.result, result_of(rules, state)), "") and _resigned(rules, told) is None:
+        found.headers[ENDING] = told
     return [found]
 
 
@@ -79,19 +83,19 @@ def _resigned(game: Game, ending: str) -> int | None:
 
 def saved_text(game: GameText) -> str:
     """One game. Raises WrongRequest for what the form cannot hold."""
-    if game.comments or any(move.comments or move.nags or move.variations for move in game.moves):
-        raise WrongRequest("a saved game of az play holds no comments, marks or variations: write it as pdn.")
+    if game.beside():
+        raise WrongRequest("a saved game of az play holds no comments, marks, clocks or variations: write it as pdn.")
     rules = load_game(game.game)
     states = game.states(rules)
     heads = {name: " ".join(value.split()) for name, value in game.headers.items()}
     ended = result_of(rules, states[-1])
-    if game.result != ended:
-        if game.result not in ("1-0", "0-1") or ended != "*":
-            raise WrongRequest(f"the result {game.result} is not that of the board: write the game as pdn.")
-        heads.setdefault("result", _ending(rules, game.result, ended))
+    if game.result != ended and (game.result not in ("1-0", "0-1") or ended != "*"):
+        raise WrongRequest(f"the result {game.result} is not that of the board: write the game as pdn.")
     if any(name in OWN or ":" in name or not name[:1].isalpha() for name in heads):
         raise WrongRequest("a header has a name that a saved game cannot hold: write it as pdn.")
-    last = heads.pop("result", _ending(rules, game.result, ended))
+    last, told = _ending(rules, game.result, ended), heads.get(ENDING)
+    if told and told != last and game.result == ended and _resigned(rules, told) is None:
+        last = heads.pop(ENDING)
     lines = [f"game: {game.game}", *(f"{name}: {value}" for name, value in heads.items())]
     lines += [f"start: {rules.position_text(states[0])}".rstrip(), "moves:"]
     texts = game.texts()

@@ -27,6 +27,7 @@ class Speaker:
         self.output = Output(stdout, self.lines.end)
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self._done = threading.Event()  # a join that a signal breaks off takes the thread for ended, before Python 3.13
 
     def answer(self, line: str) -> bool:
         """Answer one line; False ends the conversation. Raises AzError for what is wrong with it."""
@@ -50,11 +51,9 @@ class Speaker:
             code = stopped.exit_code
             complain("stopped.")
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(LEAVING)
-            if self._thread.is_alive():  # it compiles, and Python would trip over it on its way out
-                sys.stdout.flush()
-                os._exit(code)
+        if self.thinking and not self._done.wait(LEAVING):  # it compiles, and Python would trip over it on its way out
+            sys.stdout.flush()
+            os._exit(code)
         return code
 
     def _talk(self) -> None:
@@ -71,7 +70,7 @@ class Speaker:
     @property
     def thinking(self) -> bool:
         """Whether a search is on."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and not self._done.is_set()
 
     def begin(
         self,
@@ -95,8 +94,16 @@ class Speaker:
     def work(self, task: Callable[[], None]) -> None:
         """Run any task in the background; what runs there is stopped first."""
         self.stop()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=task, daemon=True)
+        self._stop, self._done = threading.Event(), threading.Event()
+        done = self._done
+
+        def run() -> None:
+            try:
+                task()
+            finally:
+                done.set()
+
+        self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
     @property
@@ -111,6 +118,6 @@ class Speaker:
 
     def wait(self) -> None:
         """Wait for the search to end by itself; Ctrl-C gets through."""
-        while self._thread is not None and self._thread.is_alive():
-            self._thread.join(0.2)
+        while self.thinking:
+            self._done.wait(0.2)
         self._thread = None

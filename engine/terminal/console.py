@@ -6,5 +6,5 @@ from rich.console import Console
 
 
 def console(stderr: bool = False) -> Console:
-    """A console on stdout or stderr; numbers and names in a sentence stay as they are."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    """A console on stdout or stderr; names such as rollouts:100: stay as they are."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)

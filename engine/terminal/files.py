@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from az.engine.errors import WrongRequest
 from az.engine.game import State
 from az.engine.notation import GameText, Move, read_game_file, write_games
 from az.engine.notation.game_text import result_of
+from az.engine.notation.pdn_tokens import OWN_HEADERS
+from az.engine.notation.saved import ENDING
 from az.engine.terminal.board import player_name
 from az.engine.terminal.session import Played, Session, printable
 
@@ -36,7 +39,8 @@ def save(session: Session, rest: str) -> None:
         path = write_new(wanted, game_text(session, FORMS.get(wanted.suffix.lower(), "saved")))
     except (WrongRequest, OSError, ValueError, RuntimeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        session.say(f"The game could not be saved as '{wanted}': {reason.rstrip('.')}.", "yellow")
+        reason = printable(reason.rstrip("."), 200)
+        session.say(f"The game could not be saved as '{printable(str(wanted), 200)}': {reason}.", "yellow")
         return
     note = "" if path == wanted else f"; '{wanted}' exists already and was left alone"
     session.say(f"Saved as '{path}'{note}.")
@@ -51,21 +55,34 @@ def game_text(session: Session, form: str = "saved") -> str:
     result = result_of(game, last)
     if session.resigned is not None:
         result = ("0-1", "1-0")[session.resigned]
+    elif result == "*" and (form == "pdn" or session.told != "1/2-1/2"):
+        result = session.told
     headers = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **dict(zip(names, who, strict=True))}
-    ended = session.ending() if session.over and not session.future else "unfinished"
     if form == "pdn":
         headers = {"Date": f"{datetime.now(UTC):%Y.%m.%d}", **dict(zip(names, who, strict=True))}
-        headers = session.headers or {name.replace(" ", ""): value for name, value in headers.items()}
+        headers = _pdn_headers(session.headers or headers)
     elif form == "ggf":
         headers = {"PC": "az", "PB": who[0], "PW": who[1]}
-    elif session.resigned is not None or result != "*":
-        headers["result"] = ended
+    elif result == result_of(game, last) != "*" and not session.future:
+        headers[ENDING] = session.ending()
     start = game.position_text(session.start)
     usual = start == game.position_text(game.new_state())
     kept = [Move(move.text, move.actions) for move in moves]
     if form == "pdn":
-        kept = [Move(move.text, move.actions, list(move.comments), list(move.nags)) for move in moves]
-    return write_games([GameText(game.name, kept, None if usual else start, headers, result=result)], form)
+        kept = [_with_all(move) for move in moves]
+    found = GameText(game.name, kept, None if usual else start, headers, result=result)
+    found.comments = session.comments if form == "pdn" else []
+    return write_games([found], form)
+
+
+def _with_all(move: Played) -> Move:
+    return Move(move.text, move.actions, list(move.comments), list(move.nags), move.clock, move.value)
+
+
+def _pdn_headers(headers: dict[str, str]) -> dict[str, str]:
+    """With names that PDN can hold: a saved game may have others, such as First player."""
+    named = {re.sub("[^A-Za-z0-9_]", "", name): value for name, value in headers.items()}
+    return {name: value for name, value in named.items() if name[:1].isalpha() and name.lower() not in OWN_HEADERS}
 
 
 def write_new(wanted: Path, text: str) -> Path:
@@ -104,20 +121,26 @@ def load(session: Session, rest: str) -> bool:
     if not rest:
         session.say("Name the file: load FILE, or load FILE N for its game number N.")
         return False
-    path, number = Path(rest), 1
-    name, _, last = rest.rpartition(" ")
-    if name and last.isascii() and last.isdigit() and len(last) < 8 and not path.exists():
-        path, number = Path(name.strip()), int(last)
     try:
+        path, number = _file_and_number(rest)
         games = read_game_file(path.expanduser(), session.game)
         found = chosen_game(games, number)
         start = found.start_state(session.game)
     except (WrongRequest, OSError, ValueError, RuntimeError) as error:
-        session.say(f"'{printable(rest)}' could not be loaded: {printable(str(error), 200)}", "yellow")
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        session.say(f"'{printable(rest)}' could not be loaded: {printable(reason, 300)}", "yellow")
         return False
     adopt(session, found, start)
     tell_loaded(session, found, number, len(games))
     return True
+
+
+def _file_and_number(rest: str) -> tuple[Path, int]:
+    """`FILE` or `FILE N`; a file whose own name ends like that comes first. Raises OSError: a name that is too long."""
+    name, _, last = rest.rpartition(" ")
+    if name and last.isascii() and last.isdigit() and len(last) < 8 and not Path(rest).expanduser().exists():
+        return Path(name.strip()), int(last)
+    return Path(rest), 1
 
 
 def adopt(session: Session, found: GameText, start: State) -> None:
@@ -127,9 +150,10 @@ def adopt(session: Session, found: GameText, start: State) -> None:
     session.reset()
     for move in found.moves:
         comments, nags = tuple(move.comments), tuple(move.nags)
-        session.history.append(Played(session.state, move.text, move.actions, comments, nags))
+        session.history.append(Played(session.state, move.text, move.actions, comments, nags, move.clock, move.value))
         session.state = game.play(session.state, move.actions)
-    session.held, session.headers = True, dict(found.headers)
+    session.held, session.headers, session.comments = True, dict(found.headers), list(found.comments)
+    session.told = found.result
 
 
 def tell_loaded(session: Session, found: GameText, number: int = 1, of: int = 1) -> None:

@@ -59,6 +59,7 @@ class Engine:
         self._asked = 0
         self._tree: TreeSearch | None = None
         self._thread: threading.Thread | None = None
+        self._ready = threading.Event()  # not a join: broken off by a signal it takes the thread for ended
         self._error: BaseException | None = None
 
     def begin(self) -> None:
@@ -71,7 +72,7 @@ class Engine:
     @property
     def loading(self) -> bool:
         """Whether the background is still at it."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and not self._ready.is_set()
 
     def _get_ready(self) -> None:
         """In the background: whatever goes wrong is said where the engine is needed."""
@@ -79,6 +80,8 @@ class Engine:
             self._load()
         except BaseException as error:
             self._error = error
+        finally:
+            self._ready.set()
 
     def _load(self) -> None:
         if isinstance(self.evaluator, LateEvaluator):
@@ -94,8 +97,8 @@ class Engine:
         return self._tree
 
     def prepare(self) -> None:
-        while self._thread is not None and self._thread.is_alive():
-            self._thread.join(0.2)  # in pieces: Ctrl-C gets through on every system
+        while self.loading:  # in pieces: Ctrl-C gets through on every system
+            self._ready.wait(0.2)
         if self._error is not None:
             raise self._error
         if self._tree is None:

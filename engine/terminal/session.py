@@ -65,6 +65,8 @@ class Played:
     actions: Hops
     comments: tuple[str, ...] = ()  # of the file that it came from
     nags: tuple[int, ...] = ()  # its marks there: 1 is !, 2 is ?
+    clock: float | None = None  # and what else it said of the move, as in `engine/notation/game_text.py`
+    value: float | None = None
 
 
 class _Moving:
@@ -101,6 +103,8 @@ class Session:
         self.future: list[Played] = []  # moves after the position shown, while it is stepped through
         self.held = False  # the engine waits: a game was loaded, or is stepped through
         self.headers: dict[str, str] = {}  # of the file that the game came from
+        self.comments: list[str] = []  # before its first move
+        self.told = "*"  # its result, where the board does not say: only as long as nothing is changed
         self.judged: dict[int, Judged] = {}  # by ply, of the last review
         self.resigned: int | None = None
         self.leaving = False
@@ -145,7 +149,7 @@ class Session:
         if self.future:
             self.judged = {ply: row for ply, row in self.judged.items() if ply < len(self.history)}
         self.future.clear()
-        self.held = False
+        self.held, self.told = False, "*"
 
     def push(self, text: str, actions: Hops) -> None:
         """Play one whole move; what came after the position shown is dropped."""
@@ -157,7 +161,7 @@ class Session:
         """Back to the start position."""
         self.history.clear()
         self.play_on()
-        self.judged, self.headers = {}, {}
+        self.judged, self.headers, self.comments = {}, {}, []
         self.state = self.start.copy()
         self.resigned = None
 
