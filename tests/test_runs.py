@@ -111,7 +111,7 @@ def test_asking_never_keeps_a_run_from_starting(place, monkeypatch):
     def pause(_: float) -> None:
         paused.append(asking.poll())
         asking.kill()
-        asking.wait(60)
+        asking.wait()  # it is killed; with a timeout it would sleep, which is this
 
     monkeypatch.setattr(lock_module.time, "sleep", pause)
     lock = RunLock(run)
