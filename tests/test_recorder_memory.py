@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import runpy
 from typing import Any
 
@@ -74,6 +75,7 @@ def gradients(loop):
 
 def peak(name, width, recorded, **options):
     """(most bytes of tensors at once, bytes of the state), counted by torch's allocator and not by the system."""
+    gc.collect()  # what an earlier profile counted, such as a loop that its recorder refers to, would be taken off here
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         loop = Loop(name, width, recorded=recorded, **options)
