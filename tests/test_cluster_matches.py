@@ -43,7 +43,7 @@ def players(model) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def alone(players):
-    return play_match(*players, GAMES, SEED)
+    return play_match(players[0], players[1], GAMES, SEED)
 
 
 class Rigged:
@@ -67,7 +67,9 @@ def test_the_match_is_that_of_one_machine(players, alone):
     seen: list[int] = []
     for nodes in (("a",), ("a", "b", "c")):
         with Rigged(*nodes) as rig:
-            found = play_match(*players, GAMES, SEED, on_progress=lambda n, *_: seen.append(n), hall=rig.hall)
+            found = play_match(
+                players[0], players[1], GAMES, SEED, on_progress=lambda n, *_: seen.append(n), hall=rig.hall
+            )
         assert found == alone
         assert rig.said == []
     assert seen == [*range(1, GAMES + 1)] * 2
@@ -78,15 +80,15 @@ def test_an_odd_match_and_players_by_level(model, games):
     network = OnnxEvaluator(model, GAME)
     pair = LevelPlayer(network, 4), make_player("minimax:2", GAME)
     with Rigged("a", "b") as rig:
-        assert play_match(*pair, games, 1, hall=rig.hall) == play_match(*pair, games, 1)
+        assert play_match(pair[0], pair[1], games, 1, hall=rig.hall) == play_match(pair[0], pair[1], games, 1)
 
 
 def test_a_sequential_test_ends_where_it_ends_on_one_machine(players):
     test = Sprt(0, 200)
     with Rigged("a", "b") as rig:
-        found = play_match(*players, 400, SEED, sprt=test, hall=rig.hall)
+        found = play_match(players[0], players[1], 400, SEED, sprt=test, hall=rig.hall)
     assert found.decision
-    assert found == play_match(*players, 400, SEED, sprt=test)
+    assert found == play_match(players[0], players[1], 400, SEED, sprt=test)
 
 
 def test_a_ladder_is_that_of_one_machine(model):
@@ -109,7 +111,7 @@ def test_games_of_a_lost_node_are_played_again(players, alone):
         return answer
 
     with Rigged("a", spoil=spoil) as rig:
-        assert play_match(*players, GAMES, SEED, hall=rig.hall) == alone
+        assert play_match(players[0], players[1], GAMES, SEED, hall=rig.hall) == alone
     assert lost
     assert any("games are played again" in text for text in rig.said)
 
@@ -130,7 +132,7 @@ def test_a_silent_player_is_given_up(players, alone):
 
         threading.Thread(target=tick, daemon=True).start()
         try:
-            assert play_match(*players, GAMES, SEED, hall=rig.hall) == alone
+            assert play_match(players[0], players[1], GAMES, SEED, hall=rig.hall) == alone
         finally:
             ticking.set()
     assert any("has said nothing for 60 s" in text for text in rig.said)
@@ -142,7 +144,7 @@ def test_a_node_that_lies_is_left_out(players, alone, lie):
         return answer | {"games": lie} if node == "bad" and "games" in answer else answer
 
     with Rigged("bad", "good", spoil=spoil) as rig:
-        assert play_match(*players, GAMES, SEED, hall=rig.hall) == alone
+        assert play_match(players[0], players[1], GAMES, SEED, hall=rig.hall) == alone
     assert any("node bad is left out: it sent a game that was not played" in text for text in rig.said)
 
 
@@ -152,7 +154,7 @@ def test_a_node_that_sends_rubbish_is_left_out(players, alone, rubbish):
         return rubbish if node == "bad" and "known" in answer else answer
 
     with Rigged("bad", "good", spoil=spoil) as rig:
-        assert play_match(*players, GAMES, SEED, hall=rig.hall) == alone
+        assert play_match(players[0], players[1], GAMES, SEED, hall=rig.hall) == alone
     assert any("node bad is left out" in text for text in rig.said)
 
 
@@ -163,21 +165,21 @@ def test_a_node_with_other_sources_or_rules_leaves_nobody_waiting(players, fact)
 
     said = "no node of the cluster can play: it has another"
     with Rigged("a", spoil=spoil) as rig, pytest.raises(Refused, match=said):
-        play_match(*players, GAMES, SEED, hall=rig.hall)
+        play_match(players[0], players[1], GAMES, SEED, hall=rig.hall)
 
 
 def test_a_node_that_computes_otherwise_is_left_out(players, monkeypatch):
     load = MatchPlayer._load
     monkeypatch.setattr(MatchPlayer, "_load", lambda self, m, name, data, _: load(self, m, name, data, "0123"))
     with Rigged("a") as rig, pytest.raises(Refused, match="differ in their last bits from those of the head"):
-        play_match(*players, GAMES, SEED, hall=rig.hall)
+        play_match(players[0], players[1], GAMES, SEED, hall=rig.hall)
 
 
 def test_a_cluster_without_nodes_ends_with_a_sentence(players):
     with Rigged() as rig:
         threading.Timer(0.5, lambda: setattr(rig, "later", matches.START_SECONDS + 1)).start()
         with pytest.raises(Refused, match="no node of the cluster has played for 240 s"):
-            play_match(*players, GAMES, SEED, hall=rig.hall)
+            play_match(players[0], players[1], GAMES, SEED, hall=rig.hall)
 
 
 def test_games_that_end_every_player_end_the_match(players):
@@ -186,26 +188,26 @@ def test_games_that_end_every_player_end_the_match(players):
         return {"known": [], "crash": "Traceback\nBoom: no"} if "games" in answer else answer
 
     with Rigged("a", "b", spoil=spoil) as rig, pytest.raises(Refused, match="Boom: no"):
-        play_match(*players, 2, SEED, hall=rig.hall)
+        play_match(players[0], players[1], 2, SEED, hall=rig.hall)
 
 
 def test_a_fleet_that_fails_and_a_hall_that_closes_leave_nobody_waiting(players, monkeypatch):
     with Rigged("a") as rig:
         monkeypatch.setattr(rig.fleet, "answers", lambda _: 1 / 0)
         with pytest.raises(Refused, match="cannot be used any more"):
-            play_match(*players, GAMES, SEED, hall=rig.hall)
+            play_match(players[0], players[1], GAMES, SEED, hall=rig.hall)
     with Rigged() as rig:
         threading.Timer(0.3, rig.hall.close).start()
         with pytest.raises(Refused, match="stopped before its games were over"):
-            play_match(*players, GAMES, SEED, hall=rig.hall)
+            play_match(players[0], players[1], GAMES, SEED, hall=rig.hall)
 
 
 def test_a_player_of_no_known_kind_cannot_be_handed_over(players):
     class Other:
         name, game = "other", GAME
 
-        def choose(self, *_: Any) -> Any:
-            raise AssertionError
+        def choose(self, states: Any, keys: Any) -> Any:
+            raise AssertionError((states, keys))
 
     with Rigged("a") as rig, pytest.raises(WrongRequest, match="other cannot be handed to a cluster"):
         play_match(players[0], Other(), 2, 1, hall=rig.hall)

@@ -281,7 +281,7 @@ class Matches:
 def replayed(game: Game, starts: Starts, data: bytes) -> list[GameRecord]:
     """What a node sent, played through by the rules. Raises Refused where that is not these games to their ends."""
     most = sum(64 + 12 * game.max_plies for _ in starts)
-    if not isinstance(data, bytes) or len(data) > most:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(data, bytes) or len(data) > most:
         raise Refused(f"a message that is no list of games, or above {most:,} bytes.")
     try:
         found = {int(number): [int(action) for action in actions] for number, actions in json.loads(data)}
