@@ -108,8 +108,9 @@ class SimulatedFleet:
         while self._coming and self._coming[0][0] <= end:
             at, _, player, answer = heapq.heappop(self._coming)
             if player in self.players:
-                gone = isinstance(answer, Gone) or not answer
-                found.append((player, answer if gone else self._played(self.players[player], at, answer["paused"])))
+                if answer and not isinstance(answer, Gone):
+                    answer = self._played(self.players[player], at, answer["paused"])
+                found.append((player, answer))
         self.now = end
         return found
 

@@ -299,7 +299,9 @@ def test_a_node_plays_in_the_head_s_precision_or_is_left_out(monkeypatch):
         "wait": 0,
     }
     assert player.exchange(orders)["known"] == [head.model_id]
-    assert player._models[head.model_id].precision == "int8"
+    loaded = player._models[head.model_id]
+    assert isinstance(loaded, OnnxEvaluator)
+    assert loaded.precision == "int8"
     rig = Rig(load_game("connect4"), model, CONFIG, SEED)
     monkeypatch.setitem(onnx_evaluator.TOLERANCE, "int8", -1.0)  # now it computes otherwise than the file says
     rig.node("a")

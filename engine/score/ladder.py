@@ -64,4 +64,4 @@ def _at_once(play: Callable[[tuple[Player, Player]], Tally], pairs: Sequence[tup
     try:
         return list(pool.map(play, pairs))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # whoever was interrupted does not wait for the rest
+        pool.shutdown(wait=False, cancel_futures=True)  # an interrupt does not wait for the rest

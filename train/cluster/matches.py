@@ -114,7 +114,7 @@ class Matches:
         return [match.records[number] for number, _ in starts]
 
     def close(self) -> None:
-        """Whoever waits for a match is told; players end."""
+        """Tell those that wait for a match; end all players."""
         with self._news:
             self._closed = True
             self._news.notify_all()
@@ -141,13 +141,13 @@ class Matches:
                 with self._news:
                     self.step(answers)
                     self._news.notify_all()
-        except Exception as error:  # the fleet itself has failed: nobody may wait for it
+        except Exception as error:  # the fleet itself has failed: no match may wait for it
             with self._news:
                 self._dead = f"the cluster cannot be used any more ({type(error).__name__}: {error})"
                 self._fail(self._dead)
 
     def step(self, answers: list[tuple[str, dict[str, Any] | Gone]]) -> None:
-        """One round: take answers, see who has gone, ask whoever has nothing to do."""
+        """One round: take answers, see who has gone, ask those that have nothing to do."""
         now = self._clock()
         for name, answer in answers:
             seat = self._seats.get(name)
