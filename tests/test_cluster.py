@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +27,7 @@ from az.train.cluster.dispatcher import MOST_STALE, SILENT_SECONDS
 from az.train.cluster.fleet import Gone
 from az.train.cluster.leases import MOST_LENT, Lease, Leases
 from az.train.cluster.player import Player, PlayerJob, facts
+from az.train.cluster.pool import HUNG_SECONDS, Bridge
 
 GAME = load_game("tictactoe")
 CONFIG = SelfplayConfig(simulations=8, fast_simulations=4, slots=4, precision="fp32")
@@ -336,3 +340,17 @@ def test_a_pause_is_heard(model):
     assert figures[0]["node"] == "a"
     assert figures[0]["games"] == len(rig.games)
     rig.fleet.close()
+
+
+def test_a_bridge_that_hangs_is_started_again():
+    ours, theirs = multiprocessing.Pipe()
+    said: list[str] = []
+    bridge: Any = object.__new__(Bridge)
+    bridge._start = SimpleNamespace(stopping=lambda: False, report=said.append, note=lambda *_: None)
+    bridge._pipe, bridge._process, bridge._address = ours, None, "host:1"
+    bridge.ready = bridge._was_ready = True
+    bridge._lost_at, bridge.lost, bridge._heard = 0.0, 0, time.monotonic() - HUNG_SECONDS - 1
+    assert bridge.read(0.0) is None
+    assert (bridge.ready, bridge.lost) == (False, 1)
+    assert "was lost (it has said nothing for 120 s): joining it again" in said[0]
+    theirs.close()
