@@ -37,6 +37,9 @@ Game = Annotated[str, typer.Argument(help="The name of a game: see az games.")]
 Model = Annotated[str, typer.Argument(help="An ONNX file, a run (its newest model) or a shipped model.")]
 PLAYER = "A model, random, rollouts:N (N random games a move), minimax:D (D actions deep) or level:1 … level:10."
 Seed = Annotated[int, typer.Option(help="Everything random comes from it.")]
+MatchCluster = Annotated[
+    str | None, typer.Option("--cluster", help="A Ray cluster that plays the games: HOST:PORT, or local.")
+]
 
 
 def _progress(text: str) -> None:
@@ -165,6 +168,7 @@ def arena(
     seed: Seed = 0,
     game: Annotated[str | None, typer.Option(help="The game, where neither player is a model.")] = None,
     sprt: Annotated[str | None, typer.Option(help="ELO0:ELO1, stop as soon as it is decided which holds.")] = None,
+    cluster: MatchCluster = None,
     as_json: Json = False,
 ) -> None:
     """Match of two players: a model, random, rollouts:N, minimax:D or level:L. Figures are from A's side."""
@@ -173,7 +177,7 @@ def arena(
     for value, option in ((sims, "--sims"), (sims if sims_b is None else sims_b, "--sims-b")):
         _within(value, 0, 10**6, option)
     _within(seed, 0, MAX_SEED, "--seed")
-    values = match_command(a, b, games, sims, sims_b, seed, game, sprt, quiet=as_json)
+    values = match_command(a, b, games, sims, sims_b, seed, game, sprt, as_json, cluster)
     if as_json:
         print(json.dumps(values))
 
@@ -186,6 +190,7 @@ def score(
     games: Annotated[int, typer.Option(help="Games of each match of the ladder; 0 = no ladder.")] = 20,
     picture: Annotated[str | None, typer.Option(help="FILE.svg or .png: how the run has learned.")] = None,
     seed: Seed = 0,
+    cluster: MatchCluster = None,
     as_json: Json = False,
 ) -> None:
     """How good a network is: solved positions, its value against known outcomes, a ladder of players."""
@@ -195,7 +200,7 @@ def score(
     _within(games, 0, 10**6, "--games")
     _within(seed, 0, MAX_SEED, "--seed")
     with Waiting() as waiting:
-        values = score_command(model, sims, positions, games, seed, waiting.stage, picture)
+        values = score_command(model, sims, positions, games, seed, waiting.stage, picture, cluster)
     emit(as_json, values, "" if as_json else score_text(values))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from az.engine.arena.elo import Sprt, elo_difference
-from az.engine.arena.match import MatchResult, play_match
+from az.engine.arena.match import Hall, MatchResult, play_match
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.players import Player, is_model, make_player
@@ -49,6 +52,15 @@ def _players(a: str, b: str, game: Game, sims: int, sims_b: int) -> tuple[Player
     return first, second
 
 
+def hall_on(cluster: str | None, game: Game, say: Callable[[str], None]) -> AbstractContextManager[Hall | None]:
+    """Where the matches of a command are played: on a Ray cluster, or None for here."""
+    if cluster is None:
+        return nullcontext()
+    from az.train.cluster.matches import matches_on
+
+    return matches_on(cluster, game, say)
+
+
 def match_command(
     a: str,
     b: str,
@@ -59,8 +71,9 @@ def match_command(
     game: str | None,
     sprt: str | None,
     quiet: bool,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
-    """Play the match; returns its figures from A's side."""
+    """Play the match; returns its figures from A's side. cluster: a Ray cluster that plays it."""
     test = _sprt(sprt)
     if not 1 <= games <= 1_000_000:
         raise WrongRequest(f"--games is {games}: it must lie between 1 and 1000000.")
@@ -72,15 +85,19 @@ def match_command(
     about = {"a": a, "b": b, "game": loaded.name, "seed": seed}
     about |= {"sims": sims if is_model(a) else None, "sims_b": of_b if is_model(b) else None}
     if quiet:
-        return play_match(first, second, games, seed, sprt=test).to_json() | about
+        with hall_on(cluster, loaded, lambda text: print(text, file=sys.stderr)) as hall:
+            return play_match(first, second, games, seed, sprt=test, hall=hall).to_json() | about
     screen = console()
-    with MatchDisplay(f"{first.name} – {second.name}", games, screen) as display:
+    with (
+        MatchDisplay(f"{first.name} – {second.name}", games, screen) as display,
+        hall_on(cluster, loaded, screen.print) as hall,
+    ):
 
         def show(_: int, wins: int, draws: int, losses: int) -> None:
             elo = elo_difference(wins, draws, losses)
             display.update(wins, draws, losses, (elo.low, elo.elo, elo.high))
 
-        result = play_match(first, second, games, seed, on_progress=show, sprt=test)
+        result = play_match(first, second, games, seed, on_progress=show, sprt=test, hall=hall)
         tally, elo = result.tally, result.elo  # by pairs, which a match that goes on has not: one interval at the end
         display.update(tally.wins, tally.draws, tally.losses, (elo.low, elo.elo, elo.high))
     screen.print(_sentence(result))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from az.commands.arena import hall_on
+from az.engine.arena.match import Hall
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
 from az.engine.inference.model_resolver import RUNS, load_evaluator, published_models, resolve_model
@@ -31,13 +34,19 @@ def simulations_of(text: str) -> list[int]:
 
 
 def score_command(
-    model: str, sims: str, positions: str | None, games: int, seed: int, say: Say, picture: str | None = None
-) -> dict[str, Any]:
+    model: str, sims: str, positions: str | None, games: int, seed: int, say: Say, picture: str | None = None,
+    cluster: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Measure a model, or the versions of a run. games: of each match of the ladder; 0 leaves it out.
 
-    picture: a file for the curve of the run; it is drawn first, since it takes no time.
+    picture: a file for the curve of the run; it is drawn first, since it takes no time. cluster: a Ray cluster that
+    plays the ladder's matches; the solved positions are searched here.
     """
     budgets = simulations_of(sims)
+    if cluster is not None:  # a wrong request is said before the work
+        from az.train.cluster.request import check_address
+
+        check_address(cluster)
     drawn = None if picture is None else draw_curve(model, picture)
     paths = _versions(model)
     newest = load_evaluator(str(paths[-1]))
@@ -50,7 +59,8 @@ def score_command(
         say(f"{len(known):,} solved positions")
         found["versions"] = [_measured(game, path, known, budgets, say) for path in paths]
     if games:
-        found["ladder"] = _ladder(game, paths, max(budgets), games, seed, say)
+        with hall_on(cluster, game, lambda text: print(text, file=sys.stderr)) as hall:
+            found["ladder"] = _ladder(game, paths, max(budgets), games, seed, say, hall)
     return found
 
 
@@ -98,14 +108,16 @@ def _measured(
     return {"model": evaluator.name, "solved": solved, "calibration": bins}
 
 
-def _ladder(game: Game, paths: Sequence[Path], simulations: int, games: int, seed: int, say: Say) -> dict[str, Any]:
+def _ladder(
+    game: Game, paths: Sequence[Path], simulations: int, games: int, seed: int, say: Say, hall: Hall | None
+) -> dict[str, Any]:
     params = SearchParams(simulations=simulations)
     versions: list[Player] = []
     for path in paths:
         evaluator = load_evaluator(str(path), game)
         versions.append(ModelPlayer(evaluator, params, f"{evaluator.name} at {simulations}"))
     rungs = [make_player(name, load_game(game.name)) for name in RUNGS]
-    made = climb(rungs, versions, games, seed, lambda title, played: say(f"{title}: {played} of {games} games"))
+    made = climb(rungs, versions, games, seed, lambda title, played: say(f"{title}: {played} of {games} games"), hall)
     return {"ratings": [asdict(one) for one in made.ratings], "matches": [asdict(one) for one in made.matches]}
 
 

@@ -23,10 +23,10 @@ Spoil = Callable[[str, dict[str, Any]], "dict[str, Any] | Gone"]
 class LocalFleet:
     """Players in threads of this process. spoil: given the node's id and an answer, gives the one that arrives."""
 
-    def __init__(self, job: PlayerJob, spoil: Spoil = lambda _, answer: answer) -> None:
-        self.job, self.spoil = job, spoil
+    def __init__(self, job: Any, spoil: Spoil = lambda _, answer: answer, make: Callable[..., Any] = Player) -> None:
+        self.job, self.spoil, self.make = job, spoil, make
         self.there: list[Node] = []
-        self.players: dict[str, tuple[Player, Node]] = {}
+        self.players: dict[str, tuple[Any, Node]] = {}
         self.asked: dict[Future[Any], str] = {}
         self.silent: set[str] = set()  # players that say nothing any more, and live
         self.threads = ThreadPoolExecutor(16)
@@ -36,7 +36,7 @@ class LocalFleet:
 
     def start(self, player: str, node: Node, gpu: bool) -> None:
         assert not gpu
-        self.players[player] = Player(self.job, lambda handle: handle), node
+        self.players[player] = self.make(self.job, lambda handle: handle), node
         self.asked[self.threads.submit(self.players[player][0].hello)] = player
 
     def ask(self, player: str, orders: dict[str, Any]) -> None:
@@ -44,6 +44,8 @@ class LocalFleet:
 
     def answers(self, timeout: float) -> list[tuple[str, Any]]:
         heard = [future for future, player in self.asked.items() if player not in self.silent]
+        if not heard:
+            time.sleep(timeout)
         done, _ = wait_for(heard, timeout, "FIRST_COMPLETED")
         found = []
         for future in done:

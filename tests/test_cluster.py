@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +15,9 @@ from cluster_rig import Rig
 from make_models import write_model
 
 from az.engine.game import load_game
+from az.engine.inference import onnx_evaluator, precision
+from az.engine.inference.model_file import ModelFile
+from az.engine.inference.model_resolver import SHIPPED
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.records.format import FinishedGame, pack, parse_records, read_records, unpack
 from az.engine.records.row_checks import check_records
@@ -19,8 +25,9 @@ from az.engine.selfplay.batch import SelfplayConfig
 from az.engine.selfplay.to_files import selfplay_to_files
 from az.train.cluster.dispatcher import MOST_STALE, SILENT_SECONDS
 from az.train.cluster.fleet import Gone
-from az.train.cluster.leases import Lease, Leases
-from az.train.cluster.player import facts
+from az.train.cluster.leases import MOST_LENT, Lease, Leases
+from az.train.cluster.player import Player, PlayerJob, facts
+from az.train.cluster.pool import HUNG_SECONDS, Bridge
 
 GAME = load_game("tictactoe")
 CONFIG = SelfplayConfig(simulations=8, fast_simulations=4, slots=4, precision="fp32")
@@ -238,6 +245,77 @@ def test_players_that_end_again_and_again_leave_their_node_out(model):
     rig.fleet.close()
 
 
+@pytest.mark.parametrize("rubbish", [3, [], {"files": 7}, {"files": [1], "faults": 0}, {"files": [], "faults": []}])
+def test_a_node_that_sends_rubbish_is_left_out(model, alone, rubbish):
+    rig = Rig(
+        GAME, model, CONFIG, SEED, lambda node, answer: rubbish if node == "bad" and "pid" not in answer else answer
+    )
+    rig.node("bad")
+    rig.dispatcher.supply(0, COUNT)
+    for _ in rig.rounds():
+        if rig.dispatcher.places["bad"].refused and len(rig.fleet.there) == 1:
+            rig.node("good")
+            rig.now += 3.0
+    assert file_of(rig.games) == alone
+    assert any("node bad is left out: it sent an answer that cannot be read" in text for text in rig.said)
+    rig.fleet.close()
+
+
+def test_a_player_that_answers_and_does_not_play_is_given_up(model):
+    rig = Rig(
+        GAME, model, CONFIG, SEED, lambda _, answer: answer | {"files": [], "walks": 0} if "files" in answer else answer
+    )
+    rig.node("a")
+    rig.dispatcher.supply(0, COUNT)
+    rounds = rig.rounds(60)
+    while not any("has made no simulation for 600 s" in text for text in rig.said):
+        next(rounds)
+        rig.now += 20.0
+    assert rig.games == {}
+    rig.fleet.close()
+
+
+def test_what_a_player_wants_has_an_end_and_who_has_gone_is_forgotten():
+    leases = Leases(0)
+    for _ in range(5):
+        leases.give("a", 10**9, "m")
+    assert leases.next_number == MOST_LENT
+    ticket = leases.arrived("a", [(0, "m")])
+    assert ticket is not None
+    leases.end("a")
+    assert not leases.holds("a")
+    leases.judged(ticket, True)
+    assert leases._players == {}
+    assert sum(lease.count for lease in leases.give("b", -5, "m")) == 0
+
+
+def test_a_node_plays_in_the_head_s_precision_or_is_left_out(monkeypatch):
+    """The head has decided for int8: a node whose CPU would not choose it plays it; one that cannot is left out."""
+    monkeypatch.setattr(precision, "int8_feature", lambda: None)
+    model = SHIPPED / "connect4.int8.onnx"
+    head = ModelFile(model)
+    player = Player(PlayerJob("connect4", CONFIG, SEED), lambda handle: handle)
+    orders = {
+        "models": {head.model_id: ("m", head.data, None)},
+        "leases": [],
+        "more": False,
+        "paused": False,
+        "wait": 0,
+    }
+    assert player.exchange(orders)["known"] == [head.model_id]
+    loaded = player._models[head.model_id]
+    assert isinstance(loaded, OnnxEvaluator)
+    assert loaded.precision == "int8"
+    rig = Rig(load_game("connect4"), model, CONFIG, SEED)
+    monkeypatch.setitem(onnx_evaluator.TOLERANCE, "int8", -1.0)  # now it computes otherwise than the file says
+    rig.node("a")
+    rig.dispatcher.supply(0, 1)
+    rounds = rig.rounds(60)
+    while not any("node a is left out: model" in text and "differ" in text for text in rig.said):
+        next(rounds)
+    rig.fleet.close()
+
+
 def test_a_pause_is_heard(model):
     rig = Rig(GAME, model, replace(CONFIG, simulations=100, fast_simulations=100), SEED, exact=False)
     rig.node("a")
@@ -262,3 +340,17 @@ def test_a_pause_is_heard(model):
     assert figures[0]["node"] == "a"
     assert figures[0]["games"] == len(rig.games)
     rig.fleet.close()
+
+
+def test_a_bridge_that_hangs_is_started_again():
+    ours, theirs = multiprocessing.Pipe()
+    said: list[str] = []
+    bridge: Any = object.__new__(Bridge)
+    bridge._start = SimpleNamespace(stopping=lambda: False, report=said.append, note=lambda *_: None)
+    bridge._pipe, bridge._process, bridge._address = ours, None, "host:1"
+    bridge.ready = bridge._was_ready = True
+    bridge._lost_at, bridge.lost, bridge._heard = 0.0, 0, time.monotonic() - HUNG_SECONDS - 1
+    assert bridge.read(0.0) is None
+    assert (bridge.ready, bridge.lost) == (False, 1)
+    assert "was lost (it has said nothing for 120 s): joining it again" in said[0]
+    theirs.close()

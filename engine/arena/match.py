@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +124,30 @@ class MatchResult:
         return figures
 
 
+Starts = Sequence[tuple[int, Opening]]  # number and opening of each game
+
+
+class Hall(Protocol):
+    """Where the games of matches are played, if not here: on other machines. That changes no game."""
+
+    def most(self, test: bool) -> int:
+        """Games in one call of `play`, even. test: a sequential one may drop the last of them."""
+        ...
+
+    def play(
+        self, a: Player, b: Player, seed: int, starts: Starts, finished: Callable[[int], None]
+    ) -> list[GameRecord]:
+        """As `play_games`; several threads may call it."""
+        ...
+
+
+def play_games(
+    a: Player, b: Player, seed: int, starts: Starts, finished: Callable[[int], None] = lambda _: None
+) -> list[GameRecord]:
+    """These games of a match, side by side, in their order. finished: hears A's result of each. Raises Refused."""
+    return _Hall(a, b, seed, 1, None).play(starts, finished)
+
+
 def play_match(
     a: Player,
     b: Player,
@@ -132,6 +156,7 @@ def play_match(
     threads: int = 1,
     on_progress: Progress | None = None,
     sprt: Sprt | None = None,
+    hall: Hall | None = None,
 ) -> MatchResult:
     """Play A against B; with `sprt` at most that many games.
 
@@ -140,7 +165,7 @@ def play_match(
     even). A sequential test looks at the pairs in their order and the games after its decision are dropped, so the
     number of threads and of games side by side changes nothing.
 
-    threads: how many calls of `choose` run at once. Raises WrongRequest.
+    threads: how many calls of `choose` run at once. hall: other machines that play. Raises WrongRequest.
     """
     if games < 1:
         raise WrongRequest(f"a match of {games} games cannot be played; ask for 1 or more.")
@@ -153,10 +178,11 @@ def play_match(
     records: list[GameRecord] = []
     starts = _numbered(opening_stream(a.game, seed), games)
     with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
-        hall = _Hall(a, b, seed, threads, pool)
+        most = hall.most(bool(sprt)) if hall else SIDE_BY_SIDE_SPRT if sprt else SIDE_BY_SIDE
+        here = _Hall(a, b, seed, threads, pool)
         while len(records) < games:
-            chunk = list(islice(starts, SIDE_BY_SIDE_SPRT if sprt else SIDE_BY_SIDE))
-            played = hall.play(chunk, _counted(on_progress, records))
+            chunk, counted = list(islice(starts, most)), _counted(on_progress, records)
+            played = hall.play(a, b, seed, chunk, counted) if hall else here.play(chunk, counted)
             if sprt and (kept := _until_decided(records, played, sprt)) is not None:
                 records += played[:kept]
                 break
@@ -234,7 +260,7 @@ class _Hall:
         self.threads = threads
         self.pool = pool
 
-    def play(self, starts: Sequence[tuple[int, Opening]], finished: Callable[[int], None]) -> list[GameRecord]:
+    def play(self, starts: Starts, finished: Callable[[int], None]) -> list[GameRecord]:
         """All these games, to their ends."""
         tables = [self._table(number, opening) for number, opening in starts]
         running = tables

@@ -92,7 +92,7 @@ class LevelPlayer:
 
     def __init__(self, evaluator: Evaluator, number: int, params: SearchParams | None = None) -> None:
         self.evaluator, self.game = evaluator, evaluator.game
-        self.level = level_of(number, self.game.name)
+        self.number, self.level = number, level_of(number, self.game.name)
         self.params = params_of(self.level, params or SearchParams())
         self.name = f"level:{number}@{evaluator.name}"
 

@@ -22,6 +22,7 @@ TELL_EVERY = 1.0  # seconds between two reports of rates
 WAIT = 0.5  # seconds that a player may keep a question
 START_SECONDS = 240.0  # until a player says its first word; its process may wait for a place on the node
 SILENT_SECONDS = 60.0  # until a player that does not answer is given up
+STUCK_SECONDS = 600.0  # until one that answers, holds numbers and makes no simulation is given up
 MOST_ENDS = 5  # a player's place may lose it so many times in ENDS_SECONDS; then the node is left out
 ENDS_SECONDS = 600.0
 MOST_STALE = 3  # files of numbers that a player did not have; then its node is left out
@@ -54,6 +55,7 @@ class Seat:
     walks: int = 0
     rate: float = 0.0  # simulations a second
     counted: float = 0.0
+    moved: float = 0.0  # when its simulations last rose, or it had none to make
 
 
 @dataclass
@@ -131,13 +133,21 @@ class Dispatcher:
         """Hear what has come, see who has gone, ask on. Waits at most `timeout` seconds."""
         for name, answer in self.fleet.answers(timeout):
             seat = self.seats.get(name)
-            if seat is not None:
+            if seat is None:
+                continue
+            try:
                 self._hear(seat, answer)
+            except (KeyError, TypeError, ValueError, AttributeError):  # a stranger's answer may be anything
+                self.refuse(seat.node.id, "it sent an answer that cannot be read")
         now = self._clock()
         for seat in [*self.seats.values()]:
             patience = SILENT_SECONDS if seat.greeted else START_SECONDS
             if now - seat.asked > patience:
                 self._lose(seat, f"has said nothing for {patience:g} s")
+            elif self.paused or not self.leases.holds(seat.name):
+                seat.moved = now
+            elif now - seat.moved > STUCK_SECONDS:
+                self._lose(seat, f"has made no simulation for {STUCK_SECONDS:g} s")
         if now - self._looked >= LOOK_EVERY:
             self._looked = now
             self._look()
@@ -227,6 +237,7 @@ class Dispatcher:
         if seconds > 0:
             share = min(1.0, seconds / 5.0)  # a mean over some seconds
             seat.rate += share * (max(0, walks - seat.walks) / seconds - seat.rate)
+        seat.moved = now if walks != seat.walks else seat.moved
         seat.walks, seat.counted = walks, now
 
     def _ask(self, seat: Seat, want: int, alive: int = 0) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-MOST_LENT = 65_536  # numbers in one lease
+MOST_LENT = 65_536  # numbers that one player may hold, whatever it says that it wants
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Lease:
 class _Player:
     lent: dict[int, str] = field(default_factory=dict)  # number: model
     sent: dict[int, dict[int, str]] = field(default_factory=dict)  # by ticket: not yet judged by the run
+    ended: bool = False
 
 
 class Leases:
@@ -43,7 +44,8 @@ class Leases:
         """Up to `want` numbers: first those that were lost, with their own models, then new ones with `model`."""
         lent = self._players.setdefault(player, _Player()).lent
         leases: list[Lease] = []
-        for k in sorted(self._lost)[: max(0, want)] if self._lost else ():
+        want = max(0, min(want, MOST_LENT - len(lent)))
+        for k in sorted(self._lost)[:want] if self._lost else ():
             bound = self._lost.pop(k)
             lent[k] = bound
             self.again += 1
@@ -52,7 +54,7 @@ class Leases:
                 leases[-1] = Lease(last.first, last.count + 1, bound)
             else:
                 leases.append(Lease(k, 1, bound))
-        count = min(max(0, want - sum(lease.count for lease in leases)), MOST_LENT)
+        count = want - sum(lease.count for lease in leases)
         if self._end is not None:
             count = min(count, self._end - self._next)
         if count > 0:
@@ -92,8 +94,11 @@ class Leases:
 
     def judged(self, ticket: int, accepted: bool) -> None:
         """What the run said of a file; the games of one that it refused are played again."""
-        player = self._players.get(self._tickets.pop(ticket, ""))
+        name = self._tickets.pop(ticket, "")
+        player = self._players.get(name)
         games = player.sent.pop(ticket, {}) if player is not None else {}
+        if player is not None and player.ended and not player.sent:
+            del self._players[name]
         if accepted:
             self._models.subtract(games.values())
         else:
@@ -110,11 +115,16 @@ class Leases:
         mine = self._players.get(player)
         if mine is None:
             return 0
-        lost, mine.lent = mine.lent, {}
+        lost, mine.lent, mine.ended = mine.lent, {}, True
         self._lost |= lost
         if not mine.sent:
             del self._players[player]
         return len(lost)
+
+    def holds(self, player: str) -> bool:
+        """Whether a player has numbers that it has not played."""
+        mine = self._players.get(player)
+        return mine is not None and bool(mine.lent)
 
     def models(self) -> set[str]:
         """Models that some number is bound to."""

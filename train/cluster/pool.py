@@ -21,6 +21,7 @@ from az.train.cluster.bridge import BridgeJob, bridge_main
 from az.train.run.services import OnFault, OnFile, PoolStart
 
 READY_SECONDS = 180.0  # until the bridge says that it is in the cluster; a local one takes 10 s on two busy cores
+HUNG_SECONDS = 120.0  # a bridge in the cluster speaks every second; then it hangs, and another takes its place
 AGAIN_SECONDS = 5.0  # between two tries to join a cluster that was lost
 LOST_SECONDS = 600.0  # of such tries; then the run stops, with a checkpoint
 STOP_SECONDS = 10.0  # that the bridge has to leave the cluster
@@ -43,7 +44,7 @@ class Bridge:
         self._pipe: Connection | None = None
         self._crash = ""
         self._was_ready = self.ready = False
-        self._begun = self._lost_at = 0.0
+        self._begun = self._lost_at = self._heard = 0.0
         self.lost = 0  # times that the cluster was lost
         self._launch()
 
@@ -78,8 +79,11 @@ class Bridge:
             if not self._pipe.poll(timeout):
                 if not self.ready and time.monotonic() - self._begun > READY_SECONDS:
                     self._fail(f"it did not answer within {READY_SECONDS:g} s")
+                elif self.ready and time.monotonic() - self._heard > HUNG_SECONDS:
+                    self._fail(f"it has said nothing for {HUNG_SECONDS:g} s")
                 return None
             kind, *rest = self._pipe.recv()
+            self._heard = time.monotonic()
         except (EOFError, OSError):
             process = self._process
             assert process is not None

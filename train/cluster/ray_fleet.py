@@ -11,6 +11,7 @@ from typing import Any
 from az.engine.errors import Refused
 from az.engine.system.cores import usable_cores
 from az.train.cluster.fleet import LOCAL, Gone, Node
+from az.train.cluster.match_player import MatchJob, MatchPlayer
 from az.train.cluster.player import Player, PlayerJob
 
 MODEL_SECONDS = 60.0  # until a model has come to a node
@@ -24,16 +25,23 @@ def _fetched(handle: Any) -> bytes:
 
 
 class NodePlayer(Player):
-    """The actor's class."""
+    """The actor's class of self-play."""
 
     def __init__(self, job: PlayerJob) -> None:
+        super().__init__(job, _fetched)
+
+
+class NodeMatchPlayer(MatchPlayer):
+    """The actor's class of matches."""
+
+    def __init__(self, job: MatchJob) -> None:
         super().__init__(job, _fetched)
 
 
 class RayFleet:
     """Connect. Raises Refused where there is no such cluster, or none that lets us in."""
 
-    def __init__(self, address: str, job: PlayerJob, gpu_threads: int = 2) -> None:
+    def __init__(self, address: str, job: PlayerJob | MatchJob, gpu_threads: int = 2) -> None:
         self._job, self._gpu_threads = job, gpu_threads
         self._ray: Any = importlib.import_module("ray")
         self._affinity: Any = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
@@ -65,12 +73,14 @@ class RayFleet:
 
     def start(self, player: str, node: Node, gpu: bool) -> None:
         """Start a player there, and there only."""
-        job = replace(self._job, threads=self._gpu_threads, provider="auto") if gpu else self._job
+        job, kind = self._job, NodeMatchPlayer if isinstance(self._job, MatchJob) else NodePlayer
+        if gpu and isinstance(job, PlayerJob):
+            job = replace(job, threads=self._gpu_threads, provider="auto")
         options: dict[str, Any] = {
             "num_cpus": 0 if gpu else 1, "num_gpus": 1 if gpu else 0, "max_restarts": 0, "max_task_retries": 0,
             "scheduling_strategy": self._affinity(node.id, soft=False),
         }  # fmt: skip
-        actor = self._ray.remote(NodePlayer).options(**options).remote(job)
+        actor = self._ray.remote(kind).options(**options).remote(job)
         self._actors[player] = actor
         self._asked[actor.hello.remote()] = player
 

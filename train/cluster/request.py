@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 MISSING = "ray is not installed, and --cluster needs it: pip install '.[ray]' in the checkout brings it."
 
 
+def check_address(cluster: str) -> None:
+    """Raises WrongRequest where --cluster names no address, or ray is not installed. Nothing is loaded."""
+    host, colon, port = cluster.rpartition(":")
+    if cluster != LOCAL and not (host and "/" not in host and colon and port.isascii() and port.isdigit()):
+        raise WrongRequest(
+            f"'{cluster}' is no address of a cluster: give HOST:PORT of its head (ray start --head says it),"
+            f" or {LOCAL} for a cluster of this machine alone."
+        )
+    if importlib.util.find_spec("ray") is None:
+        raise WrongRequest(MISSING)
+
+
 @dataclass(frozen=True)
 class Elsewhere:
     """Other machines that make games for a run. cluster: HOST:PORT, or `local`; records: a folder."""
@@ -35,14 +47,7 @@ class Elsewhere:
                 )
         if self.cluster is None:
             return
-        host, colon, port = self.cluster.rpartition(":")
-        if self.cluster != LOCAL and not (host and "/" not in host and colon and port.isascii() and port.isdigit()):
-            raise WrongRequest(
-                f"'{self.cluster}' is no address of a cluster: give HOST:PORT of its head (ray start --head says it),"
-                f" or {LOCAL} for a cluster of this machine alone."
-            )
-        if importlib.util.find_spec("ray") is None:
-            raise WrongRequest(MISSING)
+        check_address(self.cluster)
 
     def selfplay(self) -> Selfplay | None:
         """Where the run's games are made; None: by processes of this machine."""
