@@ -262,15 +262,19 @@ def test_a_node_that_sends_rubbish_is_left_out(model, alone, rubbish):
 
 
 def test_a_player_that_answers_and_does_not_play_is_given_up(model):
-    rig = Rig(
-        GAME, model, CONFIG, SEED, lambda _, answer: answer | {"files": [], "walks": 0} if "files" in answer else answer
-    )
+    def idle(_: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if "files" not in answer:
+            return answer
+        rig.now += 20.0  # from one answer to the next
+        return answer | {"files": [], "walks": 0}
+
+    rig = Rig(GAME, model, CONFIG, SEED, idle)
     rig.node("a")
     rig.dispatcher.supply(0, COUNT)
     rounds = rig.rounds(60)
     while not any("has made no simulation for 600 s" in text for text in rig.said):
         next(rounds)
-        rig.now += 20.0
+    assert not any("has said nothing" in text for text in rig.said)
     assert rig.games == {}
     rig.fleet.close()
 

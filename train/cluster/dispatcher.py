@@ -49,13 +49,13 @@ class Seat:
     node: Node
     gpu: bool
     asked: float  # since when it owes an answer
+    moved: float  # when its simulations last rose, or it had none to make
     greeted: bool = False
     known: set[str] = field(default_factory=set)
     last_model: str = ""
     walks: int = 0
     rate: float = 0.0  # simulations a second
     counted: float = 0.0
-    moved: float = 0.0  # when its simulations last rose, or it had none to make
 
 
 @dataclass
@@ -190,7 +190,8 @@ class Dispatcher:
 
     def _start(self, node: Node, gpu: bool) -> None:
         self._number += 1
-        seat = Seat(f"player-{self._number}", node, gpu, self._clock())
+        now = self._clock()
+        seat = Seat(f"player-{self._number}", node, gpu, now, now)
         self.seats[seat.name] = seat
         self.fleet.start(seat.name, node, gpu)
 
