@@ -56,7 +56,7 @@ test: setup lint
 # The recorder inside of other libraries, pages in Chromium, the site, the tutorial: in an environment of its own.
 test-integrations: .venv-integrations/.ready
 	@.ci/chromium.sh
-	.venv-integrations/bin/python -m pytest -m integrations tests
+	.venv-integrations/bin/python -m pytest -m "integrations and not slow" tests
 
 .venv-integrations/.ready: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
@@ -74,8 +74,9 @@ lint: setup
 	$(BIN)/basedpyright
 
 # Long proofs: strict type errors only become fewer, deep perft, twenty kills of a run, tic-tac-toe that never loses.
-verify: setup
+verify: setup .venv-integrations/.ready
 	$(PYTEST) -m slow --timeout 7200 -o faulthandler_timeout=7300 tests
+	.venv-integrations/bin/python -m pytest -m "integrations and slow" --timeout 7200 -o faulthandler_timeout=7300 tests
 
 # What only a machine with an NVIDIA GPU can show.
 gpu-check: setup
