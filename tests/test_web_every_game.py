@@ -12,7 +12,8 @@ from browser import Page, browser, new_page
 from make_models import make_run
 from web_server import LONGEST, Json, Server, web_server
 
-pytestmark = [pytest.mark.integrations, pytest.mark.timeout(900)]
+# Half an hour, so `make verify` runs it. Its cases beyond the first five have not been seen to pass (docs/log.md).
+pytestmark = [pytest.mark.integrations, pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 GAMES = ("tictactoe", "connect4", "othello6", "othello", "checkers")
 VIEWS = [("desk", "light"), ("desk", "dark"), ("phone", "light"), ("phone", "dark")]
