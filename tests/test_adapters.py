@@ -51,8 +51,10 @@ def test_every_game_passes_the_tests_of_pettingzoo(name: str) -> None:
     pettingzoo_test = pytest.importorskip("pettingzoo.test", reason="the extra `adapters` is not installed")
     from az.engine.adapters.pettingzoo_env import env
 
-    pettingzoo_test.api_test(env(name, "ansi"), num_cycles=200)
+    made = env(name, "ansi")
+    pettingzoo_test.api_test(made, num_cycles=200)  # both raise AssertionError
     pettingzoo_test.seed_test(lambda: env(name), num_cycles=50)
+    assert len(made.possible_agents) == 2
 
 
 @pytest.fixture

@@ -96,8 +96,8 @@ def no_game_twice(run: Path) -> int:
     return len(numbers)
 
 
-def kill_nodes_and_heads(folder: Path, nodes: RayNodes, kills: int, heads: int, seed: int) -> None:
-    """A run whose nodes are killed at random, and whose own process is killed and resumed."""
+def kill_nodes_and_heads(folder: Path, nodes: RayNodes, kills: int, heads: int, seed: int) -> int:
+    """A run whose nodes are killed at random, and whose own process is killed and resumed; its games at the end."""
     rng = random.Random(seed)
     there = [nodes.add(), nodes.add()]
     run = folder / "runs" / "t"
@@ -135,6 +135,7 @@ def kill_nodes_and_heads(folder: Path, nodes: RayNodes, kills: int, heads: int, 
     assert not list(run.glob("quarantine/*"))
     found, reasons = checkpoint.latest(run)
     assert (found is not None, reasons) == (True, [])
+    return no_game_twice(run)
 
 
 def test_a_run_goes_on_when_nodes_and_its_own_process_are_killed(tmp_path, nodes):
@@ -145,7 +146,7 @@ def test_a_run_goes_on_when_nodes_and_its_own_process_are_killed(tmp_path, nodes
 
 @pytest.mark.slow
 def test_twenty_nodes_and_five_heads_killed(tmp_path, nodes):
-    kill_nodes_and_heads(tmp_path, nodes, 20, 5, 1)
+    assert kill_nodes_and_heads(tmp_path, nodes, 20, 5, 1) > 25  # more came after every event
 
 
 @pytest.mark.slow

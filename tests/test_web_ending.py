@@ -52,6 +52,7 @@ def test_it_ends_while_it_thinks_for_one_who_reads_and_one_who_does_not(number, 
         ends(server, number, code)
         connection.close()
         silent.close()
+    assert server.process.poll() == code
 
 
 def test_it_ends_while_requests_are_half_sent_and_answers_unread(tmp_path):
@@ -65,6 +66,7 @@ def test_it_ends_while_requests_are_half_sent_and_answers_unread(tmp_path):
         ends(server, signal.SIGINT, 0)
         for one in opened:
             one.close()
+    assert server.process.poll() == 0
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)

@@ -90,6 +90,7 @@ def test_by_pointer(server, chrome, game, size, scheme):
         text_goes_in_and_out(page, server, game)
         it_is_analyzed_and_reviewed(page)
         the_engine_plays(page, server, game)
+        assert page.violations() == []
 
 
 def moves_are_made_and_gone_through(page: Page, server: Server, game: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
+
+from az.engine.system.streams import chunks_of
 
 MAX_LINE = 1 << 20  # bytes; of a longer line only MAX_LINE + 1 bytes are kept, enough to refuse it
 MAX_WAITING = 4096  # lines read ahead; then the writer of the requests waits
@@ -47,21 +48,12 @@ class LineQueue:
 def read_lines(stdin: BinaryIO, lines: LineQueue) -> None:
     """Put every line of a stream, and None after the last."""
     try:
-        for line in split_lines(_chunks(stdin)):
+        for line in split_lines(chunks_of(stdin)):
             lines.put(line)
     except (OSError, ValueError):  # stdin was closed under us: the same as its end
         pass
     finally:
         lines.put(None)
-
-
-def _chunks(stdin: BinaryIO) -> Callable[[], bytes]:
-    # os.read in place of the buffered stream, whose lock a daemon thread would hold while Python leaves.
-    try:
-        descriptor = stdin.fileno()
-    except (OSError, AttributeError):  # not a file: a test's BytesIO
-        return lambda: stdin.read(1 << 16)
-    return lambda: os.read(descriptor, 1 << 16)
 
 
 def split_lines(read: Callable[[], bytes]) -> Iterator[bytes]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
+
+from az.engine.system.streams import chunks_of
 
 MOST_LINE = 1 << 16  # bytes; of a longer line the rest is dropped
 MOST_WAITING = 1000  # lines read ahead; then the other program waits
@@ -39,8 +40,7 @@ class Lines:
         self._ended.set()
 
     def _read(self, stdin: BinaryIO) -> None:
-        """os.read in place of the buffered stream, whose lock a daemon thread would hold while Python leaves."""
-        read, kept = _reader(stdin), bytearray()
+        read, kept = chunks_of(stdin), bytearray()
         try:
             while chunk := read():
                 *whole, rest = chunk.split(b"\n")
@@ -57,14 +57,6 @@ class Lines:
 
     def _put(self, line: bytes) -> None:
         self._lines.put(line[:MOST_LINE].decode("utf-8", "replace").rstrip("\r"))
-
-
-def _reader(stdin: BinaryIO) -> Callable[[], bytes]:
-    try:
-        descriptor = stdin.fileno()
-    except (OSError, AttributeError):  # not a file: a test's BytesIO
-        return lambda: stdin.read(1 << 16)
-    return lambda: os.read(descriptor, 1 << 16)
 
 
 class Output:

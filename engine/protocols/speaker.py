@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import BinaryIO, TextIO
 
@@ -18,7 +19,7 @@ from az.engine.system.streams import complain
 LEAVING = 10.0  # seconds that a search gets to notice that it is over
 
 
-class Speaker:
+class Speaker(ABC):
     """One conversation. A protocol fills in `answer`."""
 
     def __init__(self, brain: Brain, stdin: BinaryIO, stdout: TextIO) -> None:
@@ -29,13 +30,13 @@ class Speaker:
         self._stop = threading.Event()
         self._done = threading.Event()  # a join that a signal breaks off takes the thread for ended, before Python 3.13
 
+    @abstractmethod
     def answer(self, line: str) -> bool:
         """Answer one line; False ends the conversation. Raises AzError for what is wrong with it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def complain(self, sentence: str) -> None:
         """Say what was wrong with a line, in the protocol's own way."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """At the end of the input: what is still being thought about is given up."""

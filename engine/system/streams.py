@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
+from typing import BinaryIO
 
 
 def open_closed_streams() -> None:
@@ -50,3 +52,15 @@ def complain(text: str) -> None:
     except (OSError, ValueError):
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def chunks_of(stdin: BinaryIO) -> Callable[[], bytes]:
+    """Reads the next bytes of a stream, at most 64 KiB; b"" at its end.
+
+    os.read in place of the buffered stream, whose lock a daemon thread would hold while Python leaves.
+    """
+    try:
+        descriptor = stdin.fileno()
+    except (OSError, AttributeError):  # not a file: a test's BytesIO
+        return lambda: stdin.read(1 << 16)
+    return lambda: os.read(descriptor, 1 << 16)
