@@ -52,12 +52,13 @@ def read_columns(text: str, game: Game | None = None) -> list[GameText]:
     return found
 
 
-def columns_text(game: GameText) -> str:
-    """One game as a line. Raises WrongRequest for what a string of columns cannot hold."""
+def columns_text(game: GameText, rules: Game | None = None) -> str:
+    """One game as a line. rules: its game, where it is loaded. Raises WrongRequest for what such a line cannot hold."""
     if game.game != GAME:
         raise WrongRequest(f"a string of columns is connect four, not {game.game}: write it as pdn.")
+    rules = rules or load_game(GAME)
     other = game.start is not None or not game.moves or set(game.headers) - {"Score"}
-    if other or game.beside() or game.result != result_of(load_game(GAME), game.states()[-1]):
+    if other or game.beside() or game.result != result_of(rules, game.states(rules)[-1]):
         raise WrongRequest(
             "a string of columns holds the moves from the empty board and nothing else: write the game as pdn."
         )
