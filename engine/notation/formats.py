@@ -30,11 +30,12 @@ def format_of(text: str, game: Game | None = None) -> str:
     """The format that a text is most likely in: one of FORMATS."""
     if looks_saved(text):
         return "saved"
-    if BEGIN.search(text) and "[" in text:
+    begin, header = BEGIN.search(text), HEADER.search(text)
+    if begin and "[" in text and (header is None or begin.start() < header.start()):
         return "ggf"
     if (game is None or game.name == "connect4") and looks_like_columns(text) and _long_lines(text):
         return "columns"
-    if HEADER.search(text):
+    if header:
         return "pdn"
     if game is None and re.fullmatch(r"[\d\s]+", text):
         return "pdn" if all(len(word) == 4 for word in text.split()) and not looks_like_columns(text) else "columns"
@@ -139,7 +140,8 @@ def write_games(games: Sequence[GameText], form: str | None = None) -> str:
 
 
 def _written(game: GameText, form: str | None, rules: Game) -> str:
-    if form is None and game.game in GAMES.values():
+    capitals = all(name == name.upper() for name in game.headers)  # GGF has no others
+    if form is None and game.game in GAMES.values() and capitals:
         try:
             return ggf_text(game, rules) + "\n"
         except WrongRequest:

@@ -69,7 +69,7 @@ def tokens_of(text: str) -> Iterator[Token]:
         if kind in ("escape", "dots"):
             continue
         if kind == "comment":
-            word = " ".join(word.strip("{};" if word[0] == "{" else ";").split())
+            word = " ".join((word[1:-1] if word[0] == "{" else word[1:]).split())
         elif kind == "mark":
             kind, word = "nag", f"${MARKS.get(word.strip('()'), 3 if '!' in word else 4)}"
         elif kind == "only":
