@@ -309,20 +309,15 @@ def analyze(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of requests and answers.")] = False,
 ) -> None:
     """Answer questions about positions: JSON lines in and out (docs/analysis.md)."""
-    from az.commands.analyze import analyze as answer
-    from az.commands.analyze import usual_effort
+    from az.commands.analyze import analyze_command
     from az.engine.analysis.answers import schema_text
-    from az.engine.inference.model_resolver import load_evaluator
-    from az.engine.search.params import SearchParams
 
     if schema:
         print(schema_text(), end="")
         return
     if model is None:
         raise WrongRequest("missing argument 'model': name an ONNX file, a run or a shipped model.")
-    usual = usual_effort(sims, seconds)
-    evaluator = load_evaluator(model)
-    raise typer.Exit(answer(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout, usual))
+    raise typer.Exit(analyze_command(model, sims, seconds))
 
 
 for _speak in (hub, nboard, gtp):

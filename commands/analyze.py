@@ -6,6 +6,7 @@ lone request never waits for company.
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any, BinaryIO, TextIO
 
@@ -17,8 +18,11 @@ from az.engine.analysis.work import Engine
 from az.engine.errors import WrongRequest
 from az.engine.game import Game
 from az.engine.inference.evaluator import Evaluator
+from az.engine.inference.model_resolver import load_evaluator
 from az.engine.search.params import SearchParams
 from az.engine.selfplay.warmup import compile_search
+from az.engine.system.stopping import Stopped, on_stop_signal, raise_stopped
+from az.engine.system.streams import forget_stdout
 
 
 def usual_effort(sims: int | None, seconds: float | None) -> Effort:
@@ -30,6 +34,18 @@ def usual_effort(sims: int | None, seconds: float | None) -> Effort:
     if seconds is not None and not 0 < seconds <= MAX_SECONDS:
         raise WrongRequest(f"--seconds is {seconds}: it must lie above 0 and up to {MAX_SECONDS}.")
     return Effort(seconds=seconds) if sims is None else Effort(sims)
+
+
+def analyze_command(model: str, sims: int | None, seconds: float | None) -> int:
+    """Answer what comes through stdin until it ends; returns the exit code. Raises Stopped at a signal."""
+    usual = usual_effort(sims, seconds)
+    with on_stop_signal(raise_stopped):
+        try:
+            evaluator = load_evaluator(model)
+            return analyze(evaluator.game, evaluator, SearchParams(), sys.stdin.buffer, sys.stdout, usual)
+        except Stopped:
+            forget_stdout()  # a program that waits for the end may have stopped reading: Python would wait for it
+            raise
 
 
 def analyze(

@@ -15,6 +15,7 @@ import pytest
 from command_line import ROOT, start_az
 
 from az.engine.conformance.laws import check_game
+from az.engine.conformance.perft import perft
 from az.engine.errors import Refused, WrongRequest
 from az.engine.game import ONGOING, Game, game_names, load_game
 from az.engine.usage import missing
@@ -24,6 +25,7 @@ SPIEL = {
     "spiel_tic_tac_toe": ("tic_tac_toe", 6),
     "spiel_connect_four": ("connect_four", 5),
     "spiel_hex5": ("hex(board_size=5)", 3),
+    "spiel_hex7": ("hex(board_size=7)", 2),
 }
 
 
@@ -165,6 +167,29 @@ def test_az_check_passes_and_the_counts_are_openspiels(installed: dict[str, str]
     spiel, depth = SPIEL[name]
     expected = count(pyspiel.load_game(spiel).new_initial_state(), depth)
     assert start_az("perft", name, str(depth), env=installed, timeout=1200).out.strip() == str(expected)
+
+
+WHOLE = {  # to the end of every game, where it is not too deep; sequences
+    "tic_tac_toe": (9, 127_872),
+    "connect_four": (7, 823_536),
+    "hex(board_size=3)": (9, 120_960),
+    "hex(board_size=3,swap=True)": (6, 69_840),
+    "hex(board_size=7)": (3, 110_544),
+    "hex(board_size=11,swap=True)": (2, 14_641),
+}
+
+
+@pytest.mark.integrations
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("spiel", WHOLE)
+def test_the_counts_are_openspiels_ply_by_ply(spiel: str) -> None:
+    """Every depth: a sequence that ends early is counted at its last ply alone."""
+    game, depth = made(spiel), WHOLE[spiel][0]
+    pyspiel: Any = import_module("pyspiel")
+    root = pyspiel.load_game(spiel).new_initial_state()
+    for plies in range(1, depth + 1):
+        assert perft(game, game.new_state(), plies, True) == count(root, plies), plies
+    assert count(root, depth) == WHOLE[spiel][1]
 
 
 @pytest.mark.integrations

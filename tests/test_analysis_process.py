@@ -8,11 +8,13 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 from analysis_client import checked, game_of, played
 
 
@@ -106,7 +108,8 @@ def _check_round(answers: list[dict[str, Any]]) -> None:
     assert np.isfinite([answer["value"] for answer in turns.values()]).all()
 
 
-def test_ctrl_c_ends_a_long_search():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_long_search(number):
     with subprocess.Popen(
         [sys.executable, "-m", "az.cli", "analyze", "connect4"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -118,8 +121,33 @@ def test_ctrl_c_ends_a_long_search():
             process.stdin.write('{"id": 1, "seconds": 3000, "report_every": 0.05}\n')
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["final"] is False
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
-            assert "Traceback" not in process.stderr.read()
+            process.send_signal(number)
+            assert process.wait(60) == 128 + number
+            assert process.stderr.read() == "az: stopped.\n"
+            rest = process.stdout.read()
+            assert rest == "" or rest.endswith("}\n")
+        finally:
+            process.kill()
+
+
+def test_a_signal_ends_it_while_the_program_does_not_read():
+    """The pipe is full: what cannot be written must not keep the process."""
+    request = {"id": 1, "seconds": 3000, "report_every": 0.05, "detail": True}
+    with subprocess.Popen(
+        [sys.executable, "-m", "az.cli", "analyze", "connect4"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            watched, before = psutil.Process(process.pid), -1.0
+            while (now := watched.cpu_times().user) > before + 0.1:  # until it waits for the pipe
+                before = now
+                time.sleep(2)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 128 + signal.SIGTERM
         finally:
             process.kill()

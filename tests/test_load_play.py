@@ -13,7 +13,7 @@ from test_play import FirstMove, talk
 
 from az.engine.errors import AzError
 from az.engine.game import ONGOING, Game, game_names, load_game
-from az.engine.notation import FORMATS, GameText, Move, read_game_file, write_games
+from az.engine.notation import FORMATS, GameText, Move, read_game_file, read_games, write_games
 from az.engine.notation.game_text import result_of
 from az.engine.terminal.files import Loaded, adopt, game_text
 from az.engine.terminal.play import obey, play
@@ -271,3 +271,45 @@ def test_a_narrow_window_breaks_no_line_of_a_review():
     assert play(game, UniformEvaluator(game), params, stdin=lines, console=console, engine=engine, loaded=loaded) == 0
     assert max(len(line) for line in out.getvalue().splitlines()) <= 44
     assert "Move 3 of 13>" in out.getvalue()
+
+
+VARIED = (
+    '[Event "x"]\n\n1. 11-15 23-19 ({old} 22-18! 15x22 25x18 (26x17 $4)) (24-20)'
+    " 2. 8-11 (9-14? {a trap} 22-18) 22-17 *\n"
+)
+
+
+def test_variations_stand_under_their_move_and_can_be_stepped_into(tmp_path: Path):
+    kept, again, inner = tmp_path / "a.pdn", tmp_path / "b.pdn", tmp_path / "c.pdn"
+    kept.write_text(VARIED)
+    said = talk(
+        "checkers", f"load {kept}", f"save {again}", "goto 2", "v 1", "next 2", "variation", "main", "main",
+        "variation 2", f"save {inner}", "v", "main", "main", "goto 3", "variation 3", "v 0", "next", "v", width=200,
+    )  # fmt: skip
+    assert "The file has 3 variations: they stand under the move" in said
+    assert read_game_file(again) == read_game_file(kept)
+    shown = [line for line in said.splitlines() if line.startswith("variation ")]
+    assert shown[:2] == ["variation 1: (old) 22-18! 15x22 25x18", "variation 2: 24-20"]
+    assert "variation 1: 26x17??" in shown
+    assert "variation 1: 9-14? 22-18" in shown
+    assert "Variation, move 4 of 4> " in said
+    assert "Variation, move 2 of 2> " in said
+    assert read_game_file(inner)[0].texts() == ["11-15", "24-20"]
+    assert "The move shown has no variations." in said
+    assert "This is the game itself, not a variation." in said
+    assert "Say which variation, 1 to 1: variation 1." in said
+
+
+def test_a_move_in_a_variation_leaves_the_game_as_it_was():
+    game, out = load_game("checkers"), io.StringIO()
+    found = read_games(VARIED)[0]
+    session = Session(game, FirstMove(game), None, Console(file=out, width=200), io.StringIO())
+    adopt(session, found, game.new_state())
+    before = game_text(session, "pdn")
+    for line in ("goto 2", "v 1", "15x22", "25x18", "resign", "main"):
+        obey(session, line)
+    obey(session, "goto end")
+    assert game_text(session, "pdn") == before
+    assert not session.over
+    obey(session, "new")
+    assert (session.outer, session.plies) == ([], 0)

@@ -324,3 +324,30 @@ def test_what_a_form_cannot_hold_is_refused():
             write_games([game], form)
     with pytest.raises(WrongRequest, match="cannot be called"):
         write_games([GameText("checkers", headers={"a b": "c"})])
+
+
+def test_a_header_that_ggf_would_change_is_kept_in_pdn():
+    game = GameText("othello6", headers={"Round": "3"})
+    assert read_games(write_games([game]), load_game("othello6")) == [game]
+    assert write_games([game], "ggf").count("ROUND[3]") == 1
+
+
+@pytest.mark.parametrize("comment", ["; a", "; {", "a ;", "(;GM[Othello]", "} ; {"])
+def test_a_comment_with_signs_of_its_own_comes_back_equal(comment):
+    game = random_game("checkers", 3)
+    game.moves[0].comments.append(comment)
+    game.headers["Event"] = "x"
+    assert read_games(write_games([game])) == [game]
+
+
+def test_a_published_game_replays_to_its_end():
+    """Jordan against Tesheliet, Double Corner Dyke: its moves, from https://pdn.fmjd.org/examples.html."""
+    moves = (
+        "9-14 22-17 11-15 25-22 15-19 23x16 12x19 24x15 10x19 17x10 6x15 21-17 5-9 29-25 8-12 25-21 7-10 17-13 1-6"
+        " 27-24 4-8 32-27 9-14 27-23 3-7 23x16 12x19 22-17 7-11 26-23 19x26 30x23 8-12 24-20 15-18 23-19 11-15 20-16"
+        " 15x24 28x19 2-7 31-26 18-23 26-22 23-27 16-11 7x23 22-18"
+    )
+    found = read_games(f'[Result "1/2-1/2"]\n{moves} *')[0]
+    assert found.texts() == moves.replace("7x23", "7x16x23").split()
+    assert [note for note in found.notes if "7x23" not in note] == []
+    assert found.result == "1/2-1/2"

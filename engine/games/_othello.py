@@ -8,6 +8,7 @@ signed, so a shift to the right must drop the copies of the sign.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import numpy as np
 
@@ -134,8 +135,13 @@ def draw(state: State, n: int) -> str:
     return "\n".join(["  " + " ".join("abcdefgh"[:n]), *rows])
 
 
+@cache
+def _action_names(n: int) -> tuple[str, ...]:
+    return (*(f"{'abcdefgh'[square % n]}{square // n + 1}" for square in range(n * n)), "pass")
+
+
 def move_texts(mask: Mask, n: int) -> dict[str, tuple[int, ...]]:
-    names = [f"{'abcdefgh'[square % n]}{square // n + 1}" for square in range(n * n)] + ["pass"]
+    names = _action_names(n)
     return {names[action]: (int(action),) for action in np.flatnonzero(mask)}
 
 

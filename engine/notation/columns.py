@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from az.engine.errors import WrongRequest
-from az.engine.game import Game, load_game
+from az.engine.game import Game, State, load_game
 from az.engine.notation.game_text import MOST_GAMES, GameText, Move, result_of
 from az.engine.printable import quoted
 
@@ -27,7 +29,7 @@ def read_columns(text: str, game: Game | None = None) -> list[GameText]:
     if game is not None and game.name != GAME:
         raise WrongRequest(f"strings of columns are connect four, and this is {game.name}.")
     rules = game or load_game(GAME)
-    found = list[GameText]()
+    found, mask = list[GameText](), np.zeros(rules.num_actions, np.bool_)
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -37,12 +39,12 @@ def read_columns(text: str, game: Game | None = None) -> list[GameText]:
         one = GameText(GAME, headers={"Score": match[2]} if match[2] else {})
         state = rules.new_state()
         for at, sign in enumerate(match[1], 1):
-            try:
-                move = Move(sign, rules.parse_move(state, sign))
-            except WrongRequest as error:
-                raise WrongRequest(f"line {number}, move {at}: {error}") from None
-            one.moves.append(move)
-            state = rules.play(state, move.actions)
+            column = int(sign) - 1
+            rules.legal(state, mask)
+            if not mask[column]:
+                raise WrongRequest(f"line {number}, move {at}: {_why_not(rules, state, sign)}")
+            one.moves.append(Move(sign, (column,)))
+            rules.apply(state, column)
         one.result = result_of(rules, state)
         found.append(one)
         if len(found) > MOST_GAMES:
@@ -52,12 +54,22 @@ def read_columns(text: str, game: Game | None = None) -> list[GameText]:
     return found
 
 
-def columns_text(game: GameText) -> str:
-    """One game as a line. Raises WrongRequest for what a string of columns cannot hold."""
+def _why_not(game: Game, state: State, sign: str) -> str:
+    """The game's own sentence about a column that cannot be played."""
+    try:
+        game.parse_move(state, sign)
+    except WrongRequest as error:
+        return str(error)
+    return f"'{sign}' cannot be played."
+
+
+def columns_text(game: GameText, rules: Game | None = None) -> str:
+    """One game as a line. rules: its game, where it is loaded. Raises WrongRequest for what such a line cannot hold."""
     if game.game != GAME:
         raise WrongRequest(f"a string of columns is connect four, not {game.game}: write it as pdn.")
+    rules = rules or load_game(GAME)
     other = game.start is not None or not game.moves or set(game.headers) - {"Score"}
-    if other or game.beside() or game.result != result_of(load_game(GAME), game.states()[-1]):
+    if other or game.beside() or game.result != result_of(rules, game.states(rules)[-1]):
         raise WrongRequest(
             "a string of columns holds the moves from the empty board and nothing else: write the game as pdn."
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from az.engine.errors import AzError, WrongRequest
 from az.engine.game import Game
 from az.engine.notation.columns import columns_text, looks_like_columns, read_columns
-from az.engine.notation.game_text import MOST_TEXT, GameText, Move, result_of
+from az.engine.notation.game_text import MOST_TEXT, GameText, LoadedGames, Move, result_of
 from az.engine.notation.ggf import BEGIN, GAMES, ggf_text, read_ggf
 from az.engine.notation.pdn import read_pdn
 from az.engine.notation.pdn_write import pdn_text
@@ -22,6 +22,7 @@ MOST_FILE = 4 * MOST_TEXT  # bytes
 HEADER = re.compile(r'\[\s*[A-Za-z]\w*\s*"')  # its beginning: a search for whole ones would take too long
 RESULT = re.compile(r"(?<![\w-])(?:[012]-[012]|1/2-1/2)(?![\w-])")
 MOST_POSITION = 1000  # characters of a position
+TRIED = 500_000  # characters from the beginning that tell whether squares of checkers are written
 GLUED = 1000  # characters of one word that are tried as moves without spaces
 
 
@@ -29,16 +30,17 @@ def format_of(text: str, game: Game | None = None) -> str:
     """The format that a text is most likely in: one of FORMATS."""
     if looks_saved(text):
         return "saved"
-    if BEGIN.search(text) and "[" in text:
+    begin, header = BEGIN.search(text), HEADER.search(text)
+    if begin and "[" in text and (header is None or begin.start() < header.start()):
         return "ggf"
     if (game is None or game.name == "connect4") and looks_like_columns(text) and _long_lines(text):
         return "columns"
-    if HEADER.search(text):
+    if header:
         return "pdn"
     if game is None and re.fullmatch(r"[\d\s]+", text):
         return "pdn" if all(len(word) == 4 for word in text.split()) and not looks_like_columns(text) else "columns"
     written = game is None or game.name == "checkers"
-    squares = written and re.search(r"\d\s*[-x:]\s*\d", RESULT.sub(" ", text))  # 1-0 ends games of every kind
+    squares = written and re.search(r"\d\s*[-x:]\s*\d", RESULT.sub(" ", text[:TRIED]))  # 1-0 ends games of every kind
     return "pdn" if squares and not _is_position(text) else "moves"
 
 
@@ -133,21 +135,23 @@ def write_games(games: Sequence[GameText], form: str | None = None) -> str:
     form None: ggf for Othello where it holds all there is, else pdn, which holds every game. Raises WrongRequest for
     a game that the format cannot hold.
     """
-    return "\n".join(_written(game, form) for game in games)
+    loaded = LoadedGames()
+    return "\n".join(_written(game, form, loaded[game.game]) for game in games)
 
 
-def _written(game: GameText, form: str | None) -> str:
-    if form is None and game.game in GAMES.values():
+def _written(game: GameText, form: str | None, rules: Game) -> str:
+    capitals = all(name == name.upper() for name in game.headers)  # GGF has no others
+    if form is None and game.game in GAMES.values() and capitals:
         try:
-            return ggf_text(game) + "\n"
+            return ggf_text(game, rules) + "\n"
         except WrongRequest:
-            return pdn_text(game)
+            return pdn_text(game, rules)
     if form in (None, "pdn"):
-        return pdn_text(game)
+        return pdn_text(game, rules)
     if _known(form) == "ggf":
-        return ggf_text(game) + "\n"
+        return ggf_text(game, rules) + "\n"
     if form == "columns":
-        return columns_text(game)
+        return columns_text(game, rules)
     if form == "saved":
         return saved_text(game)
     return _moves_text(game)

@@ -10,8 +10,17 @@ Hops = tuple[int, ...]
 MOST_TEXT = 8_000_000  # characters of one text
 MOST_GAMES = 100_000  # games of one text
 MOST_PLIES = 20_000  # moves of one game, those of its variations too
+MOST_WORDS = 100_000  # words of one game in PDN: headers, moves, numbers, marks, comments
 MOST_DEPTH = 100  # variations inside of one another
 RESULTS = ("1-0", "0-1", "1/2-1/2", "*")
+
+
+class LoadedGames(dict[str, Game]):
+    """Games by their names, each loaded once: to load one looks through every package that is installed."""
+
+    def __missing__(self, name: str) -> Game:
+        self[name] = load_game(name)
+        return self[name]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from az.engine.errors import WrongRequest
 from az.engine.game import ONGOING, Game, State, load_game
 from az.engine.notation.candidates import PASSES, needs_pass
-from az.engine.notation.game_text import MOST_GAMES, MOST_PLIES, GameText, Move, result_of
+from az.engine.notation.game_text import MOST_GAMES, MOST_PLIES, GameText, LoadedGames, Move, result_of
 from az.engine.printable import quoted
 
 GAMES = {8: "othello", 6: "othello6"}
@@ -32,6 +32,7 @@ class _Property:
 def read_ggf(text: str, game: Game | None = None) -> list[GameText]:
     """All games of a GGF text. Raises WrongRequest that names the line of what is wrong."""
     found, at, line = list[GameText](), 0, 1
+    loaded = LoadedGames()
     while (begin := BEGIN.search(text, at)) is not None:
         line += text.count("\n", at, begin.start())
         first, here, at, properties = line, line, begin.end(), list[_Property]()
@@ -49,7 +50,7 @@ def read_ggf(text: str, game: Game | None = None) -> list[GameText]:
             raise WrongRequest(f"line {here}: the GGF game breaks off at '{wrong}': it ends with ;) after properties.")
         line = here
         at = end.end()
-        found.append(_game(properties, first, game))
+        found.append(_game(properties, first, game, loaded))
         if len(found) > MOST_GAMES:
             raise WrongRequest(f"the text holds more than {MOST_GAMES} games: split it.")
     if not found:
@@ -57,7 +58,7 @@ def read_ggf(text: str, game: Game | None = None) -> list[GameText]:
     return found
 
 
-def _game(properties: list[_Property], line: int, game: Game | None) -> GameText:
+def _game(properties: list[_Property], line: int, game: Game | None, loaded: LoadedGames) -> GameText:
     heads = dict[str, str]()
     moves = list[_Property]()
     for one in properties:
@@ -74,7 +75,7 @@ def _game(properties: list[_Property], line: int, game: Game | None) -> GameText
     size = _size(heads.get("TY", "8") if board is None else board, line)
     if game is not None and game.name != GAMES[size]:
         raise WrongRequest(f"line {line}: it is Othello on {size}x{size}, and this is {game.name}.")
-    rules = game or load_game(GAMES[size])
+    rules = game or loaded[GAMES[size]]
     if re.fullmatch(rf"{size}", heads.get("TY", "")):
         heads.pop("TY")
     start = rules.new_state() if board is None else _board(rules, size, board, line)
@@ -107,24 +108,28 @@ def _moves(game: Game, state: State, properties: list[_Property], found: GameTex
     for one in properties:
         square, value, seconds = [part.strip() for part in [*one.value.split("/", 2), "", ""][:3]]
         text = "pass" if square.lower() in PASSES else square.lower()
-        where = f"line {one.line}, {one.name}[{quoted(one.value, 20)}], move {len(found.moves) + 1}"
+        number = len(found.moves) + 1
         if needs_pass(game, state, text):
             state = _add(game, state, found, Move("pass", game.moves(state)["pass"]))
-            found.notes.append(f"{where}: the pass before it is filled in.")
+            found.notes.append(f"{_where(one, number)}: the pass before it is filled in.")
         if game.outcome(state) == ONGOING and "BW"[int(state[0])] != one.name:
-            raise WrongRequest(f"{where}: it is the other player's turn.")
+            raise WrongRequest(f"{_where(one, number)}: it is the other player's turn.")
         try:
             actions = game.parse_move(state, text)
         except WrongRequest as error:
-            raise WrongRequest(f"{where}: {error}") from None
+            raise WrongRequest(f"{_where(one, number)}: {error}") from None
         move = Move(text, actions)
         move.value = float(value) if NUMBER.fullmatch(value) else None
         move.clock = float(seconds) if NUMBER.fullmatch(seconds) else None
         for part in (value, seconds):
             if part and not NUMBER.fullmatch(part):
-                found.notes.append(f"{where}: '{quoted(part, 20)}' is no number and is left out.")
+                found.notes.append(f"{_where(one, number)}: '{quoted(part, 20)}' is no number and is left out.")
         state = _add(game, state, found, move)
     return state
+
+
+def _where(one: _Property, number: int) -> str:
+    return f"line {one.line}, {one.name}[{quoted(one.value, 20)}], move {number}"
 
 
 def _add(game: Game, state: State, found: GameText, move: Move) -> State:
@@ -158,13 +163,13 @@ def _result_text(game: Game, last: State, result: str) -> str:
     return f"{discs:+d}.00" if discs else "0.00"
 
 
-def ggf_text(game: GameText) -> str:
-    """One game of Othello in one line. Raises WrongRequest for what GGF cannot hold."""
+def ggf_text(game: GameText, rules: Game | None = None) -> str:
+    """One game of Othello in one line. rules: its game, where it is loaded. Raises WrongRequest for what GGF lacks."""
     if game.game not in GAMES.values():
         raise WrongRequest(f"GGF holds games of Othello, not of {game.game}: write it as pdn.")
     if game.comments or any(move.comments or move.nags or move.variations for move in game.moves):
         raise WrongRequest("GGF holds no comments, marks or variations: write the game as pdn.")
-    rules = load_game(game.game)
+    rules = rules or load_game(game.game)
     state = game.start_state(rules)
     size = next(n for n, name in GAMES.items() if name == game.game)
     signs, mover = rules.position_text(state).replace("X", "*").split()

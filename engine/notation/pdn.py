@@ -7,13 +7,21 @@ same form is used with the header [Game "NAME"] and the game's own moves.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from az.engine.errors import AzError, WrongRequest
-from az.engine.game import Game, State, known_game, load_game
+from az.engine.game import Game, State, known_game
 from az.engine.notation.candidates import Candidate, candidates_of, is_number, needs_pass, split_word
-from az.engine.notation.game_text import MOST_DEPTH, MOST_GAMES, MOST_PLIES, GameText, Move
+from az.engine.notation.game_text import (
+    MOST_DEPTH,
+    MOST_GAMES,
+    MOST_PLIES,
+    MOST_WORDS,
+    GameText,
+    LoadedGames,
+    Move,
+)
 from az.engine.notation.pdn_tokens import DOUBLE_FORFEIT, OWN_HEADERS, RESULT_OF, Token, tag_of, tokens_of
 from az.engine.printable import quoted
 
@@ -40,9 +48,9 @@ class _Level:
 
 def read_pdn(text: str, game: Game | None = None) -> list[GameText]:
     """All games of a PDN text or a list of moves. Raises WrongRequest that names line and move of what is wrong."""
-    games = list[GameText]()
+    games, loaded = list[GameText](), LoadedGames()
     for part in _parts(tokens_of(text)):
-        games.append(_Reader(part, game).read())
+        games.append(_Reader(part, game, loaded).read())
         if len(games) > MOST_GAMES:
             raise WrongRequest(f"the text holds more than {MOST_GAMES} games: split it.")
     if not games:
@@ -50,30 +58,50 @@ def read_pdn(text: str, game: Game | None = None) -> list[GameText]:
     return games
 
 
-def _parts(tokens: Sequence[Token]) -> list[list[Token]]:
-    """The tokens of each game: one ends with its result, or where headers begin again."""
-    parts, current = list[list[Token]](), list[Token]()
+def _parts(tokens: Iterable[Token]) -> Iterator[list[Token]]:
+    """The tokens of each game as they come: one ends with its result, or where headers begin again.
+
+    What has neither headers nor moves is left out, unless there is nothing else. Raises WrongRequest for a game of more
+    than MOST_WORDS tokens, and for more than MOST_GAMES results without a game.
+    """
+    first, empty = list[Token](), 0
+    found = False
+    for part in _split(tokens):
+        if any(token.kind not in ("result", "comment", "nag") for token in part):
+            found = True
+            yield part
+            continue
+        first, empty = first or part, empty + 1
+        if empty > MOST_GAMES:
+            raise WrongRequest(f"line {part[0].line}: there are more than {MOST_GAMES} results without a game.")
+    if first and not found:
+        yield first
+
+
+def _split(tokens: Iterable[Token]) -> Iterator[list[Token]]:
+    current = list[Token]()
     body, depth = False, 0
     for token in tokens:
         if token.kind == "tag" and body:
-            parts.append(current)
+            yield current
             current, body, depth = [], False, 0
         current.append(token)
+        if len(current) > MOST_WORDS:
+            raise WrongRequest(f"line {token.line}: the game has more than {MOST_WORDS} words: is it PDN?")
         body = body or token.kind in ("move", "open", "number", "setup")
         depth = max(0, depth + (token.kind == "open") - (token.kind == "close"))
         if token.kind == "result" and depth == 0:
-            parts.append(current)
+            yield current
             current, body = [], False
-    parts += [current] if current else []
-    games = [part for part in parts if any(token.kind not in ("result", "comment", "nag") for token in part)]
-    return games or parts[:1]
+    if current:
+        yield current
 
 
 class _Reader:
     """One game."""
 
-    def __init__(self, tokens: Sequence[Token], game: Game | None) -> None:
-        self.tokens = tokens
+    def __init__(self, tokens: Sequence[Token], game: Game | None, loaded: LoadedGames) -> None:
+        self.tokens, self.loaded = tokens, loaded
         self.body = [token for token in tokens if token.kind != "tag"]
         self.notes = list[str]()
         self.headers = self._headers()
@@ -97,7 +125,7 @@ class _Reader:
         named = self._taken("Game")
         if named is not None and game is not None and known_game(named) != game.name:
             raise WrongRequest(f"it is a game of {quoted(named, 40)}, and this is {game.name}.")
-        found = game or load_game(named or "checkers")
+        found = game or self.loaded[named or "checkers"]
         kind = self._taken("GameType")
         if kind is not None and found.name == "checkers":
             kind = kind.partition(",")[0].strip()

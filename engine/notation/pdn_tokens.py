@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from az.engine.errors import WrongRequest
 from az.engine.printable import quoted
@@ -15,6 +16,7 @@ RESULT_OF = {
 DOUBLE_FORFEIT = "0-0"
 OWN_HEADERS = {name.lower(): name for name in ("Game", "GameType", "SetUp", "FEN", "Result")}  # in any case
 MARKS = {"!": 1, "?": 2, "!!": 3, "??": 4, "!?": 5, "?!": 6, "*": 7}  # as numeric annotation glyphs; * is the only move
+MOST_LETTERS = 2000  # of a word: whole games of Othello are written as one
 
 TOKENS = re.compile(
     r"""
@@ -29,7 +31,7 @@ TOKENS = re.compile(
   | (?P<result>(?:1/2\s*-\s*1/2|½-½|1-0|0-1|2-0|0-2|1-1|0-0|(?<!\w)\*)(?=[\s\[\](){};,]|\Z))
   | (?P<number>\d{1,6}\.+)
   | (?P<dots>\.{2,})
-  | (?P<squares>\d{1,2}(?:\s*[-xX:×]\s*\d{1,2})+(?![\w/]))
+  | (?P<squares>\d{1,2}(?:\s*[-xX:×]\s*\d{1,2}){1,99}(?![\w/]))
   | (?P<word>[^\s{}()\[\];,$!?*]+)
   | (?P<only>\*)
   | (?P<wrong>\S)
@@ -39,8 +41,7 @@ TOKENS = re.compile(
 TAG = re.compile(r'\[\s*([A-Za-z]\w*)\s*"((?:[^"\\\n]|\\.|"(?!\s*\]))*)"\s*\]')
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """kind: tag, comment, setup, nag, open, close, result, move or number. line: from 1."""
 
     kind: str
@@ -48,13 +49,19 @@ class Token:
     line: int
 
 
-def tokens_of(text: str) -> list[Token]:
-    """The tokens of a text. Raises WrongRequest for a sign that can begin none, such as a brace without its partner."""
-    found, line, at = list[Token](), 1, 0
+def tokens_of(text: str) -> Iterator[Token]:
+    """The tokens of a text, one by one.
+
+    Raises WrongRequest for a sign that can begin none, such as a brace without its partner.
+    """
+    line, at = 1, 0
     for match in TOKENS.finditer(text):
         line += text.count("\n", at, match.start())
         at = match.start()
-        kind, word = str(match.lastgroup), match[0]
+        kind = str(match.lastgroup)
+        if kind in ("word", "squares") and match.end() - match.start() > MOST_LETTERS:
+            raise WrongRequest(f"line {line}: '{quoted(match[0][:40], 20)}' and so on is too long for a move.")
+        word = match[0]
         if kind == "wrong":
             if word == ",":  # between moves
                 continue
@@ -62,7 +69,7 @@ def tokens_of(text: str) -> list[Token]:
         if kind in ("escape", "dots"):
             continue
         if kind == "comment":
-            word = " ".join(word.strip("{};" if word[0] == "{" else ";").split())
+            word = " ".join((word[1:-1] if word[0] == "{" else word[1:]).split())
         elif kind == "mark":
             kind, word = "nag", f"${MARKS.get(word.strip('()'), 3 if '!' in word else 4)}"
         elif kind == "only":
@@ -75,8 +82,7 @@ def tokens_of(text: str) -> list[Token]:
             kind, word = "move", word.strip(".")
             if not word:
                 continue
-        found.append(Token(kind, word, line))
-    return found
+        yield Token(kind, word, line)
 
 
 def _why_wrong(sign: str) -> str:

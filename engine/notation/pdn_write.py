@@ -14,9 +14,9 @@ WIDTH = 79  # characters of a line of moves
 NAME = re.compile(r"[A-Za-z]\w*")
 
 
-def pdn_text(game: GameText) -> str:
-    """One game. Raises WrongRequest for a header whose name PDN cannot hold."""
-    rules = load_game(game.game)
+def pdn_text(game: GameText, rules: Game | None = None) -> str:
+    """One game. rules: its game, where it is loaded. Raises WrongRequest for a header whose name PDN cannot hold."""
+    rules = rules or load_game(game.game)
     own = [("GameType", "21") if game.game == "checkers" else ("Game", game.game)]
     if game.start is not None:
         own += [("SetUp", "1"), ("FEN", game.start)]

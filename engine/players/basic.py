@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from az.engine.game import Game
+from az.engine.game import Game, State
 from az.engine.inference.evaluator import Evaluator
+from az.engine.players.slices import Stop
 from az.engine.rng import below, seed_words
 from az.engine.search.params import SearchParams
 
@@ -24,6 +25,15 @@ class Player(Protocol):
 
     def choose(self, states: States, keys: Keys) -> NDArray[np.int64]:
         """[n] one legal action for each of the n states [n, S], none of them over. Several threads may call it."""
+        ...
+
+
+@runtime_checkable
+class StoppablePlayer(Protocol):
+    """A player whose choice may take minutes, and that can give the best it knows before."""
+
+    def choose_until(self, state: State, key: int, stop: Stop) -> int:
+        """The action that `choose` would give for one state [S] and key; once stop() is true the best one so far."""
         ...
 
 

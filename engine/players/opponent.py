@@ -10,6 +10,7 @@ import numpy as np
 
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, State
+from az.engine.players.slices import Stop
 from az.engine.rng import key_of
 from az.engine.search.params import UNKNOWN
 from az.engine.search.whole_moves import Hops, SearchStates, WholeMove, WholeResult
@@ -50,7 +51,7 @@ class PlayerEngine:
     def prepare(self) -> None:
         """Compile what the first move needs, before its time is taken."""
         if not self._asked:
-            whole_move(self.make(), self.game.new_state(), 0)
+            whole_move(self.make(), self.game.new_state(), 0, stop=lambda: True)
 
     def think(self, state: State) -> WholeResult:
         """The whole move that the player chooses, hop by hop."""
@@ -79,13 +80,22 @@ class PlayerEngine:
         raise WrongRequest(f"{self.name} has no levels: only models have.")
 
 
-def whole_move(player: Player, state: State, *parts: int) -> Hops:
-    """The hops of the move that a player chooses; `parts` make its key."""
+def whole_move(player: Player, state: State, *parts: int, stop: Stop | None = None) -> Hops:
+    """The hops of the move that a player chooses; `parts` make its key.
+
+    stop: asked about ten times a second where the player can be stopped; once it is true, the best move so far.
+    """
+    from az.engine.players.basic import StoppablePlayer
+
     hops: Hops = ()
     options = set(player.game.moves(state).values())
-    keys = np.array([key_of(0, "play", *parts, 0)], np.int64)
+    key = key_of(0, "play", *parts, 0)
     while hops not in options:
-        hops += (int(player.choose(np.stack([player.game.play(state, hops)]), keys)[0]),)
+        here = player.game.play(state, hops)
+        if stop is not None and isinstance(player, StoppablePlayer):
+            hops += (player.choose_until(here, key, stop),)
+        else:
+            hops += (int(player.choose(np.stack([here]), np.array([key], np.int64))[0]),)
     return hops
 
 

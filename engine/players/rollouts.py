@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from az.engine.game import Game
 from az.engine.jit import helper, state_kernel
+from az.engine.players.slices import Stop, in_slices, never
 from az.engine.rng import below, seed_words
 
 # A node is one row. Children form a list (FIRST, then NEXT), so a tree of N simulations takes N + 1 rows however many
@@ -22,6 +23,8 @@ from az.engine.rng import below, seed_words
 # twice in a row.
 ACTION, PARENT, FIRST, NEXT, VISITS, TOTAL, UNTRIED, RESULT = range(8)
 FIELDS = 8
+ROW, MADE, USED = range(3)  # where a call goes on: the state, simulations made for it, nodes of its tree
+FIRST_SLICE = 64  # simulations
 
 
 @helper
@@ -136,6 +139,8 @@ def _simulate(nodes, used, state, mask, words, apply, legal, outcome):
         t.states,
         types.int64[::1],
         types.int64,
+        types.int64,
+        types.int64[::1],
         types.int64[:, ::1],
         t.state,
         types.boolean[::1],
@@ -146,19 +151,32 @@ def _simulate(nodes, used, state, mask, words, apply, legal, outcome):
         t.pointer("outcome"),
     )
 )
-def uct_moves(states, keys, simulations, nodes, state, mask, words, chosen, apply, legal, outcome):
-    """Fill chosen[i] for states[i] and keys[i]. nodes, state, mask and words are scratch, reused for each tree."""
-    for i in range(len(states)):
-        root = states[i]
-        seed_words(keys[i], words)
-        legal(root, mask)
-        _add_node(nodes, 0, -1, -1, _count(mask), 0)
-        used = 1
-        for _ in range(simulations):
+def uct_moves(states, keys, simulations, most, at, nodes, state, mask, words, chosen, apply, legal, outcome):
+    """Fill chosen[i] for states[i] and keys[i], `most` simulations in this call: what is known so far stands there.
+
+    at: [3] int64, zeros for the first call; the next one goes on from there with the same nodes and words. Done when
+    at[ROW] == len(states). nodes, state, mask and words are scratch, reused for each tree.
+    """
+    while at[ROW] < len(states):
+        root = states[at[ROW]]
+        if at[MADE] == 0:
+            seed_words(keys[at[ROW]], words)
+            legal(root, mask)
+            _add_node(nodes, 0, -1, -1, _count(mask), 0)
+            at[USED] = 1
+        used, now = at[USED], min(simulations - at[MADE], most)
+        for _ in range(now):
             for word in range(len(state)):
                 state[word] = root[word]
             used = _simulate(nodes, used, state, mask, words, apply, legal, outcome)
-        chosen[i] = _most_visited(nodes, root[0])
+        at[USED] = used
+        at[MADE] += now
+        most -= now
+        chosen[at[ROW]] = _most_visited(nodes, root[0])
+        if at[MADE] < simulations:
+            return
+        at[ROW] += 1
+        at[MADE] = 0
 
 
 class RolloutPlayer:
@@ -171,19 +189,25 @@ class RolloutPlayer:
 
     def choose(self, states: NDArray[np.integer], keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """[n] actions for states [n, S] (none of them over) and keys [n]."""
+        return self._chosen(states, keys, never)
+
+    def choose_until(self, state: NDArray[np.integer], key: int, stop: Stop) -> int:
+        """The action that `choose` finds for one state, or the best one so far once stop() is true."""
+        return int(self._chosen(state[None], np.array([key], np.int64), stop)[0])
+
+    def _chosen(self, states: NDArray[np.integer], keys: NDArray[np.int64], stop: Stop) -> NDArray[np.int64]:
         game = self.game
-        chosen = np.full(len(states), -1, np.int64)
-        uct_moves[game.dtype](
-            states,
-            keys,
-            self.simulations,
-            np.zeros((self.simulations + 1, FIELDS), np.int64),
-            np.zeros(game.state_size, game.dtype),
-            np.zeros(game.num_actions, np.bool_),
-            np.zeros(4, np.int64),
-            chosen,
-            game.apply,
-            game.legal,
-            game.outcome,
-        )
+        chosen, at = np.full(len(states), -1, np.int64), np.zeros(3, np.int64)
+        nodes = np.zeros((self.simulations + 1, FIELDS), np.int64)
+        state, mask = np.zeros(game.state_size, game.dtype), np.zeros(game.num_actions, np.bool_)
+        words, run = np.zeros(4, np.int64), uct_moves[game.dtype]
+
+        def work(most: int) -> bool:
+            run(
+                states, keys, self.simulations, most, at, nodes, state, mask, words, chosen,
+                game.apply, game.legal, game.outcome,
+            )  # fmt: skip
+            return bool(at[ROW] == len(states))
+
+        in_slices(work, FIRST_SLICE, stop)
         return chosen

@@ -14,6 +14,7 @@ from az.engine.game import Game, State
 from az.engine.inference.model_resolver import LateEvaluator, default_model
 from az.engine.players import Player, is_model, make_player
 from az.engine.players.levels import LEVELS
+from az.engine.players.slices import Stop
 from az.engine.selfplay.warmup import compile_search
 from az.engine.web.thinking import Searcher, choice
 
@@ -98,28 +99,33 @@ class Brain:
         self.load()
         first = limit()
         begun = since = time.monotonic()
-        pondering, last, answer = first == Limit(), None, None
-        for answer in self._steps(state, first):
+        last, answer = None, None
+
+        def over() -> bool:
+            nonlocal since
+            now = limit()
+            if first == Limit() == now:  # it ponders: its time has not begun
+                since = time.monotonic()
+            return stop.is_set() or (now.seconds is not None and time.monotonic() - since >= now.seconds)
+
+        for answer in self._steps(state, first, over):
             last = answer or last
             if answer is not None and tell is not None and not answer["done"]:
                 tell(answer)
             now = limit()
-            if pondering and now != first:
-                since, pondering = time.monotonic(), False
-            over = now.seconds is not None and time.monotonic() - since >= now.seconds
             grown = first.simulations is None and now.simulations is not None  # pondering has turned into thinking
-            if stop.is_set() or over or (grown and last is not None and last["visits"] >= (now.simulations or 0)):
+            if over() or (grown and last is not None and last["visits"] >= (now.simulations or 0)):
                 break
         if self._searcher is not None and answer is None:  # it was stopped between two answers
             last = next(found for found in self._searcher.think(PAGE, state, simulations=0) if found is not None)
         assert last is not None  # a player without a network always answers
         return {**last, "seconds": time.monotonic() - begun}
 
-    def _steps(self, state: State, limit: Limit) -> Iterator[Json | None]:
+    def _steps(self, state: State, limit: Limit, over: Stop) -> Iterator[Json | None]:
         self._asked += 1
         if self._searcher is None:
             assert self._player is not None
-            return choice(self._player, state, 0, self._asked)
+            return choice(self._player, state, 0, self._asked, stop=over)
         if self.level:
             return self._searcher.at_level(state, self.level, 0, self._asked)
         if limit.simulations is not None:

@@ -12,7 +12,17 @@ from az.engine.game import DRAW, LOSS, WIN
 from az.engine.search.params import UNKNOWN
 from az.engine.search.whole_moves import WholeMove, ranked
 from az.engine.terminal.files import load, save
-from az.engine.terminal.replay import arrive, back, engine_goes_on, forward, go_to_move, replay, review
+from az.engine.terminal.replay import (
+    arrive,
+    back,
+    engine_goes_on,
+    forward,
+    go_to_move,
+    main_line,
+    replay,
+    review,
+    variation,
+)
 from az.engine.terminal.session import Session
 
 HINTS = 5  # moves that a hint shows
@@ -36,7 +46,7 @@ def find_command(word: str) -> Command | None:
 def show_help(session: Session, _rest: str) -> None:
     session.say(f"A move: {session.game.board.move_help if session.game.board else 'as `moves` lists them'}.")
     for command in (command for command in COMMANDS.values() if command.says):
-        session.say(f"  {command.word:<8}{command.says}")
+        session.say(f"  {command.word:<10}{command.says}")
 
 
 def show_moves(session: Session, _rest: str) -> None:
@@ -147,6 +157,10 @@ _ALL = (
     Command("next", "next [N]: moves on (Enter does too); back [N]: moves back", forward),
     Command("back", "", back),
     Command("goto", "goto N: the position after move N, or goto end", go_to_move),
+    Command(
+        "variation", "variation N: into one that the file has of the move shown; main: back to the game", variation
+    ),
+    Command("main", "", main_line),
     Command("go", "the engine plays on from here", engine_goes_on),
     Command("review", "review [SIMS]: which moves were mistakes", review),
     Command("board", "show the board again", lambda session, _rest: session.show()),
@@ -154,4 +168,14 @@ _ALL = (
     Command("quit", "leave (Ctrl-D does too)", leave),
 )
 COMMANDS = {command.word: command for command in _ALL}
-ALIASES = {"?": "help", "h": "help", "exit": "quit", "q": "quit", "bye": "quit", "u": "undo", "n": "next", "b": "back"}
+ALIASES = {
+    "?": "help",
+    "h": "help",
+    "exit": "quit",
+    "q": "quit",
+    "bye": "quit",
+    "u": "undo",
+    "n": "next",
+    "b": "back",
+    "v": "variation",
+}

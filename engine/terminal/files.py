@@ -16,7 +16,8 @@ from az.engine.notation.game_text import result_of
 from az.engine.notation.pdn_tokens import OWN_HEADERS
 from az.engine.notation.saved import ENDING
 from az.engine.terminal.board import player_name
-from az.engine.terminal.session import Played, Session, printable
+from az.engine.terminal.session import Session, printable
+from az.engine.terminal.variations import file_move, played_line
 
 MOST_NAMES = 10_000  # numbered names that `save` tries
 FORMS = {".pdn": "pdn", ".ggf": "ggf"}  # of a file's name; any other: az's own form
@@ -69,14 +70,10 @@ def game_text(session: Session, form: str = "saved") -> str:
     usual = start == game.position_text(game.new_state())
     kept = [Move(move.text, move.actions) for move in moves]
     if form == "pdn":
-        kept = [_with_all(move) for move in moves]
+        kept = [file_move(move) for move in moves]
     found = GameText(game.name, kept, None if usual else start, headers, result=result)
     found.comments = session.comments if form == "pdn" else []
     return write_games([found], form)
-
-
-def _with_all(move: Played) -> Move:
-    return Move(move.text, move.actions, list(move.comments), list(move.nags), move.clock, move.value)
 
 
 def _pdn_headers(headers: dict[str, str]) -> dict[str, str]:
@@ -148,10 +145,9 @@ def adopt(session: Session, found: GameText, start: State) -> None:
     game = session.game
     session.start = start
     session.reset()
-    for move in found.moves:
-        comments, nags = tuple(move.comments), tuple(move.nags)
-        session.history.append(Played(session.state, move.text, move.actions, comments, nags, move.clock, move.value))
-        session.state = game.play(session.state, move.actions)
+    session.history += played_line(game, session.state, found.moves)
+    if session.history:
+        session.state = game.play(session.history[-1].before, session.history[-1].actions)
     session.held, session.headers, session.comments = True, dict(found.headers), list(found.comments)
     session.told = found.result
 
@@ -172,3 +168,6 @@ def tell_loaded(session: Session, found: GameText, number: int = 1, of: int = 1)
         session.say(f"… and {len(found.notes) - 3:,} notes more.", "yellow")
     for comment in found.comments[:3]:
         session.say(printable(comment, 300), "dim")
+    if count := sum(len(move.variations) for move in found.moves):
+        many = "one variation: it stands" if count == 1 else f"{count:,} variations: they stand"
+        session.say(f"The file has {many} under the move, and variation N steps into one.", "dim")

@@ -9,10 +9,10 @@ from az.engine.analysis.review import MARKS, Judged, review_game, side_of
 from az.engine.errors import AzError
 from az.engine.terminal.board import player_name
 from az.engine.terminal.session import Session, printable
+from az.engine.terminal.variations import marks, step_in, step_out, told_variations
 
 REVIEWED = 200  # simulations a position
 MOST_REVIEWED = 100_000
-MARKED = {1: "!", 2: "?", 3: "!!", 4: "??", 5: "!?", 6: "?!"}  # by the number that a file gives
 SIGNS = {"blunder": "??", "mistake": "?", "inaccuracy": "?!"}
 SHOWN_LINE = 6  # moves of a better line; one in a window less wide than WIDE columns
 WIDE = 72
@@ -76,6 +76,8 @@ def arrive(session: Session) -> None:
         session.say(_last_move(session), "bold cyan")
         for comment in session.history[-1].comments:
             session.say(printable(comment, 300), "dim")
+        for line in told_variations(session.history[-1]):
+            session.say(line, "cyan")
     if session.future:
         if len(session.history) == 0:
             session.say(
@@ -92,13 +94,37 @@ def arrive(session: Session) -> None:
 
 def _last_move(session: Session) -> str:
     move, number = session.history[-1], len(session.history)
-    words = (
-        f"{number}. {session.name(int(move.before[0]))} {move.text}{''.join(MARKED.get(nag, '') for nag in move.nags)}"
-    )
+    words = f"{number}. {session.name(int(move.before[0]))} {move.text}{marks(move.nags)}"
     judged = session.judged.get(number - 1)
     if judged is None or judged.mark is None or judged.answer is None:
         return words
     return f"{words} {SIGNS[judged.mark]} {judged.mark}, better {judged.answer.best.text}"
+
+
+def variation(session: Session, rest: str) -> None:
+    """Into a variation of the move shown, by its number."""
+    count = len(session.history[-1].variations) if session.history else 0
+    number = _number(rest or "1")
+    if not count:
+        session.say("The move shown has no variations.")
+    elif number is None or not 1 <= number <= count:
+        session.say(f"Say which variation, 1 to {count}: variation 1.", "yellow")
+    else:
+        told = session.history[-1].variation_comments[number - 1]
+        step_in(session, number)
+        if told:
+            session.say(printable(told, 300), "dim")
+        arrive(session)
+        session.say("main goes back to the game.", "dim")
+
+
+def main_line(session: Session, _rest: str) -> None:
+    """From a variation back to the line that it stands in."""
+    if not session.outer:
+        session.say("This is the game itself, not a variation.")
+        return
+    step_out(session)
+    arrive(session)
 
 
 def engine_goes_on(session: Session, _rest: str) -> None:
@@ -145,8 +171,11 @@ def review(session: Session, rest: str) -> None:
 
 def _tell_review(session: Session, rows: Sequence[Judged], how: str) -> None:
     marked = [row for row in rows if row.mark is not None]
+    played = [*session.history, *session.future]
     for row in marked:
         session.say(_marked_line(session, row), "red" if row.mark == "blunder" else "yellow")
+        for line in told_variations(played[row.ply]):
+            session.say(f"     {line}", "dim")
     if not marked:
         session.say("No move cost 5 points of win chance or more.")
     for player in (0, 1):

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from az.engine.analysis.review import Judged
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game, State
+from az.engine.notation import Move
 from az.engine.search.params import UNKNOWN
 from az.engine.search.whole_moves import Hops, SearchStates, WholeResult
 from az.engine.selfplay.warmup import compiling, search_is_cold
@@ -67,6 +68,19 @@ class Played:
     nags: tuple[int, ...] = ()  # its marks there: 1 is !, 2 is ?
     clock: float | None = None  # and what else it said of the move, as in `engine/notation/game_text.py`
     value: float | None = None
+    variations: tuple[tuple[Move, ...], ...] = ()  # what might have been played in its place, and on from there
+    variation_comments: tuple[str, ...] = ()  # before the first move of each; "" for none
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of play that waits while a variation of it is shown."""
+
+    history: list[Played]
+    future: list[Played]
+    told: str
+    judged: dict[int, Judged]
+    resigned: int | None
 
 
 class _Moving:
@@ -101,6 +115,7 @@ class Session:
         self.state = self.start.copy()
         self.history: list[Played] = []
         self.future: list[Played] = []  # moves after the position shown, while it is stepped through
+        self.outer: list[Line] = []  # the lines that a variation shown stands in, the game first
         self.held = False  # the engine waits: a game was loaded, or is stepped through
         self.headers: dict[str, str] = {}  # of the file that the game came from
         self.comments: list[str] = []  # before its first move
@@ -159,6 +174,7 @@ class Session:
 
     def reset(self) -> None:
         """Back to the start position."""
+        self.outer.clear()
         self.history.clear()
         self.play_on()
         self.judged, self.headers, self.comments = {}, {}, []
@@ -208,6 +224,8 @@ class Session:
 
     def prompt(self) -> str:
         """What stands before the cursor."""
+        if self.outer:
+            return f"Variation, move {len(self.history)} of {self.plies}> "
         if self.future:
             return f"Move {len(self.history)} of {self.plies}> "
         if self.over:

@@ -15,6 +15,7 @@ import numpy as np
 from az.engine.game import Game, State
 from az.engine.inference.evaluator import Evaluator
 from az.engine.players.opponent import whole_move
+from az.engine.players.slices import Stop
 from az.engine.search.params import UNKNOWN, SearchParams
 from az.engine.search.result import SearchResult
 from az.engine.search.whole_moves import WholeResult, line_of, quiet, ranked, searcher, whole_results
@@ -119,10 +120,12 @@ class Searcher:
         return choice(player, state, seed, ply, player.params.simulations)
 
 
-def choice(player: Player, state: State, seed: int, ply: int, simulations: int = 0) -> Iterator[Json | None]:
-    """The move of any player, which says nothing about its chances."""
+def choice(
+    player: Player, state: State, seed: int, ply: int, simulations: int = 0, stop: Stop | None = None
+) -> Iterator[Json | None]:
+    """The move of any player, which says nothing about its chances; stop: as in `whole_move`."""
     begun = time.monotonic()
-    hops = whole_move(player, state, seed, ply)
+    hops = whole_move(player, state, seed, ply, stop=stop)
     text = next(text for text, found in player.game.moves(state).items() if found == hops)
     yield {
         "best": text, "moves": [], "visits": simulations, "value": None, "seconds": time.monotonic() - begun,
