@@ -15,7 +15,7 @@ from .flat_tensors import BY_ADDRESS, Group, Layout
 # torch has these two, and its stubs have no types for them.
 foreach_norm: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 _own: Any = vars(torch)["_C"]
-_flattened: Callable[[list[Tensor]], Tensor] = _own._nn.flatten_dense_tensors
+flattened: Callable[[list[Tensor]], Tensor] = _own._nn.flatten_dense_tensors
 vector_norm = cast("Callable[..., Tensor]", torch.linalg.vector_norm)
 
 # Numbers of a piece. On a CPU a piece stays in the cache of its core, half a megabyte; elsewhere a piece is a launch,
@@ -89,7 +89,7 @@ class FiniteCheck:
         parts = [view if high - low == view.numel() else view[low:high] for view, low, high in views]
         values = _plain(torch.cat(parts, out=self._scratch[piece.key][: piece.high - piece.low]))
         by_norm = piece.weights or values.is_complex()
-        return (_norm(values) if by_norm else values.sum(dtype=_wide(values.dtype))), values
+        return (_norm(values) if by_norm else values.sum(dtype=wide(values.dtype))), values
 
 
 def sums_of(gradients: Layout) -> list[Tensor]:
@@ -108,7 +108,7 @@ def finite_where_all_are(tensors: list[Tensor]) -> list[Tensor]:
         kinds.setdefault((tensor.device, dtype), ([], []))[not small].append(tensor)
     numbers: list[Tensor] = []
     for (_, dtype), (small, large) in kinds.items():
-        numbers += [_flattened(small).sum(dtype=_wide(dtype))] if small else []
+        numbers += [flattened(small).sum(dtype=wide(dtype))] if small else []
         numbers += [torch.stack(foreach_norm(large)).sum()] if large else []
     return numbers
 
@@ -120,8 +120,8 @@ def _plain(values: Tensor) -> Tensor:
 
 def _norm(values: Tensor) -> Tensor:
     """In double precision on a CPU, as the compiled pass: float32 has no square of 1e20."""
-    wide = torch.float64 if values.is_cpu else _wide(values.dtype)
-    return vector_norm(values, dtype=None if values.is_complex() else wide)
+    kind = torch.float64 if values.is_cpu else wide(values.dtype)
+    return vector_norm(values, dtype=None if values.is_complex() else kind)
 
 
 def gathered(numbers: list[Tensor]) -> list[float]:
@@ -133,8 +133,8 @@ def gathered(numbers: list[Tensor]) -> list[float]:
     return cast("list[float]", joined.tolist())  # pyright: ignore[reportUnknownMemberType]
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """Sums of half precision would overflow where no number does."""
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The kind of number to add up in: sums of half precision would overflow where no number does."""
     return dtype if dtype.itemsize >= 4 else torch.float32
 
 
