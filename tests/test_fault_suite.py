@@ -7,7 +7,7 @@ import random
 import re
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -130,7 +130,7 @@ def ended(name: str, tool: Tool, steps: int) -> tuple[Any, ...]:
     tool.begin(LOOPS[name](7))
     try:
         reports = sum(tool.step(tool.loop.batch(number)) is not None for number in range(steps))
-        numbers = np.random.get_state()[1].tobytes()
+        numbers = cast("Any", np.random.get_state())[1].tobytes()
         return state_of(tool.loop), torch.get_rng_state(), random.getstate(), numbers, reports
     finally:
         tool.end()
