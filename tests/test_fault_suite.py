@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 import sys
 from dataclasses import replace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from command_line import ROOT
@@ -117,6 +120,33 @@ def test_a_loop_is_the_same_every_time(name):
         ends.append(state_of(loop))
     assert same_bits(*ends)
     assert all_finite(ends[0])
+
+
+def ended(name: str, tool: Tool, steps: int) -> tuple[Any, ...]:
+    """The state after steps without a fault, the random states, and how often the tool reported."""
+    torch.manual_seed(3)
+    random.seed(3)
+    np.random.seed(3)
+    tool.begin(LOOPS[name](7))
+    try:
+        reports = sum(tool.step(tool.loop.batch(number)) is not None for number in range(steps))
+        numbers = cast("Any", np.random.get_state())[1].tobytes()
+        return state_of(tool.loop), torch.get_rng_state(), random.getstate(), numbers, reports
+    finally:
+        tool.end()
+
+
+@pytest.mark.parametrize("steps", [150, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", list(LOOPS))
+def test_a_clean_loop_ends_equal_to_the_bit_with_the_recorder(name, steps):
+    """150: more than it keeps between two copies of the state."""
+    (bare, draws, *others, _), (state, own_draws, *own_others, reports) = (
+        ended(name, TOOLS[tool](), steps) for tool in ("nothing", "FlightRecorder")
+    )
+    assert same_bits(bare, state)
+    assert torch.equal(draws, own_draws)
+    assert own_others == others
+    assert reports == 0
 
 
 def test_a_strike_is_over_after_its_step():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -185,6 +186,29 @@ def test_a_rate_that_is_wrong_for_one_step_of_lbfgs_and_a_log_in_its_closure():
     incident = recorder.run(step, (torch.randn(8, 4), torch.ones(8)))
     assert incident is not None
     assert incident.cause == "learning-rate-not-finite"
+
+
+def test_gradients_that_are_clipped_by_hand_to_a_norm_of_zero():
+    model: Any = nn.Linear(4, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    recorder = FlightRecorder(model, optimizer)
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = (model(batch[0])[:, 0].square() * batch[1]).mean()
+        loss.backward()
+        norm = torch.stack([p.grad.square().sum() for p in model.parameters()]).sum().sqrt()
+        for p in model.parameters():
+            p.grad = p.grad / norm  # at: clipped
+        optimizer.step()
+        return loss
+
+    assert recorder.run(step, (torch.randn(8, 4), torch.ones(8))) is None
+    incident = recorder.run(step, (torch.randn(8, 4), torch.zeros(8)))
+    assert incident is not None
+    assert (incident.stage, incident.cause, incident.op) == ("optimizer", "zero-over-zero", "aten::div")
+    assert incident.source == line("clipped", __file__)
+    assert tried(incident) == ("a divisor of 0 becomes 1e-12", True)
 
 
 def test_a_careless_operation_that_a_large_row_shows_is_named_with_the_row():

@@ -35,6 +35,29 @@ def test_a_state_that_is_bad_already_says_how_to_get_out():
     assert rig.run(torch.randn(8, 4)) is None
 
 
+def test_a_bad_number_in_a_list_of_an_optimizer_is_named():
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.LBFGS(model.parameters(), 0.1, max_iter=3)
+    recorder = FlightRecorder(model, optimizer)
+
+    def step(batch):
+        def closure():
+            optimizer.zero_grad()
+            loss = model(batch).square().mean() + (model.weight - 1).pow(4).sum()
+            loss.backward()
+            return loss
+
+        return optimizer.step(closure)
+
+    for _ in range(4):
+        assert recorder.run(step, torch.randn(8, 4)) is None
+    optimizer.state[model.weight]["old_dirs"][1][2] = NAN
+    incident = recorder.run(step, torch.randn(8, 4))
+    assert incident is not None
+    assert (incident.stage, incident.cause) == ("hardware", "changed-outside-the-step")
+    assert incident.evidence["tensor"] == "optimizer: old_dirs[1]/weight"
+
+
 def test_a_second_model_is_named_with_its_tensor():
     first: Any = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8))
     second = nn.Linear(8, 1)

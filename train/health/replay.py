@@ -100,6 +100,8 @@ class Diagnosis:
         self.python.write()
         if change is not None:
             change()
+        if isinstance(context, OpTrace) and context.renew is not None:
+            context.state = context.renew()  # tensors that lie in lists, as those of LBFGS, are others now
         stance = contextlib.nullcontext() if as_it_was else eager()
         uncut = isinstance(context, OpTrace) or (as_it_was and self.session.is_compiled())
         ends = contextlib.nullcontext() if uncut else self.patience.ends()

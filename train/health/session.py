@@ -74,7 +74,8 @@ class Session:
 
     def names(self) -> dict[int, tuple[str, str]]:
         """(kind, name) of every tensor of the state of now, by its address."""
-        held = [(one.tensor, one.kind, one.name) for one in self.snapshotter.layout().held]
+        known = [*self.snapshotter.listed(), *self.snapshotter.layout().held]
+        held = [(one.tensor, one.kind, one.name) for one in known]
         held += [(tensor, "also", name) for name, tensor in self.snapshotter.loose()]
         return {address(tensor): (kind, name) for tensor, kind, name in held if has_memory(tensor) and tensor.numel()}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from faultbench.loops import LOOPS, Batch
 from faultbench.tools import Tool
 
-WARM, BLOCK, SEED = 12, 5, 1  # steps before timing, steps of a block, the seed of the loops
+WARM, BLOCK, SEED = 200, 5, 1  # steps before timing (some tools adapt to the loop), steps of a block, the loops' seed
 
 
 def false_alarms(name: str, tool: Tool, steps: int) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..trace.optimizer_hooks import with_inner
-from ..trace.pytree import leaves
+from ..trace.pytree import leaves, plain_parts
 from .flat_tensors import LOST, has_lost_memory
 from .jit import compiled
 
@@ -41,7 +41,7 @@ UNCHANGING = (bool, int, float, str, tuple, type(None))
 
 def batch_copy(batch: Any, old: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """Copies of a batch's leaves, in the memory of an older copy where it fits: fresh memory costs more."""
-    return copies_of([leaf for _, leaf in leaves(batch)], old)
+    return copies_of(plain_parts(batch) or [leaf for _, leaf in leaves(batch)], old)
 
 
 def copies_of(found: list[Any], old: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
@@ -53,7 +53,8 @@ def copies_of(found: list[Any], old: list[tuple[Any, Any]]) -> list[tuple[Any, A
 def _copy_of(leaf: Any, into: Any) -> Any:
     fits = type(into) is type(leaf) and into.shape == leaf.shape and into.dtype == leaf.dtype
     if isinstance(leaf, Tensor):
-        return into.copy_(leaf.detach()) if fits and into.device == leaf.device else leaf.detach().clone()
+        plain = leaf.detach() if leaf.requires_grad else leaf
+        return into.copy_(plain) if fits and into.device == leaf.device else plain.clone()
     if fits:
         np.copyto(into, leaf)
         return into

@@ -15,7 +15,7 @@ from .flat_tensors import BY_ADDRESS, Group, Layout
 # torch has these two, and its stubs have no types for them.
 foreach_norm: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 _own: Any = vars(torch)["_C"]
-_flattened: Callable[[list[Tensor]], Tensor] = _own._nn.flatten_dense_tensors
+flattened: Callable[[list[Tensor]], Tensor] = _own._nn.flatten_dense_tensors
 vector_norm = cast("Callable[..., Tensor]", torch.linalg.vector_norm)
 
 # Numbers of a piece. On a CPU a piece stays in the cache of its core, half a megabyte; elsewhere a piece is a launch,
@@ -49,6 +49,7 @@ class FiniteCheck:
         for piece in self.pieces:
             sizes[piece.key] = max(sizes.get(piece.key, 0), piece.high - piece.low)
         self._scratch = {key: torch.empty(size, dtype=key[1], device=key[0]) for key, size in sizes.items()}
+        self._found = {key[0]: torch.empty((2, len(self.pieces)), dtype=torch.float64, device=key[0]) for key in sizes}
         self._weights = np.array([layout.held[i].kind == "weights" for i in layout.by_address], np.bool_)
         self.out = np.zeros(3)  # what a pass by address writes, see `compiled.look`
 
@@ -76,12 +77,15 @@ class FiniteCheck:
         sums: list[Tensor] = []
         weights: list[Tensor] = []
         changes: list[Tensor] = []
-        for piece in self.pieces:
-            number, values = self._of(piece)
-            sums.append(number)
+        for i, piece in enumerate(self.pieces):
+            # Kept where it does not lie between the large pieces of memory that are taken and given back here: one
+            # number in each of them, and none could be used again (100 MB of weights took 400).
+            number, change = self._found[piece.key[0]][:, i]
+            found, values = self._of(piece)
+            sums.append(number.copy_(found))
             if piece.weights and before:
                 weights.append(number)
-                changes.append(_norm(values.sub_(_plain(before[piece.key][piece.low : piece.high]))))
+                changes.append(change.copy_(_norm(values.sub_(_plain(before[piece.key][piece.low : piece.high])))))
         return sums, weights, changes
 
     def _of(self, piece: Piece) -> tuple[Tensor, Tensor]:
@@ -89,7 +93,7 @@ class FiniteCheck:
         parts = [view if high - low == view.numel() else view[low:high] for view, low, high in views]
         values = _plain(torch.cat(parts, out=self._scratch[piece.key][: piece.high - piece.low]))
         by_norm = piece.weights or values.is_complex()
-        return (_norm(values) if by_norm else values.sum(dtype=_wide(values.dtype))), values
+        return (_norm(values) if by_norm else values.sum(dtype=wide(values.dtype))), values
 
 
 def sums_of(gradients: Layout) -> list[Tensor]:
@@ -108,7 +112,7 @@ def finite_where_all_are(tensors: list[Tensor]) -> list[Tensor]:
         kinds.setdefault((tensor.device, dtype), ([], []))[not small].append(tensor)
     numbers: list[Tensor] = []
     for (_, dtype), (small, large) in kinds.items():
-        numbers += [_flattened(small).sum(dtype=_wide(dtype))] if small else []
+        numbers += [flattened(small).sum(dtype=wide(dtype))] if small else []
         numbers += [torch.stack(foreach_norm(large)).sum()] if large else []
     return numbers
 
@@ -120,8 +124,8 @@ def _plain(values: Tensor) -> Tensor:
 
 def _norm(values: Tensor) -> Tensor:
     """In double precision on a CPU, as the compiled pass: float32 has no square of 1e20."""
-    wide = torch.float64 if values.is_cpu else _wide(values.dtype)
-    return vector_norm(values, dtype=None if values.is_complex() else wide)
+    kind = torch.float64 if values.is_cpu else wide(values.dtype)
+    return vector_norm(values, dtype=None if values.is_complex() else kind)
 
 
 def gathered(numbers: list[Tensor]) -> list[float]:
@@ -133,8 +137,8 @@ def gathered(numbers: list[Tensor]) -> list[float]:
     return cast("list[float]", joined.tolist())  # pyright: ignore[reportUnknownMemberType]
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """Sums of half precision would overflow where no number does."""
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The kind of number to add up in: sums of half precision would overflow where no number does."""
     return dtype if dtype.itemsize >= 4 else torch.float32
 
 

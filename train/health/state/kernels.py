@@ -43,7 +43,6 @@ def _pointer_to(kind: Any) -> Any:
 
 
 bits_at, floats_at, words_at = (_pointer_to(kind) for kind in (types.uint32, types.float32, types.uint64))
-bytes_at = _pointer_to(types.uint8)
 
 
 # Sums in any order, so that they are taken eight at a time (infinities and NaN stay what they are); carray needs _nrt.
@@ -101,26 +100,3 @@ def _differs(one: int, two: int, count: int) -> bool:
     for i in range(count):
         found |= a[i] ^ b[i]
     return found != 0
-
-
-@kernel(types.boolean(types.int64[:, ::1]), **OPTIONS)
-def all_well(table: NDArray[np.int64]) -> bool:
-    """Whether all float32 are finite, and all copies what was copied.
-
-    table: [3, n] int64: addresses; how many float32 lie there; 0. Or: addresses; how many bytes; where their copy lies.
-    """
-    for i in range(table.shape[1]):
-        count, copied = table[1, i], table[2, i]
-        if copied == 0:
-            most, bits = np.uint32(0), carray(bits_at(table[0, i]), (count,))
-            for j in range(count):
-                most = max(most, bits[j] & np.uint32(0x7FFFFFFF))
-            if most >= INFINITE:
-                return False
-        else:
-            differ, a, b = np.uint8(0), carray(bytes_at(table[0, i]), (count,)), carray(bytes_at(copied), (count,))
-            for j in range(count):
-                differ |= a[j] ^ b[j]
-            if differ != 0:
-                return False
-    return True

@@ -162,6 +162,19 @@ class Snapshotter:
         held += [Held("also", name, tensor) for name, tensor in self.tensors]
         return [one for one in held if _has_numbers(one.tensor)]
 
+    def listed(self) -> list[Held]:
+        """The tensors that optimizers carry on in lists, such as the past directions of LBFGS."""
+        named = {id(one.tensor): one.name for one in self.layout().held}
+        return [
+            Held("optimizer", f"{field}[{i}]/{named.get(id(parameter), 'a parameter of its own')}", item)
+            for optimizer in self.optimizers
+            for parameter, state in optimizer.state.items()
+            for field, value in state.items()
+            if type(value) is list
+            for i, item in enumerate(cast("list[Any]", value))
+            if isinstance(item, Tensor)
+        ]
+
     def known(self) -> Inventory:
         """What was found last."""
         return self._found if self._found is not None else self.found()

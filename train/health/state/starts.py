@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from .extra_state import batch_copy, keep, keep_options, write
-from .flat_tensors import PLAIN, Group, Layout, turned
-from .jit import compiled
+from .flat_tensors import PLAIN, Group, Layout
 from .random_states import generators
 from .snapshot import Snapshotter
 
@@ -32,7 +31,7 @@ class Start:
     batch: list[tuple[Any, Any]]
     backs: list[Callable[[], None]]
     no_grad: list[Tensor]  # parameters without a gradient
-    places: list[int]  # addresses of the leaves whose bytes can be read there; 0 of the others
+    places: list[int]  # addresses of the leaves; 0 of those that are no plain tensors
     copies: dict[Group, Tensor] = field(default_factory=dict)  # none: a `Snapshot` has them
 
     def put_back(self) -> None:
@@ -45,7 +44,7 @@ class Start:
             back()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Stamp:
     """Tells whether anything has written the state since. Writing by `.data` or through another library stays unseen:
     then the steps, made again, end in other numbers than they did."""
@@ -53,7 +52,7 @@ class Stamp:
     layout: Layout
     versions: list[int]
     places: list[int]
-    gradients: list[tuple[int, int]]
+    gradients: list[int]
 
     def is_followed_by(self, now: Stamp) -> bool:
         """Whether nothing was written in between; that all gradients were let go is no writing."""
@@ -64,7 +63,7 @@ class Stamp:
 def stamp_of(snapshotter: Snapshotter, gradients: list[Tensor]) -> Stamp:
     """That of now, of the tensors that were found last."""
     layout = snapshotter.known().layout
-    own = list(zip(map(id, gradients), map(_version, gradients), strict=True))
+    own = [*map(id, gradients), *map(_version, gradients)]
     return Stamp(layout, list(map(_version, layout.tensors)), list(map(Tensor.data_ptr, layout.tensors)), own)
 
 
@@ -88,6 +87,5 @@ def start_of(snapshotter: Snapshotter, batch: Any, old: Start | None) -> Start:
 
 
 def _place_of(leaf: Any) -> int:
-    """The address of a leaf in one piece of a CPU's memory; 0 of others, and where no compiled pass reads it."""
-    plain = compiled() and type(leaf) in PLAIN and leaf.is_cpu and leaf.is_contiguous() and not any(turned(leaf))
-    return leaf.data_ptr() if plain else 0
+    """The address of a plain tensor of a CPU; 0 of others."""
+    return leaf.data_ptr() if type(leaf) in PLAIN and leaf.is_cpu else 0

@@ -42,7 +42,7 @@ def classify(birth: Birth) -> str:
     if any(x != x or abs(x) == float("inf") for x in op.scalars) and not op.bad_inputs:
         return "inf-times-zero" if _is_masking(op, inputs, results) else "constant-not-finite"
     if op.phase == "optimizer":
-        return _optimizer_fault(op, inputs)
+        return _optimizer_fault(op, inputs, results)
     if "batch_norm" in op.name and op.phase != "backward" and op.wrote:
         return _buffer_fault(op, inputs)
     if op.phase == "backward" and op.node.startswith(SINGULAR):
@@ -171,8 +171,13 @@ def _division(op: Op, inputs: list[Operand], results: list[Operand]) -> str:
     return "half-overflow" if any(o.dtype == "float16" for o in results) else "overflow"
 
 
-def _optimizer_fault(op: Op, inputs: list[Operand]) -> str:
+def _optimizer_fault(op: Op, inputs: list[Operand], results: list[Operand]) -> str:
     wrote = " ".join(op.wrote)
+    is_of_a_state = "weights:" in wrote or "optimizer:" in wrote
+    if base(op.name) in ("div", "true_divide") and not op.bad_inputs and not is_of_a_state:
+        kind = _division(op, inputs, results)  # by a norm of 0, where gradients are clipped by hand
+        if kind != "overflow":
+            return kind
     second = "exp_avg_sq" in wrote or "square_avg" in wrote or "sum/" in wrote
     if second:
         return "second-moment-overflow"

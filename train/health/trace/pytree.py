@@ -41,6 +41,14 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Leaf]]:
             yield name, leaf
 
 
+def plain_parts(tree: Any) -> list[Leaf]:
+    """The leaves of a tuple or list of tensors whose numbers can be copied as they are; [] of any other batch."""
+    if type(tree) not in (tuple, list):
+        return []
+    parts = cast("Sequence[Any]", tree)
+    return [*parts] if all(type(part) is Tensor and is_plain(part) for part in parts) else []
+
+
 def whole_leaves(tree: Any, path: str = "", within: tuple[int, ...] = ()) -> Iterator[tuple[str, Leaf]]:
     """The same; a sparse or nested tensor is one leaf, also one whose numbers cannot be kept."""
     if isinstance(tree, Tensor | np.ndarray):
