@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
+import os
+import threading
 import time
 from dataclasses import replace
 from typing import Any
 
 from az.engine.errors import Refused
+from az.engine.printable import one_line
 from az.engine.system.cores import usable_cores
-from az.train.cluster.fleet import LOCAL, Gone, Node
+from az.train.cluster.fleet import GPU_THREADS, LOCAL, Gone, Node
 from az.train.cluster.match_player import MatchJob, MatchPlayer
 from az.train.cluster.player import Player, PlayerJob
 
 MODEL_SECONDS = 60.0  # until a model has come to a node
+LONELY_SECONDS = 300.0  # without a question; the head gives a player up that does not answer for 60
 CALL_SECONDS = 10.0  # for what has arrived already
+MOST_NAME = 100  # characters of a node's name
 STORE = 256 << 20  # bytes of shared memory of a local cluster: models and record files on their way
 
 
@@ -24,11 +30,37 @@ def _fetched(handle: Any) -> bytes:
     return ray.get(handle[0], timeout=MODEL_SECONDS)
 
 
+class Lonely:
+    """Ends this process where it is asked nothing for so long: its node has lost the head, or the head this player.
+
+    Ray leaves the processes of a node that cannot reach the head for as long as it cannot.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._heard = seconds, time.monotonic()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def heard(self) -> None:
+        """It was asked something, or has answered."""
+        self._heard = time.monotonic()
+
+    def _watch(self) -> None:
+        while time.monotonic() - self._heard < self._seconds:
+            time.sleep(min(1.0, self._seconds / 10))
+        os._exit(0)
+
+
 class NodePlayer(Player):
     """The actor's class of self-play."""
 
     def __init__(self, job: PlayerJob) -> None:
         super().__init__(job, _fetched)
+        self._lonely = Lonely(LONELY_SECONDS)
+
+    def exchange(self, orders: dict[str, Any]) -> dict[str, Any]:
+        """As `Player.exchange`."""
+        self._lonely.heard()
+        return super().exchange(orders)
 
 
 class NodeMatchPlayer(MatchPlayer):
@@ -38,13 +70,24 @@ class NodeMatchPlayer(MatchPlayer):
         super().__init__(job, _fetched)
 
 
+def _silence() -> None:
+    """What Ray's own processes say of a lost node goes into their logs, not between the lines of a run's screen or the
+    JSON of a match: the dispatcher says it in a sentence. Ray has no option for it; its version is pinned.
+    """
+    worker: Any = importlib.import_module("ray._private.worker")
+    worker._worker_logs_enabled = False
+    logging.getLogger("ray").addHandler(logging.NullHandler())
+    logging.getLogger("ray").propagate = False
+
+
 class RayFleet:
     """Connect. Raises Refused where there is no such cluster, or none that lets us in."""
 
-    def __init__(self, address: str, job: PlayerJob | MatchJob, gpu_threads: int = 2) -> None:
-        self._job, self._gpu_threads = job, gpu_threads
+    def __init__(self, address: str, job: PlayerJob | MatchJob) -> None:
+        self._job = job
         self._ray: Any = importlib.import_module("ray")
         self._affinity: Any = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        _silence()
         common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
         try:
             if address == LOCAL:
@@ -67,15 +110,16 @@ class RayFleet:
         for node in self._ray.nodes():
             if node["Alive"]:
                 has, host = node["Resources"], node["NodeManagerHostname"]
-                name = f"{host} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})"
-                found.append(Node(node["NodeID"], name, int(has.get("CPU", 0)), int(has.get("GPU", 0))))
+                address = str(node["NodeManagerAddress"])
+                name = one_line(f"{host} ({address}, {node['NodeID'][:6]})", MOST_NAME)
+                found.append(Node(node["NodeID"], name, int(has.get("CPU", 0)), int(has.get("GPU", 0)), address))
         return found
 
     def start(self, player: str, node: Node, gpu: bool) -> None:
         """Start a player there, and there only."""
         job, kind = self._job, NodeMatchPlayer if isinstance(self._job, MatchJob) else NodePlayer
         if gpu and isinstance(job, PlayerJob):
-            job = replace(job, threads=self._gpu_threads, provider="auto")
+            job = replace(job, threads=job.config.in_flight or GPU_THREADS, provider="auto")
         options: dict[str, Any] = {
             "num_cpus": 0 if gpu else 1, "num_gpus": 1 if gpu else 0, "max_restarts": 0, "max_task_retries": 0,
             "scheduling_strategy": self._affinity(node.id, soft=False),
