@@ -205,19 +205,19 @@ def test_a_machine_whose_nodes_are_left_out_again_and_again_is_left_out_when_it_
     rig.fleet.close()
 
 
-def test_a_node_without_a_free_core_is_waited_for(model):
+def test_a_node_without_a_free_core_is_waited_for(model, monkeypatch):
     """Another run has its cores: that is said once, and the node is taken when they are free."""
     rig = Rig(GAME, model, CONFIG, SEED)
     rig.node("a")
     rig.dispatcher.supply(0, COUNT)
-    began, rig.fleet.start = rig.fleet.start, lambda *_: None
+    monkeypatch.setattr(rig.fleet, "start", lambda *_: None)
     for _ in range(8):
         rig.dispatcher.step(0.0)
         rig.now += START_SECONDS + 1
     assert [text for text in rig.said if "do others use its cores?" in text] == [
         "node a has started no player for 240 s: do others use its cores?"
     ]
-    rig.fleet.start = began  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.undo()
     for _ in rig.rounds():
         rig.now += 1.0
     assert len(rig.games) == COUNT
