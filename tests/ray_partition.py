@@ -64,30 +64,37 @@ class TwoMachines(LineServer):
 
 
 class _Machines:
+    """Each with its own processes, its own /tmp/ray and its own name: by them Ray finds the node of a process."""
+
     def __init__(self) -> None:
         _do("ip link set lo up")
-        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "1000000"])
-        time.sleep(0.5)
-        _do(f"ip link add v0 type veth peer name v1 netns {self.holder.pid}")
+        self.inits = {where: self._machine(where, net) for where, net in (("head", []), ("node", ["--net"]))}
+        _do(f"ip link add v0 type veth peer name v1 netns {self.inits['node']}")
         _do(f"ip addr add {HEAD}/24 dev v0")
         _do("ip link set v0 up")
         for line in ("ip link set lo up", f"ip addr add {NODE}/24 dev v1", "ip link set v1 up"):
-            _do(f"nsenter -t {self.holder.pid} -n {line}")
+            _do(f"nsenter -t {self.inits['node']} -n {line}")
         ray = f"{Path(sys.executable).parent / 'ray'} start --object-store-memory 100000000 --num-cpus 1 --block"
         self.start("head", f"{ray} --head --node-ip-address {HEAD} --port {PORT} --include-dashboard false")
         time.sleep(5.0)
         self.start("node", f"while :; do {ray} --address {HEAD}:{PORT} --node-ip-address {NODE}; sleep 2; done")
         self.run: subprocess.Popen[bytes] | None = None
 
-    def start(self, where: str, line: str, said: str = os.devnull) -> subprocess.Popen[bytes]:
-        """Ray finds the node of a process by what stands in /tmp/ray: each machine has its own."""
+    def _machine(self, where: str, net: list[str]) -> int:
+        """The number of its first process, which collects those that have lost their parents."""
         own = Path(f"ray-{where}").resolve()
-        own.mkdir(exist_ok=True)
-        inside = [] if where == "head" else ["nsenter", "-t", str(self.holder.pid), "-n"]
-        alone = [*inside, "unshare", "--mount", "--uts", "bash", "-c"]
-        first = f"hostname {where} && mkdir -p /tmp/ray && mount --bind {shlex.quote(str(own))} /tmp/ray && "
+        own.mkdir()
+        first = f"hostname {where}; mkdir -p /tmp/ray; mount --bind {shlex.quote(str(own))} /tmp/ray; "
+        apart = ["unshare", *net, "--mount", "--uts", "--pid", "--fork", "--mount-proc", "bash", "-c"]
+        holder = psutil.Process(subprocess.Popen([*apart, f"{first} echo up > up-{where}; sleep 1000000 & wait"]).pid)
+        while not Path(f"up-{where}").exists():
+            time.sleep(0.1)
+        return holder.children()[0].pid
+
+    def start(self, where: str, line: str, said: str = os.devnull) -> subprocess.Popen[bytes]:
+        inside = ["nsenter", "-t", str(self.inits[where]), "--mount", "--uts", "--net", "--pid", f"--wd={Path.cwd()}"]
         with Path(said).open("w") as out:
-            return subprocess.Popen([*alone, first + line], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+            return subprocess.Popen([*inside, "bash", "-c", line], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
 
     def obey(self, word: str, rest: str) -> object:
         if word == "train":
@@ -96,7 +103,7 @@ class _Machines:
         elif word in ("cut", "mend"):
             _do(f"ip link set v0 {'down' if word == 'cut' else 'up'}")
         elif word == "stop" and self.run is not None:
-            self.run.send_signal(signal.SIGINT)
+            psutil.Process(self.run.pid).children()[0].send_signal(signal.SIGINT)  # nsenter hands on no signal
         elif word == "ended" and self.run is not None:
             return self.run.poll()
         elif word == "players":

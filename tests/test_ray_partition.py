@@ -96,3 +96,20 @@ def test_a_learner_that_cannot_reach_the_head_joins_again(tmp_path):
     assert f"the Ray cluster at {machines.address} was lost" in said
     assert "joining it again" in said
     assert "raylet" not in said
+
+
+@pytest.mark.timeout(600)
+def test_a_match_that_loses_the_head_ends_with_a_sentence(tmp_path):
+    """Ray itself would end the process after a minute, without a word."""
+    with TwoMachines(tmp_path) as machines:
+        words = ("arena", "minimax:6", "minimax:7", "--game", "othello6", "--games", 100_000, "--json")
+        machines.train("node", *command(*words, "--cluster", machines.address))
+        wait(machines, lambda: machines.say("players"))
+        machines.say("cut")
+        deadline = time.monotonic() + 120
+        while machines.ended() is None and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert machines.ended() == 1
+        said = machines.said().splitlines()
+        gone = f"the head of the Ray cluster at {machines.address} cannot be reached any more"
+        assert said[-1].startswith(f"az: {gone}")

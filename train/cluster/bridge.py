@@ -27,7 +27,10 @@ from az.train.cluster.player import PlayerJob, facts
 
 LOOK_EVERY = 0.5  # seconds between two looks for a newer model
 ROUND = 0.1  # seconds that one round waits for players at most
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what it says else goes to stderr, between our lines
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

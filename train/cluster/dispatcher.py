@@ -213,7 +213,8 @@ class Dispatcher:
 
     def _hear(self, seat: Seat, said: object) -> None:
         if isinstance(said, Gone):
-            self._lose(seat, said.text)
+            early = "" if seat.greeted else " before its first word (the same environment and RAY_AUTH_MODE there?)"
+            self._lose(seat, said.text + early)
             return
         try:
             if not seat.greeted:

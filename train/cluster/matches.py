@@ -141,6 +141,10 @@ class Matches:
                 with self._news:
                     self.step(answers)
                     self._news.notify_all()
+        except AzError as error:
+            with self._news:
+                self._dead = str(error)
+                self._fail(self._dead)
         except Exception as error:  # the fleet itself has failed: no match may wait for it
             with self._news:
                 self._dead = f"the cluster cannot be used any more ({type(error).__name__}: {error})"

@@ -193,7 +193,9 @@ class Nodes:
         shown = " · ".join(f"{one['node'].partition(' ')[0]} {one['simulations_per_s']:,}" for one in fastest)
         faults, lost = (sum(one[what] for one in figures) for what in ("faults", "lost"))
         out = len(figures) - len(there)
-        self.text = f"{len(there)} nodes, {players} players, {rate:,} simulations a second ({shown})"
+        self.text = f"{len(there)} nodes, {players} players, {rate:,} simulations a second" + (
+            f" ({shown})" if shown else ""
+        )
         self.text += "".join(
             f", {count} {what}"
             for count, what in ((faults, "faults"), (lost, "games lost"), (out, "left out"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import logging
 import os
+import socket
+import sys
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +24,9 @@ from az.train.cluster.player import Player, PlayerJob
 
 MODEL_SECONDS = 60.0  # until a model has come to a node
 LONELY_SECONDS = 300.0  # without a question; the head gives a player up that does not answer for 60
+CONNECT_SECONDS = 10.0
+NODES_EVERY = 1.0  # seconds between two looks at the nodes
+HEAD_EVERY, HEAD_TRIES = 3.0, 3  # seconds between two looks whether the head is there; in vain, until it is given up
 CALL_SECONDS = 10.0  # for what has arrived already
 MOST_NAME = 100  # characters of a node's name
 STORE = 256 << 20  # bytes of shared memory of a local cluster: models and record files on their way
@@ -80,6 +87,55 @@ def _silence() -> None:
     logging.getLogger("ray").propagate = False
 
 
+def _try(address: str) -> None:
+    """Raises OSError where nothing listens: Ray itself would try for two minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise OSError(f"nothing answers there: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Generator[None]:
+    """While Ray tries to join, its C++ writes a line a second there; the error that it raises says the same."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _leave() -> None:
+    """Ray's own end would wait for the head that has gone, and the interpreter's then falls over Ray's threads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+class Head:
+    """Whether the head can still be reached. Where it cannot, Ray ends this process after a minute, without a word."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self.gone = address, ""
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        tries = 0
+        while tries < HEAD_TRIES:
+            time.sleep(HEAD_EVERY)
+            try:
+                _try(self.address)
+                tries = 0
+            except OSError as error:
+                tries, reason = tries + 1, str(error)
+                if tries == HEAD_TRIES:
+                    self.gone = f"the head of the Ray cluster at {self.address} cannot be reached any more ({reason})"
+
+
 class RayFleet:
     """Connect. Raises Refused where there is no such cluster, or none that lets us in."""
 
@@ -94,18 +150,33 @@ class RayFleet:
                 own = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": STORE}
                 self._ray.init("local", **own, **common)
             else:
-                self._ray.init(address, **common)
+                _try(address)
+                with _without_stderr():
+                    self._ray.init(address, **common)
         except Exception as error:  # Ray's own and others, by what went wrong
-            reason = str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
+            reason = one_line(str(error), 300).rstrip(".") or type(error).__name__
             raise Refused(
                 f"the Ray cluster at {address} cannot be joined ({reason}): is `ray start --head` running there, with"
                 " the same version of Ray and the same token (docs/how-to/cluster.md)?"
             ) from None
+        self._head = None if address == LOCAL else Head(address)
+        self._closed, self._there = False, self._read_nodes()
+        threading.Thread(target=self._look, daemon=True).start()
         self._actors: dict[str, Any] = {}
         self._asked: dict[Any, str] = {}  # questions under way
 
     def nodes(self) -> list[Node]:
-        """The nodes that are alive."""
+        """The nodes that are alive, as they were a moment ago."""
+        return self._there
+
+    def _look(self) -> None:
+        """In a thread of its own: the question waits for the head, also for one that has gone."""
+        while not self._closed:
+            time.sleep(NODES_EVERY)
+            with contextlib.suppress(Exception):  # at the next look
+                self._there = self._read_nodes()
+
+    def _read_nodes(self) -> list[Node]:
         found = list[Node]()
         for node in self._ray.nodes():
             if node["Alive"]:
@@ -133,7 +204,9 @@ class RayFleet:
         self._asked[self._actors[player].exchange.remote(orders)] = player
 
     def answers(self, timeout: float) -> list[tuple[str, dict[str, Any] | Gone]]:
-        """Answers that have come."""
+        """Answers that have come. Raises Refused where the head has gone."""
+        if self._head is not None and self._head.gone:
+            raise Refused(self._head.gone + ".")
         if not self._asked:
             time.sleep(timeout)
             return []
@@ -157,6 +230,10 @@ class RayFleet:
 
     def close(self) -> None:
         """End all players, leave the cluster; a local one ends."""
+        self._closed = True
+        if self._head is not None and self._head.gone:  # its players end by themselves
+            atexit.register(_leave)
+            return
         for player in [*self._actors]:
             self.end(player)
         self._ray.shutdown()
