@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import socket
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +23,7 @@ from test_run import log_lines
 
 from az.engine.errors import Refused
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
+from az.engine.records.format import pack, parse_records, unpack
 from az.engine.selfplay.checks import SearchFault
 from az.engine.selfplay.to_files import selfplay_to_files
 from az.train.cluster.answers import MOST_COUNT, read_answer
@@ -27,6 +31,7 @@ from az.train.cluster.dispatcher import LENT_BEFORE, MOST_FAULTS, MOST_REFUSED, 
 from az.train.cluster.fleet import Node
 from az.train.cluster.player import PACE_SECONDS, SPARE, Player, PlayerJob
 from az.train.cluster.pool import MOST_BAD, MOST_LOST, Bridge
+from az.train.cluster.ray_fleet import Head
 
 EMPTY: dict[str, Any] = {"files": [], "faults": [], "lost": [], "want": 0, "known": [], "alive": 0, "walks": 0}
 
@@ -64,10 +69,19 @@ class Liar:
         lent = [k for seat in self.rig.dispatcher.seats.values() if seat.node.id == node
                 for k in (players[seat.name].lent if seat.name in players else {})]  # fmt: skip
         lost = [k for k in lent if self.only in (None, k)]
-        if self.only is not None and not lost:
-            return answer
         self.given_up += lost
-        return {**answer, "files": [], "lost": lost, "faults": [fault_of(k) for k in lost for _ in range(self.faults)]}
+        files = [] if self.only is None else [self.without(self.only, *file) for file in answer["files"]]
+        return {
+            **answer,
+            "files": [file for file in files if file],
+            "lost": lost,
+            "faults": [fault_of(k) for k in lost for _ in range(self.faults)],
+        }
+
+    def without(self, k: int, data: bytes, stats: dict[str, Any]) -> tuple[bytes, dict[str, Any]] | None:
+        """A file as if this game had not been played."""
+        games = [game for game in unpack(parse_records(Path("file"), data, GAME)) if game.k != k]
+        return (pack(GAME, games, SEED, CONFIG.header()), stats) if games else None
 
 
 def lying(model: Path, liar: Liar) -> Rig:
@@ -339,3 +353,30 @@ def test_a_pause_is_told_to_a_bridge_that_is_started_later(monkeypatch, model):
     theirs.send(("ready",))
     assert bridge.read(5.0) is None
     assert told == [("pause", True)]
+
+
+def test_a_player_that_is_asked_nothing_ends_by_itself():
+    script = """
+import time
+from az.train.cluster.ray_fleet import Lonely
+lonely = Lonely(3.0)
+for _ in range(6):
+    time.sleep(1.0)
+    lonely.heard()
+print("heard", flush=True)
+time.sleep(200)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n")
+
+
+def test_a_head_that_has_gone_is_seen(monkeypatch):
+    monkeypatch.setattr("az.train.cluster.ray_fleet.HEAD_EVERY", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        head = Head(f"127.0.0.1:{listening.getsockname()[1]}")
+        time.sleep(1.0)
+        assert head.gone == ""
+    deadline = time.monotonic() + 60
+    while not head.gone and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "cannot be reached any more (nothing answers there: " in head.gone

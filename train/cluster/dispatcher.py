@@ -339,7 +339,7 @@ class Dispatcher:
         return self.leases.end(seat.name)
 
     def _not_begun(self, seat: Seat) -> None:
-        """Its process has not come: the node's cores may be taken by somebody else's work, and become free later."""
+        """Its process has not come: the node's cores may be taken by other programs, and become free later."""
         place = self.places[seat.node.id]
         self._lose(seat, f"has not begun for {START_SECONDS:g} s", counts=False)
         if not place.waits:
