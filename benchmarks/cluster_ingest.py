@@ -21,7 +21,7 @@ from az.engine.game import ONGOING, Game, load_game
 from az.engine.records.format import FinishedGame, Row, pack
 from az.engine.selfplay.worker import ROWS_A_FILE, record_name
 from az.engine.system.files import write_atomic
-from az.train.cluster.dispatcher import games_of
+from az.train.cluster.answers import contents_of
 from az.train.cluster.leases import Leases
 from az.train.run.folder import RunFolder
 from az.train.run.ingest import Ingest
@@ -66,7 +66,7 @@ def measure(game: Game, seconds: float) -> dict[str, Any]:
             leases = Leases(0)
             leases.give("writer", total, MODEL)
             for data, _, rows in files:
-                _, games = games_of(data)
+                games = contents_of(data).games
                 ticket = leases.arrived("writer", games)
                 assert ticket is not None
                 path = folder.records / record_name(1, 0, number)

@@ -25,6 +25,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from az.train.cluster.answers import Answer, Contents, File
 from az.train.cluster.dispatcher import Dispatcher, Model
 from az.train.cluster.fleet import Gone, Node
 
@@ -114,19 +115,17 @@ class SimulatedFleet:
         self.now = end
         return found
 
-    def _played(self, one: Simulated, at: float, paused: bool) -> dict[str, Any]:
+    def _played(self, one: Simulated, at: float, paused: bool) -> Answer:
         seconds, one.at = at - one.at, at
         one.credit = 0.0 if paused else min(one.credit + seconds * self.speed, len(one.queue) + 1.0)
         done = min(int(one.credit), len(one.queue))
         one.credit -= done
         one.played += [one.queue.popleft() for _ in range(done)]
-        files: list[Any] = []
+        files = list[File]()
         if one.played and (len(one.played) >= GAMES_A_FILE or at - one.flushed >= SECONDS_A_FILE):
-            files, one.played, one.flushed = [(one.played, {"rows": len(one.played) * ROWS_A_GAME})], [], at
+            files, one.played, one.flushed = [File(one.played, len(one.played) * ROWS_A_GAME)], [], at
         want = max(0, int(self.speed * AHEAD) + SPARE - len(one.queue))
-        return {
-            "files": files, "faults": [], "lost": [], "want": want, "known": ["m"], "alive": 1, "walks": one.walks,
-        }  # fmt: skip
+        return Answer(files, [], [], want, {"m"}, 1, one.walks)
 
     def end(self, player: str) -> None:
         self.players.pop(player, None)
@@ -162,7 +161,10 @@ def simulate(count: int, rates: Rates, seconds: float, begin: float) -> Seen:
         if kind == "file":
             waiting.append((rest[0], rest[4]["rows"]))
 
-    dispatcher = Dispatcher(fleet, {}, SEED, tell, clock=lambda: fleet.now, peek=lambda games: (SEED, games))
+    dispatcher = Dispatcher(
+        fleet, {}, SEED, tell, clock=lambda: fleet.now, read=lambda answer: answer,
+        peek=lambda games: Contents(SEED, {}, games, {}),
+    )  # fmt: skip
     dispatcher.model(Model("m", "m", b""))
     dispatcher.supply(0)
     taken, credit, paused, steps, behind = 0, 0.0, 0.0, 0.1, 0.0

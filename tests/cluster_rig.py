@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from az.engine.game import Game
+from az.engine.inference.model_resolver import newest_model
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.records.format import FinishedGame, parse_records, unpack
 from az.engine.selfplay.batch import SelfplayConfig
 from az.train.cluster.dispatcher import Dispatcher, Model
 from az.train.cluster.fleet import Gone, Node
 from az.train.cluster.player import Player, PlayerJob, facts
+from az.train.run.services import PoolStart
 
 Spoil = Callable[[str, dict[str, Any]], "dict[str, Any] | Gone"]
 
@@ -82,7 +85,9 @@ class Rig:
         self.fleet = LocalFleet(PlayerJob(game.name, config, seed), spoil)
         self.now = 0.0  # seconds added to the clock
         clock = lambda: time.monotonic() + self.now  # noqa: E731
-        self.dispatcher = Dispatcher(self.fleet, expected or facts(game), seed, self._hear, 2, clock=clock)
+        self.dispatcher = Dispatcher(
+            self.fleet, expected or facts(game), seed, self._hear, 2, False, config.header(), config.slots, clock
+        )
         found = OnnxEvaluator(model, game)
         self.model = Model(
             found.model_id, model.name, model.read_bytes(), answers or (found.answers if exact else None)
@@ -131,3 +136,56 @@ class Rig:
         for _ in self.rounds():
             pass
         return self.games
+
+
+class RigBridge:
+    """As `pool.Bridge`, without Ray or a process: a dispatcher and real players. spoil: as in `LocalFleet`."""
+
+    spoil: ClassVar[Spoil] = staticmethod(lambda _, answer: answer)
+    names: ClassVar[tuple[str, ...]] = ("a",)
+    made: ClassVar[list[RigBridge]] = []
+
+    def __init__(self, start: PoolStart, _: str, first_game: int | None) -> None:
+        config = start.config
+        self._start, self._messages = start, deque[tuple[Any, ...]]()
+        self.fleet = LocalFleet(PlayerJob(config.game, config.selfplay, config.seed), type(self).spoil)
+        self.fleet.there += [Node(name, f"{name} (10.0.0.{n}, {name})", 1) for n, name in enumerate(type(self).names)]
+        self.dispatcher = Dispatcher(
+            self.fleet, facts(start.game), config.seed, self._tell, 1, False, config.selfplay.header(),
+            config.selfplay.slots,
+        )  # fmt: skip
+        self._path: Path | None = None
+        self.dispatcher.supply(first_game or 0)
+        self.ready, self.lost = True, 0
+        type(self).made.append(self)
+
+    def _tell(self, kind: str, *rest: Any) -> None:
+        if kind == "say":
+            self._start.report(rest[0])
+        elif kind == "note":
+            self._start.note(*rest)
+        else:
+            self._messages.append(
+                (kind, *rest, self.dispatcher.leases.next_number) if kind == "file" else (kind, *rest)
+            )
+
+    def read(self, timeout: float) -> tuple[Any, ...] | None:
+        path = newest_model(self._start.folder.models)
+        if path is not None and path != self._path:
+            self._path = path
+            data = path.read_bytes()
+            self.dispatcher.model(Model(OnnxEvaluator(path, self._start.game).model_id, path.name, data))
+        if not self._messages:
+            self.dispatcher.step(timeout)
+        return self._messages.popleft() if self._messages else None
+
+    def begin_at(self, _: int) -> None: ...
+
+    def pause(self, paused: bool) -> None:
+        self.dispatcher.paused = paused
+
+    def send(self, kind: str, *rest: Any) -> None:
+        {"judged": self.dispatcher.judged, "refuse": self.dispatcher.refuse}[kind](*rest)
+
+    def stop(self) -> None:
+        self.fleet.close()

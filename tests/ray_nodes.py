@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from processes import Marked
 
@@ -20,19 +20,16 @@ TOKEN = secrets.token_hex(16)
 AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-class RayNodes:
-    """A head without players, and nodes with a core each. Use as a context manager; every wait has an end."""
+class LineServer:
+    """A command that answers every line of its stdin, and says when it is ready. Every wait has an end."""
 
-    def __init__(self, folder: Path) -> None:
-        self.environment = os.environ | AUTH
-        os.environ.update(AUTH)  # `Marked` and the tests' own `az` pass it on
-        command = [sys.executable, str(Path(__file__).resolve())]
+    def __init__(self, command: list[str], folder: Path) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.marked = Marked(command, folder, **pipes)
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
         try:
-            self.address = str(self._answer())
+            self.first = self._answer()
         except BaseException:
             self.__exit__()
             raise
@@ -49,10 +46,26 @@ class RayNodes:
                 return json.loads(line)["answer"]
 
     def say(self, *words: object) -> object:
+        """Send a line; the answer to it."""
         assert self.marked.main.stdin is not None
         self.marked.main.stdin.write(" ".join(map(str, words)) + "\n")
         self.marked.main.stdin.flush()
         return self._answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.marked.__exit__()
+
+
+class RayNodes(LineServer):
+    """A head without players, and nodes with a core each. Use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        os.environ.update(AUTH)  # `Marked` and the tests' own `az` pass it on
+        super().__init__([sys.executable, str(Path(__file__).resolve())], folder)
+        self.address = str(self.first)
 
     def add(self, cpus: int = 1) -> int:
         """A node's number."""
@@ -62,11 +75,8 @@ class RayNodes:
         """SIGKILL everything of the node."""
         self.say("kill", number)
 
-    def __enter__(self) -> RayNodes:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self.marked.__exit__()
+        super().__exit__()
         for name in AUTH:
             os.environ.pop(name, None)
 

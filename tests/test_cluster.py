@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from az.train.cluster.dispatcher import MOST_STALE, SILENT_SECONDS
 from az.train.cluster.fleet import Gone
 from az.train.cluster.leases import MOST_LENT, Lease, Leases
 from az.train.cluster.player import Player, PlayerJob, facts
-from az.train.cluster.pool import HUNG_SECONDS, Bridge
+from az.train.cluster.pool import HUNG_SECONDS, MOST_LOST, Bridge
 
 GAME = load_game("tictactoe")
 CONFIG = SelfplayConfig(simulations=8, fast_simulations=4, slots=4, precision="fp32")
@@ -75,7 +76,13 @@ def test_numbers_are_lent_once_and_again():
     rest = [(k, "m") for k in range(10, 18)] + [(k, "n") for k in range(18, 29)]
     second = leases.arrived("b", rest)
     assert second is not None
-    leases.drop("b", 29)
+    assert not leases.failed("b", 10, "B")  # it has handed that in
+    assert not leases.failed("b", 29, "B")
+    assert leases.give("b", 1, "n", "B") == []  # another node is to try it
+    assert leases.left() == 1
+    assert leases.give("c", 9, "n", "C") == [Lease(29, 1, "n")]
+    assert leases.failed("c", 29, "C")
+    assert leases.left() == 0
     assert not leases.over()  # not judged yet
     leases.judged(second, True)
     assert leases.over()
@@ -140,8 +147,9 @@ def test_a_silent_player_is_given_up_and_its_late_games_are_dropped(model, alone
     rig.fleet.close()
 
 
-def poisoned(data: bytes, how: str) -> bytes:
-    games = unpack(parse_records(Path("file"), data, GAME))
+def poisoned(data: bytes, how: str, seed: int = SEED) -> bytes:
+    records = parse_records(Path("file"), data, GAME)
+    games, search = unpack(records), records.header["search"]
     row = games[0].rows[0]
     if how == "nan":
         row = replace(row, root_value=float("nan"))
@@ -152,14 +160,17 @@ def poisoned(data: bytes, how: str) -> bytes:
     elif how == "numbers":
         return pack(GAME, [replace(game, k=game.k + 10_000) for game in games], SEED, CONFIG.header())
     elif how == "game":
-        return pack(load_game("connect4"), [replace(game, rows=[], outcomes=[]) for game in games], SEED, {})
+        others = [replace(game, rows=[], outcomes=[]) for game in games]
+        return pack(load_game("connect4"), others, SEED, CONFIG.header())
+    elif how == "search":
+        return pack(GAME, games, SEED, replace(CONFIG, simulations=1).header())
     elif how == "bytes":
         return data[: len(data) // 2] + b"?" + data[len(data) // 2 + 1 :]
     games[0] = replace(games[0], rows=[row, *games[0].rows[1:]])
-    return pack(GAME, games, SEED, CONFIG.header())
+    return pack(GAME, games, seed, search)
 
 
-@pytest.mark.parametrize("how", ["nan", "illegal", "seed", "numbers", "game", "bytes"])
+@pytest.mark.parametrize("how", ["nan", "illegal", "seed", "search", "numbers", "game", "bytes"])
 def test_a_poisoned_node_is_left_out_and_the_games_are_sound(model, alone, how):
     def spoil(node: str, answer: dict[str, Any]) -> dict[str, Any]:
         if node == "bad" and answer.get("files"):
@@ -194,7 +205,7 @@ def test_a_poisoned_node_is_left_out_and_the_games_are_sound(model, alone, how):
     assert joined
     assert file_of(rig.games) == alone
     assert any("node bad is left out" in text for text in rig.said)
-    if how in ("seed", "numbers"):
+    if how in ("seed", "search", "numbers"):
         assert rig.dispatcher.places["bad"].stale >= MOST_STALE
     else:
         assert refused
@@ -353,6 +364,7 @@ def test_a_bridge_that_hangs_is_started_again():
     bridge._start = SimpleNamespace(stopping=lambda: False, report=said.append, note=lambda *_: None)
     bridge._pipe, bridge._process, bridge._address = ours, None, "host:1"
     bridge.ready = bridge._was_ready = True
+    bridge._losses = deque(maxlen=MOST_LOST)
     bridge._lost_at, bridge.lost, bridge._heard = 0.0, 0, time.monotonic() - HUNG_SECONDS - 1
     assert bridge.read(0.0) is None
     assert (bridge.ready, bridge.lost) == (False, 1)

@@ -12,6 +12,7 @@ import pytest
 from cluster_rig import LocalFleet
 from command_line import run_az
 from make_models import write_model
+from run_tools import run_az as run_az_in
 
 from az.engine.arena.elo import Sprt
 from az.engine.arena.match import play_match
@@ -243,9 +244,11 @@ def test_a_wrong_address_is_one_sentence(words):
 
 
 @pytest.mark.parametrize("words", [("arena", "random", "minimax:2", "--game", "tictactoe"), ("score", "tictactoe")])
-def test_without_ray_it_is_one_sentence(words):
-    if find_spec("ray") is not None:
+def test_without_ray_it_is_one_sentence(words, tmp_path):
+    """Also beside a folder of its name, as Ray itself makes one in /tmp."""
+    if (found := find_spec("ray")) is not None and found.origin is not None:
         pytest.skip("ray is installed here")
-    done = run_az(*words, "--cluster", "127.0.0.1:6379")
-    assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "ray is not installed, and --cluster needs it" in done.err
+    (tmp_path / "ray").mkdir()
+    done = run_az_in(tmp_path, *words, "--cluster", "127.0.0.1:6379")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "ray is not installed, and --cluster needs it" in done.stderr

@@ -239,6 +239,8 @@ def test_a_run_trains_on_files_of_others(tmp_path):
         (("--records", ".", "--deterministic"), "cannot take --records"),
         (("--cluster", "nowhere"), "is no address of a cluster: give HOST:PORT"),
         (("--cluster", "ray://a:1"), "is no address of a cluster: give HOST:PORT"),
+        (("--cluster", "a:65536"), "is no address of a cluster: give HOST:PORT"),
+        (("--cluster", "a:0"), "is no address of a cluster: give HOST:PORT"),
     ],
 )
 def test_requests_that_cannot_be_met(tmp_path, options, said):

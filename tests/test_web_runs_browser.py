@@ -21,6 +21,13 @@ pytest.importorskip("starlette", reason="the extra `web` is not installed")
 BOTH = pytest.mark.parametrize(
     ("size", "scheme"), [("desk", "light"), ("desk", "dark"), ("phone", "light"), ("phone", "dark")]
 )
+NODES = [
+    {"node": "gpu-1 (10.0.0.2, 4f2a9c)", "players": 16, "simulations_per_s": 48211, "simulations": 9_000_000,
+     "games": 12_904, "rows": 301_552, "files": 502, "faults": 0, "lost": 0, "left_out": ""},
+    {"node": "old-laptop (10.0.0.7, 77aa10)", "players": 0, "simulations_per_s": 0, "simulations": 1200,
+     "games": 3, "rows": 60, "files": 1, "faults": 3, "lost": 1,
+     "left_out": "3 searches failed on it, the last: 7 of 7 logits are not finite"},
+]  # fmt: skip
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
@@ -86,6 +93,27 @@ def test_from_the_list_to_a_run_to_several(server, chrome, size, scheme):
         fine(page)
         page.get_by_role("link", name="b", exact=True).click()
         page.get_by_role("heading", name="Run b").wait_for()
+
+
+@BOTH
+def test_the_nodes_of_a_cluster(chrome, tmp_path, size, scheme):
+    lines = [*LINES, {"kind": "nodes", "time": 1.0, "nodes": NODES}]
+    hostile = [dict.fromkeys(NODES[0], HOSTILE), None, 5, {}]
+    write_log(make_run(tmp_path / "runs/r", config=small_config()), lines)
+    with web_server("web", "tictactoe", "--no-browser", cwd=tmp_path) as server, new_page(chrome, size, scheme) as page:
+        open_page(page, server, "/run?name=r")
+        table = page.get_by_role("region", name="Nodes", exact=True)
+        heads = table.locator("th").all_inner_texts()
+        assert heads == ["Node", "Players", "Simulations/s", "Games", "Rows", "Faults", "Lost games", "Left out"]
+        rows = table.locator("tbody tr").all_inner_texts()
+        assert rows[0].split("\t") == ["gpu-1 (10.0.0.2, 4f2a9c)", "16", "48,211", "12,904", "301,552", "0", "0", ""]
+        assert "3 searches failed on it" in rows[1]
+        fine(page)
+        with (tmp_path / "runs/r/log.jsonl").open("a") as file:  # it grows, and somebody else's words come
+            file.write(json.dumps({"kind": "nodes", "time": 2.0, "nodes": hostile}) + "\n")
+        table.locator("tbody tr").nth(3).wait_for(timeout=60_000)
+        assert HOSTILE in table.locator("tbody tr").nth(0).inner_text()
+        fine(page)
 
 
 @BOTH

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from az.engine.records.format import SUM_TOLERANCE, FinishedGame
 
 FLOAT32_EXPONENT = 88.7  # exp() of more overflows float32
+SEARCH_CAUSES = ("temperature-overflow", "no-legal-mass", "network-output-not-finite", "not-a-number")
 
 
 @dataclass(frozen=True)
 class SearchFault:
     """A game that was stopped before a row of it was written."""
 
-    cause: str  # temperature-overflow, no-legal-mass, network-output-not-finite, not-a-number
+    cause: str  # one of SEARCH_CAUSES
     k: int
     ply: int
     model_id: str

@@ -120,7 +120,7 @@ class _Outbox:
 def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> None:
     """The process's body. paused: a shared flag; while it is set the worker rests (the learner is behind).
 
-    meter: a shared int64 for each place in the pool, where the worker says how many simulations it has made.
+    meter: a shared int64 for each place in the pool, where the worker says how many simulations it has begun.
     """
     try:
         game = load_game(job.game)
@@ -135,7 +135,7 @@ def worker_main(job: WorkerJob, pipe: Connection, paused: Any, meter: Any) -> No
             return k - job.stride, models.get()
 
         def rest() -> None:
-            meter[job.worker % job.stride] = batches.simulations
+            meter[job.worker % job.stride] = batches.walks()
             while paused.value:
                 time.sleep(0.005)
 

@@ -22,12 +22,15 @@ from az.engine.inference.model_resolver import newest_model
 from az.engine.inference.precision import Fallback, load_precision, usable
 from az.engine.selfplay.batch import SelfplayConfig
 from az.train.cluster.dispatcher import Dispatcher, Model
-from az.train.cluster.fleet import LOCAL, Fleet
+from az.train.cluster.fleet import GPU_THREADS, LOCAL, Fleet
 from az.train.cluster.player import PlayerJob, facts
 
 LOOK_EVERY = 0.5  # seconds between two looks for a newer model
 ROUND = 0.1  # seconds that one round waits for players at most
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what it says else goes to stderr, between our lines
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def bridge_main(job: BridgeJob, pipe: Connection) -> None:
     """The process's body: until the pipe says "stop", or the learner has gone."""
     fleet: Fleet | None = None
     try:
+        _speak_by_the_pipe_alone()
         prepare(job.address)
         from az.train.cluster.ray_fleet import RayFleet
 
@@ -111,11 +115,23 @@ def bridge_main(job: BridgeJob, pipe: Connection) -> None:
             fleet.close()
 
 
+def _speak_by_the_pipe_alone() -> None:
+    """Ray's C++ writes pages to stderr when it loses a cluster, and ends its process; its own logs have them too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
 class _Bridge:
     def __init__(self, job: BridgeJob, game: Game, fleet: Fleet, pipe: Connection) -> None:
         self.job, self.pipe = job, pipe
         gpus = plays_on_gpus(job.models, job, game)
-        self.dispatcher = Dispatcher(fleet, facts(game), job.seed, self._tell, job.players, gpus)
+        threads = job.config.in_flight or (GPU_THREADS if gpus else 1)
+        self.dispatcher = Dispatcher(
+            fleet, facts(game), job.seed, self._tell, job.players, gpus, job.config.header(),
+            job.config.slots * threads,
+        )  # fmt: skip
         self.models = Models(job, game, fleet)
         self.fallback = Fallback(lambda text, plain: self._tell("precision", text, plain))
         self.commands: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()

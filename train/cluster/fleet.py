@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 LOCAL = "local"  # the address of a cluster of this machine alone
+GPU_THREADS = 2  # of a player on a GPU, so that a batch walks while another waits for the network
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Node:
     name: str  # for people: host name and address
     cpus: int
     gpus: int = 0
+    host: str = ""  # its address, the same for nodes of one machine; "": not known
 
 
 @dataclass(frozen=True)

@@ -35,17 +35,22 @@ class Leases:
         self._next, self._end = first, None if count is None else first + count
         self._players: dict[str, _Player] = {}
         self._lost: dict[int, str] = {}  # to be played again: number: model
+        self._failed: dict[int, str] = {}  # of these: the node that could not play it
         self._models: Counter[str] = Counter()  # numbers that are bound to each
         self._tickets: dict[int, str] = {}  # whose file it is
         self._ticket = 0
         self.again = 0  # numbers that were lent a second time
 
-    def give(self, player: str, want: int, model: str) -> list[Lease]:
-        """Up to `want` numbers: first those that were lost, with their own models, then new ones with `model`."""
+    def give(self, player: str, want: int, model: str, node: str = "", alone: bool = False) -> list[Lease]:
+        """Up to `want` numbers: first those that were lost, with their own models, then new ones with `model`.
+
+        node: the player's; it does not get what it could not play, except where it is alone.
+        """
         lent = self._players.setdefault(player, _Player()).lent
         leases: list[Lease] = []
         want = max(0, min(want, MOST_LENT - len(lent)))
-        for k in sorted(self._lost)[:want] if self._lost else ():
+        lost = sorted(k for k in self._lost if alone or self._failed.get(k) != node or not node) if self._lost else []
+        for k in lost[:want]:
             bound = self._lost.pop(k)
             lent[k] = bound
             self.again += 1
@@ -101,14 +106,28 @@ class Leases:
             del self._players[name]
         if accepted:
             self._models.subtract(games.values())
+            for k in self._failed.keys() & games.keys():
+                del self._failed[k]
         else:
             self._lost |= games
 
-    def drop(self, player: str, k: int) -> None:
-        """This game cannot be played: it failed twice, and would again."""
+    def failed(self, player: str, k: int, node: str) -> bool:
+        """A player could not play this game. It is lent again; whether it is given up, for it failed there too."""
         mine = self._players.get(player)
-        if mine is not None and k in mine.lent:
-            self._models[mine.lent.pop(k)] -= 1
+        if mine is None or k not in mine.lent:
+            return False
+        model = mine.lent.pop(k)
+        if k in self._failed:
+            del self._failed[k]
+            self._models[model] -= 1
+            return True
+        self._failed[k], self._lost[k] = node, model
+        return False
+
+    def has(self, player: str, k: int) -> bool:
+        """Whether a player has this number, and has not played it."""
+        mine = self._players.get(player)
+        return mine is not None and k in mine.lent
 
     def end(self, player: str) -> int:
         """A player is given up: how many numbers are lent to others for it. What it sent before is still judged."""
@@ -120,6 +139,11 @@ class Leases:
         if not mine.sent:
             del self._players[player]
         return len(lost)
+
+    def lent(self, player: str) -> int:
+        """Numbers that a player has and has not played."""
+        mine = self._players.get(player)
+        return len(mine.lent) if mine is not None else 0
 
     def holds(self, player: str) -> bool:
         """Whether a player has numbers that it has not played."""

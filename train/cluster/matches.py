@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,8 @@ from az.engine.game import ONGOING, Game
 from az.engine.inference.model_file import ModelFile
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.players import Player
+from az.engine.printable import one_line
+from az.train.cluster.answers import MOST_TEXT
 from az.train.cluster.fleet import Fleet, Gone, Node
 from az.train.cluster.match_player import Contestant, MatchJob, Unit, describe
 from az.train.cluster.player import facts
@@ -141,6 +143,10 @@ class Matches:
                 with self._news:
                     self.step(answers)
                     self._news.notify_all()
+        except AzError as error:
+            with self._news:
+                self._dead = str(error)
+                self._fail(self._dead)
         except Exception as error:  # the fleet itself has failed: no match may wait for it
             with self._news:
                 self._dead = f"the cluster cannot be used any more ({type(error).__name__}: {error})"
@@ -155,7 +161,7 @@ class Matches:
                 continue
             try:
                 self._hear(name, seat, answer)
-            except (KeyError, TypeError, ValueError, AttributeError):  # a stranger's answer may be anything
+            except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):  # it may be anything
                 self._refuse(seat.node, "it sent an answer that cannot be read")
         for name, seat in [*self._seats.items()]:
             patience = SILENT_SECONDS if seat.greeted else START_SECONDS
@@ -199,10 +205,11 @@ class Matches:
             for fact, wanted in self._expected.items():
                 if answer.get(fact) != wanted:
                     what = "another az (its engine's sources differ)" if fact == "engine" else f"another {fact}"
-                    self._refuse(seat.node, f"it has {what}: {answer.get(fact)}, and the head has {wanted}")
+                    told = one_line(str(answer.get(fact)), MOST_TEXT)
+                    self._refuse(seat.node, f"it has {what}: {told}, and the head has {wanted}")
                     return
         elif "refused" in answer:
-            self._refuse(seat.node, str(answer["refused"]))
+            self._refuse(seat.node, one_line(str(answer["refused"]), MOST_TEXT))
         else:
             seat.known = set(answer["known"])
             self._take(name, seat, answer)
@@ -222,7 +229,7 @@ class Matches:
                 match.records[record.number] = record
                 match.finished(record.result)
         elif text := str(answer.get("error") or answer.get("crash") or "").strip():
-            last = text.splitlines()[-1]
+            last = one_line(text[-4 * MOST_TEXT :].splitlines()[-1], MOST_TEXT)
             match.fails[unit.starts[0][0]] += 1
             if match.fails[unit.starts[0][0]] >= MOST_FAILS:
                 match.error = CannotPlayError(last)
@@ -278,7 +285,7 @@ class Matches:
             self._news.notify_all()
 
 
-def replayed(game: Game, starts: Starts, data: bytes) -> list[GameRecord]:
+def replayed(game: Game, starts: Starts, data: object) -> list[GameRecord]:
     """What a node sent, played through by the rules. Raises Refused where that is not these games to their ends."""
     most = sum(64 + 12 * game.max_plies for _ in starts)
     if not isinstance(data, bytes) or len(data) > most:
@@ -309,7 +316,7 @@ def _replay(game: Game, number: int, opening: Opening, actions: list[int]) -> Ga
 
 
 @contextmanager
-def matches_on(address: str, game: Game, say: Say) -> Iterator[Matches]:
+def matches_on(address: str, game: Game, say: Say) -> Generator[Matches]:
     """A hall on a Ray cluster (HOST:PORT, or `local`). Raises WrongRequest without ray, Refused without a cluster."""
     from az.train.cluster.bridge import prepare
     from az.train.cluster.request import check_address

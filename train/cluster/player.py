@@ -30,6 +30,7 @@ from az.engine.selfplay.worker import ROWS_A_FILE, SECONDS_A_FILE
 from az.train.cluster.leases import Lease
 
 AHEAD = 4.0  # seconds of play for which a player wants to have numbers
+PACE_SECONDS = 4.0  # over which the pace of games is measured
 SPARE = 4  # numbers that it wants besides
 MOST_WAITING = 20_000  # rows that wait to be fetched; then it rests
 
@@ -73,7 +74,7 @@ class Player:
         self._games: list[FinishedGame] = []
         self._waiting = 0  # rows of them
         self._flying = 0  # games begun and not ended
-        self._begun, self._asked = 0, time.monotonic()
+        self._ended, self._asked, self._pace = 0, time.monotonic(), 0.0  # games; when; games a second
         self._flushed = time.monotonic()
         self._faults: list[dict[str, Any]] = []
         self._failed: set[int] = set()
@@ -151,13 +152,18 @@ class Player:
         self._newest = model_id
 
     def _want(self) -> int:
-        """Numbers that it would begin within the next seconds."""
-        capacity = self.job.config.slots * self.job.threads
+        """Numbers that it would begin within the next seconds: by the games that end, each of which frees a place.
+
+        Few: a number stays bound to the model with which it was lent.
+        """
         now = time.monotonic()
-        seconds, begun = max(0.05, now - self._asked), self._begun
-        self._asked, self._begun = now, 0
-        ahead = capacity if not (self._flying or begun) else begun / seconds * AHEAD
-        return max(0, int(ahead) + SPARE - len(self._queue))
+        with self._lock:
+            seconds, ended, self._ended = max(1e-3, now - self._asked), self._ended, 0
+            free = self.job.config.slots * self.job.threads - self._flying
+            queued = len(self._queue)
+        self._asked = now
+        self._pace += min(1.0, seconds / PACE_SECONDS) * (ended / seconds - self._pace)
+        return max(0, free + int(self._pace * AHEAD) + SPARE - queued)
 
     def _starves(self) -> bool:
         return not self._paused and not self._queue
@@ -187,7 +193,6 @@ class Player:
                 self._news.set()
                 raise NoGameYet
             k, model = self._queue.popleft()
-            self._begun += 1
             self._flying += 1
             return k, self._models[model]
 
@@ -208,7 +213,7 @@ class Player:
                 with self._lock:
                     self._games.append(finished)
                     self._waiting += len(finished.rows)
-                    self._flying -= 1
+                    self._flying, self._ended = self._flying - 1, self._ended + 1
                 if self._is_due():
                     self._news.set()
         except AzError as error:

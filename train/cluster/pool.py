@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -23,7 +23,8 @@ from az.train.run.services import OnFault, OnFile, PoolStart
 READY_SECONDS = 180.0  # until the bridge says that it is in the cluster; a local one takes 10 s on two busy cores
 HUNG_SECONDS = 120.0  # a bridge in the cluster speaks every second; then it hangs, and another takes its place
 AGAIN_SECONDS = 5.0  # between two tries to join a cluster that was lost
-LOST_SECONDS = 600.0  # of such tries; then the run stops, with a checkpoint
+LOST_SECONDS = 600.0  # of such tries, or without a player; then the run stops, with a checkpoint
+MOST_LOST = 10  # times in LOST_SECONDS that a cluster is joined again
 STOP_SECONDS = 10.0  # that the bridge has to leave the cluster
 READ_SECONDS = 0.5  # that one `listen` reads on: the learner's steps go on
 LOG_EVERY = 30.0  # seconds between two lines of rates in the log
@@ -46,6 +47,8 @@ class Bridge:
         self._was_ready = self.ready = False
         self._begun = self._lost_at = self._heard = 0.0
         self.lost = 0  # times that the cluster was lost
+        self._losses: deque[float] = deque(maxlen=MOST_LOST)
+        self._paused = False
         self._launch()
 
     def _launch(self) -> None:
@@ -59,6 +62,12 @@ class Bridge:
         """The number from which another bridge would go on."""
         if self._job.first_game is not None and first_game > self._job.first_game:
             self._job = replace(self._job, first_game=first_game)
+
+    def pause(self, paused: bool) -> None:
+        """Also of a bridge that is started later."""
+        if paused != self._paused:
+            self._paused = paused
+            self.send("pause", paused)
 
     def send(self, *message: Any) -> None:
         """To the bridge; nothing where it is gone: `read` will see that."""
@@ -94,6 +103,8 @@ class Bridge:
         if kind == "ready":
             self.ready = self._was_ready = True
             self._lost_at = 0.0
+            if self._paused:
+                self.send("pause", True)
         elif kind == "crash":
             self._crash = rest[0]
             self._start.note("worker", {"worker": "bridge", "error": self._crash})
@@ -117,6 +128,12 @@ class Bridge:
             self._lost_at, self.lost = now, self.lost + 1
             if self._start.stopping():
                 return
+            self._losses.append(now)
+            if len(self._losses) == MOST_LOST and now - self._losses[0] <= LOST_SECONDS:
+                raise Refused(
+                    f"the Ray cluster at {self._address} was lost {MOST_LOST} times within {LOST_SECONDS / 60:g}"
+                    f" minutes, the last time: {reason.rstrip('.')}; `az resume` goes on with the run."
+                )
             self._start.report(f"the Ray cluster at {self._address} was lost ({reason.rstrip('.')}): joining it again")
             self._start.note("node", {"node": self._address, "event": "cluster lost", "reason": reason})
         if now - self._lost_at > LOST_SECONDS:
@@ -154,7 +171,9 @@ class Nodes:
         self.numbers: dict[str, int] = {}
         self.bad: Counter[str] = Counter()
         self.text = ""
+        self.simulations = 0  # of the nodes that are there
         self._logged = time.monotonic()
+        self._idle_since: float | None = None  # since when no player is there
 
     def number(self, node: str, name: str) -> int:
         """A node's own number, the writer of its files."""
@@ -165,19 +184,39 @@ class Nodes:
         return self.numbers[node]
 
     def told(self, figures: list[dict[str, Any]]) -> None:
-        """Rates and faults of every node."""
+        """Rates and faults of every node. Raises Refused where none has played for LOST_SECONDS."""
         there = [one for one in figures if not one["left_out"]]
         rate = sum(one["simulations_per_s"] for one in there)
         players = sum(one["players"] for one in there)
+        self.simulations = sum(one["simulations"] for one in there)
         fastest = sorted(there, key=lambda one: -one["simulations_per_s"])[:3]
         shown = " · ".join(f"{one['node'].partition(' ')[0]} {one['simulations_per_s']:,}" for one in fastest)
-        faults, out = sum(one["faults"] for one in figures), len(figures) - len(there)
-        self.text = f"{len(there)} nodes, {players} players, {rate:,} simulations a second ({shown})"
-        self.text += (f", {faults} faults" if faults else "") + (f", {out} left out" if out else "")
+        faults, lost = (sum(one[what] for one in figures) for what in ("faults", "lost"))
+        out = len(figures) - len(there)
+        self.text = f"{len(there)} nodes, {players} players, {rate:,} simulations a second" + (
+            f" ({shown})" if shown else ""
+        )
+        self.text += "".join(
+            f", {count} {what}"
+            for count, what in ((faults, "faults"), (lost, "games lost"), (out, "left out"))
+            if count
+        )
         self._start.show({"nodes": self.text})
+        self._must_play(players, [one["left_out"] for one in figures if one["left_out"]])
         if time.monotonic() - self._logged >= LOG_EVERY and not self._start.config.deterministic:
             self._logged = time.monotonic()
             self._start.note("nodes", {"time": time.time(), "text": self.text, "nodes": figures})
+
+    def _must_play(self, players: int, reasons: list[str]) -> None:
+        now = time.monotonic()
+        if players or self._idle_since is None:
+            self._idle_since = None if players else now
+        elif now - self._idle_since > LOST_SECONDS:
+            why = f"the last was left out: {reasons[-1].rstrip('.')}" if reasons else "none has joined"
+            raise Refused(
+                f"no node of the Ray cluster has played for {LOST_SECONDS / 60:g} minutes ({why}); `az resume` goes on"
+                " with the run."
+            )
 
 
 class ClusterPool:
@@ -187,19 +226,23 @@ class ClusterPool:
         self._start = start
         self._bridge = Bridge(start, address, start.job.first_game)
         self._nodes = Nodes(start)
-        self._address, self._paused, self._files = address, False, 0
+        self._address, self._files = address, 0
 
     def pause(self, paused: bool) -> None:
         """Let the players rest, or go on: they hear of it within a second."""
-        if paused != self._paused:
-            self._paused = paused
-            self._bridge.send("pause", paused)
+        self._bridge.pause(paused)
 
     def doing(self) -> str:
         """How far self-play is, for people."""
         if not self._bridge.ready:
             return f"joining the Ray cluster at {self._address}"
-        return "" if self._files else "starting players on the nodes"
+        made = self.simulations
+        return f"self-play: {made:,} simulations" if made else "starting players on the nodes"
+
+    @property
+    def simulations(self) -> int:
+        """Begun on the nodes that are there, as they last said."""
+        return self._nodes.simulations
 
     def listen(self, timeout: float, on_file: OnFile, on_fault: OnFault) -> None:
         """Hand on what has come."""
@@ -223,13 +266,14 @@ class ClusterPool:
                 self._start.note("precision", {"text": rest[0]})
             elif kind == "nodes":
                 self._nodes.told(rest[0])
-        if self._bridge.lost != lost and self._paused:
-            self._paused = False  # another bridge has not heard of it
 
     def _take(
         self, on_file: OnFile, ticket: int, node: str, name: str, data: bytes, stats: dict[str, Any], following: int
     ) -> None:
         self._bridge.begin_at(following)
+        if self._nodes.bad[node] >= MOST_BAD:  # on its way when the node was left out
+            self._bridge.send("judged", ticket, False)
+            return
         file = record_name(self._start.job.session, self._nodes.number(node, name), self._files)
         self._files += 1
         write_atomic(self._start.folder.records / file, data)

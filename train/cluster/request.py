@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from az.engine.errors import WrongRequest
+from az.engine.printable import one_line
 from az.train.cluster.fleet import LOCAL
 
 if TYPE_CHECKING:
@@ -19,13 +20,15 @@ MISSING = "ray is not installed, and --cluster needs it: pip install '.[ray]' in
 
 def check_address(cluster: str) -> None:
     """Raises WrongRequest where --cluster names no address, or ray is not installed. Nothing is loaded."""
-    host, colon, port = cluster.rpartition(":")
-    if cluster != LOCAL and not (host and "/" not in host and colon and port.isascii() and port.isdigit()):
+    host, _, port = cluster.rpartition(":")
+    is_port = port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65_536
+    if cluster != LOCAL and not (host and "/" not in host and is_port):
         raise WrongRequest(
-            f"'{cluster}' is no address of a cluster: give HOST:PORT of its head (ray start --head says it),"
-            f" or {LOCAL} for a cluster of this machine alone."
+            f"'{one_line(cluster, 100)}' is no address of a cluster: give HOST:PORT of its head (ray start --head says"
+            f" it), or {LOCAL} for a cluster of this machine alone."
         )
-    if importlib.util.find_spec("ray") is None:
+    found = importlib.util.find_spec("ray")
+    if found is None or found.origin is None:  # a folder of that name is no package: Ray's own files are in /tmp/ray
         raise WrongRequest(MISSING)
 
 

@@ -65,6 +65,7 @@ class GuardedLearner:
         self.early_warnings = EarlyWarnings()
         self.health_metrics = HealthMetrics(learner.model, learner.optimizer)
         self.met: Counter[str] = Counter()
+        self._met_elsewhere: set[tuple[str, str]] = set()  # causes, and the other machines that met them
         self.incidents: list[Path] = []
         self.on_incident: Callable[[Path], None] = lambda _: None  # told the folder of each
         self.seconds: list[float] = []  # from detection to diagnosis, of each
@@ -231,14 +232,27 @@ class GuardedLearner:
         except WrongRequest:  # of an older batch: the row has left the window since
             return {"row_in_run": row}
 
-    def file_refused(self, path: Path, refusal: Refused) -> None:
-        """A record file was put aside."""
-        self._write(self._next_incident(), *of_file(path, refusal, self.learner.steps))
+    def file_refused(self, path: Path, refusal: Refused, writer: str = "") -> None:
+        """A record file was put aside. writer: as in `_counts`."""
+        incident, origins = of_file(path, refusal, self.learner.steps)
+        self._write(self._next_incident(), incident, origins, counts=self._counts(incident, writer))
 
     def search_failed(self, fault: dict[str, Any]) -> None:
         """A game was stopped before a row of it was written."""
-        found = of_search(fault, self.config.seed, self.learner.steps)
-        self._write(self._next_incident(), *found)
+        incident, origins = of_search(fault, self.config.seed, self.learner.steps)
+        counts = self._counts(incident, fault.get("node", ""))
+        self._write(self._next_incident(), incident, origins, counts=counts)
+
+    def _counts(self, incident: Incident, writer: str) -> bool:
+        """Whether it counts among those that stop the run: of one other machine, the first of a cause. It is the pool
+        that leaves a bad machine out; a cause that is met on several is the run's own.
+        """
+        machine = writer.rpartition(", ")[0] or writer  # a node's name ends in its id, another one whenever it joins
+        met = incident.cause, machine
+        if writer and met in self._met_elsewhere:
+            return False
+        self._met_elsewhere.add(met)
+        return True
 
     def model_refused(self, refusal: Refused, number: int) -> None:
         """A gate refused a model."""
@@ -246,7 +260,7 @@ class GuardedLearner:
 
     def _write(
         self, folder: Path, incident: Incident, origins: list[dict[str, Any]], progress: float = 0.0,
-        batch: Batch | None = None,
+        batch: Batch | None = None, counts: bool = True,
     ) -> None:  # fmt: skip
         """Write the bundle, say it, and stop where policy says so."""
         about = {"game": self.game.name, "run": self.folder.name, "progress": progress, "seed": self.config.seed}
@@ -258,12 +272,12 @@ class GuardedLearner:
         self.last_incident = int(folder.name.rpartition("-")[2])
         self.incidents.append(folder)
         self.seconds.append(seconds)
-        self.met[incident.cause] += 1
+        self.met[incident.cause] += counts
         self.on_incident(folder)
         self.say(f"{incident}\n  the whole story: az doctor {folder}")
         if self.config.health.on_incident == "stop":
             raise Refused(f"stopped at an incident, as asked: see az doctor {folder}.")
-        if self.met[incident.cause] >= SAME_CAUSE:
+        if counts and self.met[incident.cause] >= SAME_CAUSE:
             raise Refused(f"stopped: {incident.cause} was met {SAME_CAUSE} times: see az doctor {folder}.")
 
     # -- before the first step, and between steps --------------------------------------------------------------------

@@ -50,10 +50,14 @@ def of_file(path: Path, refusal: Refused, step: int) -> tuple[Incident, list[dic
 
 
 def of_search(fault: dict[str, Any], seed: int, step: int) -> tuple[Incident, list[dict[str, Any]]]:
-    """The incident of a game that was stopped before a row of it was written."""
-    found = SearchFault(**fault)
+    """The incident of a game that was stopped before a row of it was written. fault: a `SearchFault` as JSON, and
+    "node" where it was met on one of a cluster.
+    """
+    node = fault.get("node", "")
+    found = SearchFault(**{name: value for name, value in fault.items() if name != "node"})
     origin = {"game": found.k, "ply": found.ply, "model": found.model_id, "seed": seed, "state": found.state}
-    evidence = {"fields": ["policy"], "text": [f"game {found.k}, ply {found.ply}: {found.text}"], "origin": origin}
+    on = f", on node {node}" if node else ""
+    evidence = {"fields": ["policy"], "text": [f"game {found.k}, ply {found.ply}{on}: {found.text}"], "origin": origin}
     return _incident(found.cause, "data", [], step, evidence, "before a row was written"), [origin]
 
 

@@ -44,7 +44,7 @@ class Ingest:
         self.quarantined = 0
         self.refused_by_writer: Counter[str] = Counter()  # files put aside, by the worker that wrote them
         self.last_game = -1  # highest number of a game seen
-        self.on_refusal: Callable[[Path, Refused], None] | None = None  # the run's, once it is there
+        self.on_refusal: Callable[[Path, Refused, str], None] | None = None  # the run's, once it is there
 
     @property
     def total_rows(self) -> int:
@@ -101,11 +101,12 @@ class Ingest:
             refusal.args = (f"{str(refusal).rstrip('.')}; written by {writer}.",)
         self.quarantined += 1
         number = path.stem.rpartition("-")[2]
-        self.refused_by_writer[number if len(number) < 12 else "--records"] += 1  # see cluster/inbox.py
+        elsewhere = len(number) >= 12  # see cluster/inbox.py
+        self.refused_by_writer["--records" if elsewhere else number] += 1
         self.folder.quarantine(path, str(refusal))
         self.report(f"quarantined {path.name}: {refusal}")
         if self.on_refusal is not None:
-            self.on_refusal(path, refusal)
+            self.on_refusal(path, refusal, "--records" if elsewhere else writer)
 
     def reread(self, rows: NDArray[np.int64]) -> bool:
         """Write these rows again from their files; False when a file itself is bad: then it is put aside.

@@ -130,9 +130,14 @@ class WorkerPool:
         """Let the workers rest, or go on."""
         self._paused.value = int(paused)
 
+    @property
+    def simulations(self) -> int:
+        """Begun by the processes that are there now."""
+        return sum(self._meter)
+
     def doing(self) -> str:
         """How far self-play is at this moment, for people; may be asked in any thread."""
-        made = sum(self._meter)
+        made = self.simulations
         if made:
             return f"self-play: {made:,} simulations"
         size = sum(resident_bytes(process.pid or 0) for process in self._processes if process is not None) >> 20

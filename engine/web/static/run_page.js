@@ -5,7 +5,7 @@ import { byId, fill, make } from "./dom.js";
 import { LineChart, short } from "./line_chart.js";
 import { address, duration, factList, MOST, stateMark } from "./run_facts.js";
 import { RunLog } from "./run_log.js";
-import { drawConfig, drawIncidents } from "./run_parts.js";
+import { drawConfig, drawIncidents, drawNodes } from "./run_parts.js";
 import { RunGames } from "./run_games.js";
 
 const names = [...new Set(new URLSearchParams(location.search).getAll("name"))].slice(0, MOST);
@@ -99,6 +99,7 @@ function soon() {
     page.waiting = false;
     drawFacts();
     drawCurves();
+    drawNodes(byId("cluster"), byId("nodes"), names, page);
     drawIncidents(byId("incidents"), names, page, fail);
     const bad = [...page.logs.values()].reduce((sum, log) => sum + log.unreadable, 0);
     byId("note").textContent = bad ? `${bad} ${bad === 1 ? "line" : "lines"} of the log could not be read.` : "";

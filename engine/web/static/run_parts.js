@@ -1,18 +1,18 @@
-// Incidents and warnings, and the configuration, on the page of a run.
+// Incidents and warnings, the nodes of a cluster and the configuration, on the page of a run.
 
 import { ask } from "./api.js";
 import { fill, make } from "./dom.js";
 
 const MOST_EVENTS = 40;
 let drawn = "";
+let drawnNodes = "";
 
 export function drawIncidents(place, names, page, fail) {
-  const told = names.filter((name) => page.about.has(name)).map((name) => [name, page.about.get(name).incidents, page.logs.get(name)?.events ?? [], page.logs.get(name)?.nodes]);
-  const state = JSON.stringify(told.map(([name, incidents, events, nodes]) => [name, incidents, events.length, nodes?.time]));
+  const told = names.filter((name) => page.about.has(name)).map((name) => [name, page.about.get(name).incidents, page.logs.get(name)?.events ?? []]);
+  const state = JSON.stringify(told.map(([name, incidents, events]) => [name, incidents, events.length]));
   if (state === drawn) return;
   drawn = state;
-  const parts = told.flatMap(([name, incidents, events, nodes]) => [
-    nodes && Array.isArray(nodes.nodes) ? nodeCard(names.length > 1 ? `${name}: nodes` : "Nodes", nodes) : null,
+  const parts = told.flatMap(([name, incidents, events]) => [
     ...incidents.map((one) => incidentCard(name, one, names.length > 1, fail)),
     events.length ? eventList(names.length > 1 ? `${name}: warnings` : "Warnings", events) : null,
   ]);
@@ -48,14 +48,27 @@ function incidentCard(run, one, several, fail) {
     make("dl", {}, ...pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))])), last);
 }
 
-// The nodes of a cluster, as the last line of the log about them says.
-function nodeCard(title, line) {
-  const columns = [["Node", "node"], ["Players", "players"], ["Simulations/s", "simulations_per_s"], ["Games", "games"], ["Faults", "faults"], ["Left out", "left_out"]];
+// The nodes of a cluster, as the last line of the log about them says; the section is hidden where there is none.
+export function drawNodes(section, place, names, page) {
+  const told = names.map((name) => [name, page.logs.get(name)?.nodes]).filter(([, line]) => Array.isArray(line?.nodes));
+  const state = JSON.stringify(told.map(([name, line]) => [name, line.time]));
+  section.hidden = !told.length;
+  if (state === drawnNodes) return;
+  drawnNodes = state;
+  fill(place, ...told.map(([name, line]) => nodeCard(names.length > 1 ? name : "", line)));
+}
+
+function nodeCard(run, line) {
+  const title = `Nodes${run ? ` of ${run}` : ""}`;
+  const columns = [["Node", "node"], ["Players", "players"], ["Simulations/s", "simulations_per_s"], ["Games", "games"], ["Rows", "rows"], ["Faults", "faults"], ["Lost games", "lost"], ["Left out", "left_out"]];
   const shown = (value) => (typeof value === "number" ? value.toLocaleString("en") : String(value ?? "").slice(0, 300));
-  const row = (one) => make("tr", {}, ...columns.map(([, key]) => make("td", {}, shown(one?.[key]))));
-  return make("div", { class: "card" }, make("h3", {}, title), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title },
-    make("table", {}, make("thead", {}, make("tr", {}, ...columns.map(([name]) => make("th", { scope: "col" }, name)))),
-      make("tbody", {}, ...line.nodes.slice(0, MOST_EVENTS).map(row)))));
+  const cell = (value) => make("td", typeof value === "number" ? { class: "number" } : {}, shown(value));
+  const row = (one) => make("tr", one?.left_out ? { class: "soft" } : {}, ...columns.map(([, key]) => cell(one?.[key])));
+  const number = (key) => (typeof line.nodes[0]?.[key] === "number" ? { class: "number" } : {});
+  const head = make("tr", {}, ...columns.map(([name, key]) => make("th", { scope: "col", ...number(key) }, name)));
+  return make("div", { class: "card" }, run ? make("h3", {}, title) : null,
+    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title },
+      make("table", {}, make("thead", {}, head), make("tbody", {}, ...line.nodes.slice(0, MOST_EVENTS).map(row)))));
 }
 
 function eventList(title, events) {
