@@ -1,14 +1,16 @@
 // The list of moves in pairs, with branches below the move that they stand beside, and the review's marks.
 
-import { fill, make, percent } from "./dom.js";
+import { make, patch, percent } from "./dom.js";
 
 const SIGNS = { inaccuracy: "?!", mistake: "?", blunder: "??" };
 const AHEAD = 3; // moves of a branch that its button names
 
+let shown = null; // the node that was scrolled to
+
 export function drawMoves(place, tree, firstToMove, chosen) {
   const line = tree.line.slice(1);
   if (!line.length) {
-    fill(place, make("p", { class: "soft" }, "No move yet."));
+    patch(place, make("p", { class: "soft" }, "No move yet."));
     return;
   }
   const list = make("ol", { "aria-label": "Moves" });
@@ -27,7 +29,9 @@ export function drawMoves(place, tree, firstToMove, chosen) {
       row = null;
     }
   });
-  fill(place, list);
+  patch(place, list);
+  if (shown === tree.current) return; // the list was scrolled by its reader
+  shown = tree.current;
   const now = place.querySelector("[aria-current]");
   if (now) place.scrollTop = now.offsetTop - place.offsetTop - place.clientHeight / 2;
 }
@@ -66,5 +70,5 @@ export function drawSummary(place, summary, nodes, players, chosen) {
   const sentence = !row?.cost
     ? make("p", {}, "No move cost anything.")
     : make("p", {}, "The costliest move: ", make("button", { type: "button", class: "move-button", onclick: () => chosen(worst.parent) }, worst.move), ` (${Math.round(100 * row.cost)} points). The search liked ${row.best} best.`);
-  fill(place, make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Summary of the review" }, table), sentence);
+  patch(place, make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Summary of the review" }, table), sentence);
 }
