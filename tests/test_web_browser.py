@@ -108,6 +108,17 @@ def test_a_game_is_loaded_reviewed_and_gone_through(server, chrome, size, scheme
         assert page.locator('.cell[aria-label*=" piece"]').count() == 3
 
 
+def test_a_game_of_the_command_line_waits_for_a_person(chrome, tmp_path):
+    (tmp_path / "game.txt").write_text("game: tictactoe\nstart:\nmoves:\n  1. 5 1\n  2. 9\n")
+    with web_server("play", "--web", "--load", "game.txt", cwd=tmp_path) as server, new_page(chrome) as page:
+        page.open(url(server))
+        assert page.moves() == ["5", "1", "9"]
+        page.wait_for_timeout(1500)
+        assert page.moves() == ["5", "1", "9"]
+        page.locator("#go").click()
+        page.wait_for_moves(4)
+
+
 def test_another_move_makes_a_branch_and_both_survive_a_reload(server, chrome):
     with new_page(chrome) as page:
         page.open(url(server), "connect4")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from command_line import run_az
+from web_server import web_server
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 from az.engine.errors import AzError, Refused, WrongRequest
@@ -124,3 +125,34 @@ def test_what_is_no_record_is_refused_without_a_path(data):
     with pytest.raises(Refused) as caught:
         record_games(load_game("tictactoe"), data)
     assert "/" not in str(caught.value).replace("az/", "")
+
+
+def test_a_game_of_a_file_is_what_the_board_begins_with(tmp_path):
+    file = tmp_path / "games.pdn"
+    file.write_text('[FEN "W:W31,32:BK1,2"]\n1. 31-27 1-6 *\n\n1. 11-15 23-19 2. 8-11 *\n')
+    for number, start, moves in ((1, "W:W31,32:BK1,2", ["31-27", "1-6"]), (2, None, ["11-15", "23-19", "8-11"])):
+        with web_server("play", "--web", "--load", str(file), "--number", str(number)) as server:
+            begun = server.ask("/api/begin", {})
+            assert (begun["game"], begun["moves"]) == ("checkers", moves)
+            assert (begun["start"] is None) == (start is None)
+            asked = {"game": "checkers", "start": begun["start"], "moves": begun["moves"]}
+            assert server.ask("/api/position", asked)["moves"] == moves
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--load", "absent.txt"], "absent.txt"),
+        (["tictactoe", "--load", "game.txt", "--number", "2"], "game 2"),
+        (["tictactoe", "--number", "2"], "--load FILE"),
+        (["tictactoe", "--load", "game.txt", "--position", "123"], "exclude each other"),
+        (["othello", "--load", "game.txt"], "tictactoe"),
+    ],
+)
+def test_a_file_that_holds_no_such_game_ends_it_with_a_sentence(tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "game.txt").write_text("game: tictactoe\nstart:\nmoves:\n  1. 5 1\n")
+    answer = run_az("play", "--web", *words)
+    assert answer.code == 2
+    assert said in answer.err
+    assert "Traceback" not in answer.err

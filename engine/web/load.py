@@ -32,10 +32,8 @@ def load_text(game: Game, text: str) -> Line:
 def pdn(line: Line, result: str) -> str:
     """The game as text: PDN for checkers, else the same form with the game's own moves."""
     game = line.game
-    start = game.position_text(line.states[0])
-    usual = start == game.position_text(game.new_state())
     moves = [Move(text, actions) for text, actions in zip(line.texts, line.actions, strict=True)]
-    return write_games([GameText(game.name, moves, None if usual else start, result=result)], "pdn")
+    return write_games([GameText(game.name, moves, line.text_of_start(), result=result)], "pdn")
 
 
 def record_games(game: Game, data: bytes) -> Json:

@@ -330,7 +330,7 @@ async function begin() {
   const usual = { sides: about.sides, model: about.model, effort: about.seconds ? `secs:${about.seconds}` : `sims:${about.simulations}` };
   const from = fromHash(location.hash);
   if (!from || !about.games.includes(from.game)) {
-    await openGame(about.game, { start: about.start, settings: usual });
+    await openGame(about.game, { start: about.start, moves: about.moves, settings: usual });
   } else {
     const old = kept(from.game);
     const same = old && old.tree.start === from.start && JSON.stringify(old.tree.current.moves) === JSON.stringify(from.moves);
@@ -340,7 +340,8 @@ async function begin() {
       fail(error);
     });
   }
-  await (node().children.length ? null : engineToMove() ? think() : null);
+  const loaded = !from && about.moves.length; // it stays as it is until a person goes on
+  await (loaded || node().children.length ? null : engineToMove() ? think() : null);
 }
 
 begin().catch(fail);
