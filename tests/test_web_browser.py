@@ -243,6 +243,12 @@ def test_a_new_game_while_the_engine_thinks_shows_no_fault(server, chrome):
         page.locator("#stop:enabled").wait_for(timeout=60_000)  # it thinks about its first move again
         page.locator("#stop").click()
         assert page.evaluate("() => shown") == []
+        page.locator("#new").click()
+        page.locator("#effort").select_option("secs:3")  # it thinks about the game that is still there
+        page.locator("#stop:enabled").click()
+        page.wait_for_timeout(1500)
+        assert page.moves() == []
+        assert page.locator("#stop").is_disabled()
 
 
 def test_what_has_the_focus_stays_while_an_analysis_goes_on(server, chrome):

@@ -76,11 +76,6 @@ def stands(page: Page, moves: list[str]) -> None:
     assert page.moves()[: len(moves)] == moves
 
 
-def fine(page: Page) -> None:
-    assert page.violations() == []
-    assert page.overflow() <= 0
-
-
 def play(page: Page, server: Server, game: str, moves: list[str], text: str) -> None:
     """A move by clicks on its squares."""
     for cell in cells(server, game, moves, text):
@@ -97,7 +92,7 @@ def test_by_pointer(server, chrome, game, size, scheme):
         text_goes_in_and_out(page, server, game)
         it_is_analyzed_and_reviewed(page)
         the_engine_plays(page, server, game)
-        assert page.violations() == []
+        assert page.overflow() <= 0
 
 
 def moves_are_made_and_gone_through(page: Page, server: Server, game: str) -> None:
@@ -175,14 +170,14 @@ def it_is_analyzed_and_reviewed(page: Page) -> None:
     assert page.locator(".mark.best").count() == 1
     page.locator("#deeper").click()
     page.locator("#analysis .facts b", has_text=DEEPER).first.wait_for(timeout=WAIT)
-    fine(page)
     page.locator("#analysis .move-button").last.click()
     page.locator("#analysis p", has_text="cost").wait_for(timeout=WAIT)
     page.locator("#take-back").click()
     page.locator("#review").click()
     page.locator("table.summary").wait_for(timeout=WAIT)
     assert page.locator("#chart .curve").count() == 1
-    fine(page)
+    assert page.violations() == []
+    assert page.overflow() <= 0
     page.locator("#analyze").click()
 
 

@@ -37,8 +37,8 @@ export function drawAnalysis(place, node, players, play) {
     fact("Visits", answer.visits.toLocaleString("en")),
   );
   const rows = answer.moves.slice(0, SHOWN).map((move, index) => moveRow(move, index === 0, play));
-  const names = ["Move", "Visits", "Win", "Network", "Line"];
-  const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
+  const names = [["Move"], ["Visits"], ["Win", "number"], ["Network", "number"], ["Line"]];
+  const head = make("tr", {}, ...names.map(([name, kind]) => make("th", { scope: "col", class: kind }, name)));
   const table = make("table", {}, make("caption", { class: "unseen" }, `Best moves for ${mover}`), make("thead", {}, head), make("tbody", {}, ...rows));
   patch(place, facts, costOf(node), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Best moves" }, table));
 }

@@ -72,10 +72,11 @@ async function opened(facts, start, moves, tree, settings) {
 
 // A game in place of the one on the board, which stays until the position is known: what ends meanwhile shows it.
 async function setTree(tree, at, live) {
+  const before = halts;
   await positionOf(at, tree.start);
   Object.assign(page, { tree, summary: null });
   tree.current = at;
-  await goTo(at, live);
+  await goTo(at, live && before === halts);
 }
 
 async function newGame() {
@@ -95,6 +96,7 @@ async function load({ start, moves }) {
 // Moves
 
 let going = 0; // to a position: the number of times that one was asked for
+let halts = 0; // the number of times that a person has pressed Stop
 
 async function positionOf(at, start = page.tree.start) {
   at.position ||= await ask("/api/position", body(at, start));
@@ -106,6 +108,7 @@ async function goTo(at, live) {
   stop("thinking", "searching");
   byId("fault").hidden = true;
   const number = (going += 1);
+  const before = halts;
   await positionOf(at);
   if (at.parent) await positionOf(at.parent);
   if (page.tree.root !== at) await positionOf(page.tree.root);
@@ -115,7 +118,7 @@ async function goTo(at, live) {
   show();
   tell();
   keepAll();
-  if (live && engineToMove()) await think();
+  if (live && before === halts && engineToMove()) await think();
   else if (page.analyzing) await search(DEPTHS[page.depth]);
 }
 
@@ -271,6 +274,7 @@ function listen() {
   on("review", "click", review);
   on("go", "click", think);
   on("stop", "click", () => {
+    halts += 1;
     stop("thinking", "searching", "reviewing");
     page.analyzing = false;
     show();

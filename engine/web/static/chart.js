@@ -47,7 +47,7 @@ export function drawChart(place, line, current, players, chosen) {
     const ply = Math.round(share * (line.length - 1));
     chosen(line[Math.min(line.length - 1, Math.max(0, ply))]);
   };
-  const names = make("div", { class: "chart-names" }, make("span", {}, `Above: ${players[0]} ahead`), make("span", {}, `now ${at < 0 || values[at] === null ? "unknown" : chance(values[at])}`));
+  const names = make("div", { class: "chart-names" }, make("span", {}, `Above: ${players[0]} ahead`), make("span", {}, at < 0 || values[at] === null ? "here: unknown" : `here: ${players[0]} ${chance(values[at])}`));
   patch(place, drawing, names);
 }
 

@@ -15,10 +15,10 @@ export class LineChart {
     this.plot = make("div", {
       class: "plot", tabindex: 0, role: "group", "aria-label": `${title}. Arrow keys move a cursor.`,
       onkeydown: (event) => this.key(event), onpointermove: (event) => this.moved(event), onpointerleave: () => this.point(null),
-      onblur: () => this.point(null),
+      onfocus: () => this.readout.setAttribute("aria-live", "polite"), onblur: () => this.left(),
     });
     this.key_ = make("div", { class: "key" });
-    this.readout = make("div", { class: "readout", role: "status" });
+    this.readout = make("div", { class: "readout", "aria-live": "off" }); // curves that grow are not read out
     this.element = make("div", { class: "card chart-card" }, this.title, this.plot, this.key_, this.readout);
   }
 
@@ -146,6 +146,11 @@ export class LineChart {
     const box = this.plot.getBoundingClientRect();
     const across = (((event.clientX - box.left) / box.width) * WIDTH - EDGE.left) / (WIDTH - EDGE.left - EDGE.right);
     this.point(this.span[0] + Math.min(1, Math.max(0, across)) * (this.span[1] - this.span[0]));
+  }
+
+  left() {
+    this.readout.setAttribute("aria-live", "off");
+    this.point(null);
   }
 
   key(event) {
