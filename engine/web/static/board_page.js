@@ -177,7 +177,8 @@ async function think() {
 // An answer of the search about a node; the deepest one is kept.
 function heard(at, answer, shown) {
   if (answer.waiting) {
-    say(answer.waiting === "thinking" ? `${page.facts.players[at.position.toMove]} is thinking.` : `Getting ready: ${answer.waiting}`);
+    const doing = page.thinking ? `${page.facts.players[at.position.toMove]} is thinking.` : "The engine looks at this position.";
+    say(answer.waiting === "thinking" ? doing : `Getting ready: ${answer.waiting}`);
     return;
   }
   if (answer.moves?.length && answer.visits >= (at.analysis?.visits || 0)) at.analysis = answer;
