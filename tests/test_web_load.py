@@ -9,7 +9,10 @@ from web_server import web_server
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.game import load_game
+from az.engine.records.format import read_records
+from az.engine.web import recorded
 from az.engine.web.load import load_text, pdn, record_game, record_games
+from az.engine.web.recorded import recorded_parts
 
 PDN = """[Event "A game"]
 [GameType "20"]
@@ -121,6 +124,20 @@ def test_a_record_of_self_play_gives_its_games(tmp_path, game, fraction):
             assert found["note"] == ""
     with pytest.raises(WrongRequest, match="no game 99"):
         record_game(rules, data, 99)
+
+
+def test_where_no_moves_are_found_a_new_part_begins_at_the_next_recorded_position(tmp_path, monkeypatch):
+    options = ("--games", 1, "--sims", 8, "--out", tmp_path, "--set", "full_fraction=1", "--json")
+    assert run_az("selfplay", "connect4", *options).code == 0
+    rules = load_game("connect4")
+    records = read_records(next(tmp_path.glob("*.npz")), rules)
+    (whole,) = recorded_parts(rules, records, 0)
+    monkeypatch.setattr(recorded, "MOST_AT_ONCE", 0)
+    parts = recorded_parts(rules, records, 0)
+    assert [part.before for part in parts] == list(range(len(whole.line.states)))
+    for part, state in zip(parts, whole.line.states, strict=True):
+        assert part.line.texts == []
+        assert (part.line.last == state).all()
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"x" * 1000])

@@ -112,7 +112,7 @@ def _by_placing(game: Game, begin: State, end: State, plies: int, looking: Looki
     if game.board is None or game.board.move_cells is None:
         return None
     grid = game.board.cells(end)
-    waiting, seen = [(begin, list[int]())], set[bytes]()
+    waiting, seen = [(begin, list[int]())], set[tuple[int, bytes]]()
     while waiting:
         state, path = waiting.pop()
         if len(path) == plies:
@@ -123,7 +123,7 @@ def _by_placing(game: Game, begin: State, end: State, plies: int, looking: Looki
                 if not looking.tried():
                     return None
                 after = game.play(state, (action,))
-                if (key := after.tobytes()) not in seen:
+                if (key := (len(path), after.tobytes())) not in seen:
                     seen.add(key)
                     waiting.append((after, [*path, action]))
     return None
