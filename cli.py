@@ -275,16 +275,18 @@ def play(
     web: Annotated[bool, typer.Option("--web", help="On a board in the browser; more options: az web.")] = False,
 ) -> None:
     """Play against a model, or another player, in the terminal or the browser."""
-    from az.commands.play import check_effort, play_command
+    from az.commands.play import check_effort, check_load, play_command
 
-    if web and load is not None:
-        raise WrongRequest("--load is for the terminal: in the browser, choose the file under Text.")
     if web:
         from az.commands.web import web_command
 
         check_effort(sims, seconds, level)
+        check_load(load, number, position)
         human = 1 if second else 0
-        code = web_command(game, model, sims=sims, seconds=seconds, level=level, human=human, position=position)
+        code = web_command(
+            game, model, sims=sims, seconds=seconds, level=level, human=human, position=position, file=load,
+            number=number,
+        )  # fmt: skip
         raise typer.Exit(code)
     raise typer.Exit(play_command(game, model, sims, seconds, 1 if second else 0, position, level, load, number))
 

@@ -46,7 +46,7 @@ def run(page: Any, url: str, name: str) -> None:
 
 def main() -> None:
     name = sys.argv[1]
-    command = [str(shutil.which("az") or Path(sys.executable).with_name("az")), "web", "connect4", "--no-browser"]
+    command = [sys.executable, "-m", "az.cli", "web", "connect4", "--no-browser"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

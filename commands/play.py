@@ -45,7 +45,7 @@ def play_command(
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if at_terminal:
         python_first()  # the board comes first: what is slow to load is loaded while the person looks at it
-    loaded, begun = _begun(game, model, file, 1 if number is None else number)
+    loaded, begun = begun_game(game, model, file, 1 if number is None else number)
     start = None if position is None else loaded.parse_position(position)
     params = SearchParams(leaves=leaves_for(DEFAULT_SIMULATIONS if sims is None else sims))
     evaluator = _model(loaded, model)
@@ -85,7 +85,7 @@ def check_load(file: Path | None, number: int | None, position: str | None) -> N
         raise WrongRequest("--number says which game of a file: give --load FILE too.")
 
 
-def _begun(game: str | None, model: str | None, file: Path | None, number: int) -> tuple[Game, Loaded | None]:
+def begun_game(game: str | None, model: str | None, file: Path | None, number: int) -> tuple[Game, Loaded | None]:
     """The game asked for, else that of the file, else the model's, else connect four; and the game to begin with."""
     if file is None:
         return _game(game, model), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from az.engine.errors import WrongRequest
@@ -15,6 +16,7 @@ from az.engine.players import is_model, make_player
 
 if TYPE_CHECKING:
     from az.engine.web.engines import Engines
+    from az.engine.web.position import Line
     from az.engine.web.runs_api import RunsApi
 
 DEFAULT_GAME = "connect4"
@@ -30,10 +32,15 @@ def web_command(
     level: int | None = None,
     human: int = 0,
     position: str | None = None,
+    file: Path | None = None,
+    number: int | None = None,
     port: int | None = None,
     browser: bool = True,
 ) -> int:
-    """Serve the board until Ctrl-C; returns the exit code. Raises WrongRequest or Refused."""
+    """Serve the board until Ctrl-C; returns the exit code. Raises WrongRequest or Refused.
+
+    file, number: a game that the board begins with.
+    """
     if sims is not None and not 0 <= sims <= 100_000:
         raise WrongRequest(f"--sims is {sims}: it must lie between 0 and 100000 on the board of a browser.")
     if seconds is not None and not (0 < seconds <= 600 and math.isfinite(seconds)):
@@ -47,15 +54,19 @@ def web_command(
 
     python_first()  # the board comes first: what is slow to load is loaded while the person looks at it
     engines = Engines([] if model is None else [model])
-    loaded = engines.game(game or _game_of(model))
+    line = None if file is None else _line(game, model, file, 1 if number is None else number)
+    loaded = engines.game(line.game.name if line else game or _game_of(model))
     if model is not None and not is_model(model):
         make_player(model, loaded)  # a mistake in its name is told now
     elif model is not None:
         ModelFile(resolve_model(model)).game(loaded)
     start = None if position is None else loaded.position_text(loaded.parse_position(position))
+    moves = list[str]()
+    if line is not None:
+        start, moves = line.text_of_start(), line.texts
     strength = "full" if level is None else str(level)
     sides = (strength, "person") if human == 1 else ("person", strength)
-    begin = Begin(loaded.name, model, sides, DEFAULT_SIMULATIONS if sims is None else sims, seconds, start)
+    begin = Begin(loaded.name, model, sides, DEFAULT_SIMULATIONS if sims is None else sims, seconds, start, moves)
     runs = _runs(engines)
     routes = [*BoardApi(engines, begin).routes(), *runs.routes()]
     try:
@@ -77,6 +88,16 @@ def _runs(engines: Engines) -> RunsApi:
 
     metrics = [{"name": one.name, "warn": one.warn, "limit": one.limit, "words": one.words} for one in METRICS]
     return RunsApi(engines, metrics, {name: cause.words for name, cause in CAUSES.items()})
+
+
+def _line(game: str | None, model: str | None, file: Path, number: int) -> Line:
+    """A game of a file, as `az play --load` chooses it."""
+    from az.commands.play import begun_game
+    from az.engine.web.position import follow
+
+    loaded, begun = begun_game(game, model, file, number)
+    assert begun is not None
+    return follow(loaded, begun.game.start, begun.game.texts())
 
 
 def _game_of(model: str | None) -> str:

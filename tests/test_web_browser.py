@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,6 +108,17 @@ def test_a_game_is_loaded_reviewed_and_gone_through(server, chrome, size, scheme
         assert page.locator('.cell[aria-label*=" piece"]').count() == 3
 
 
+def test_a_game_of_the_command_line_waits_for_a_person(chrome, tmp_path):
+    (tmp_path / "game.txt").write_text("game: tictactoe\nstart:\nmoves:\n  1. 5 1\n  2. 9\n")
+    with web_server("play", "--web", "--load", "game.txt", cwd=tmp_path) as server, new_page(chrome) as page:
+        page.open(url(server))
+        assert page.moves() == ["5", "1", "9"]
+        page.wait_for_timeout(1500)
+        assert page.moves() == ["5", "1", "9"]
+        page.locator("#go").click()
+        page.wait_for_moves(4)
+
+
 def test_another_move_makes_a_branch_and_both_survive_a_reload(server, chrome):
     with new_page(chrome) as page:
         page.open(url(server), "connect4")
@@ -194,6 +206,73 @@ def test_engine_against_engine_plays_to_the_end(server, chrome):
         page.locator("#status", has_text=re.compile("wins|Drawn")).wait_for(timeout=60_000)
         assert 5 <= len(page.moves()) <= 9
         assert "in all" in page.locator("#clock").inner_text()
+
+
+def slow_positions(route: Any) -> None:
+    """A machine that takes its time between two moves of an engine."""
+    time.sleep(0.3)
+    route.continue_()
+
+
+def test_engine_against_engine_stops_between_two_moves_too(server, chrome):
+    with new_page(chrome) as page:
+        page.route("**/api/position", slow_positions)
+        page.open(url(server), "connect4")
+        page.locator("#effort").select_option("sims:100")
+        page.locator("#side-1").select_option("1")
+        with page.expect_request("**/api/position", timeout=60_000):  # the engine's move on its way to the board
+            page.locator("#side-0").select_option("1")
+        page.locator("#stop:enabled").click(timeout=60_000)
+        page.locator("#go:enabled").wait_for(timeout=60_000)
+        moves = page.moves()
+        page.wait_for_timeout(1500)
+        assert page.moves() == moves
+        assert page.locator("#go").is_enabled()
+
+
+def test_a_new_game_while_the_engine_thinks_shows_no_fault(server, chrome):
+    with new_page(chrome) as page:
+        page.route("**/api/position", slow_positions)
+        page.open(url(server), "connect4")
+        shown = "() => { window.shown = []; new MutationObserver(() => shown.push(document.querySelector('#fault')"
+        page.evaluate(f"{shown}.textContent)).observe(document.querySelector('#fault'), {{childList: true}}); }}")
+        page.locator("#effort").select_option("secs:10")
+        page.locator("#side-0").select_option("full")
+        page.locator("#stop:enabled").wait_for(timeout=60_000)
+        page.locator("#new").click()
+        page.locator("#stop:enabled").wait_for(timeout=60_000)  # it thinks about its first move again
+        page.locator("#stop").click()
+        assert page.evaluate("() => shown") == []
+        page.locator("#new").click()
+        page.locator("#effort").select_option("secs:3")  # it thinks about the game that is still there
+        page.locator("#stop:enabled").click()
+        page.wait_for_timeout(1500)
+        assert page.moves() == []
+        assert page.locator("#stop").is_disabled()
+
+
+def test_what_has_the_focus_stays_while_an_analysis_goes_on(server, chrome):
+    with new_page(chrome) as page:
+        page.open(url(server), "connect4")
+        both_persons(page)
+        page.locator("#analyze").click()
+        page.locator("#analysis .facts b", has_text=re.compile(r"^4\d\d$")).wait_for(timeout=120_000)
+        page.locator("#analysis .move-button", has_text="6").focus()
+        page.locator("#deeper").click()
+        page.locator("#analysis .move-button", has_text="6").focus()
+        page.locator("#analysis .facts b", has_text=re.compile(r"^2,0\d\d$")).wait_for(timeout=120_000)
+        assert page.evaluate("() => document.activeElement.textContent") == "6"
+        page.keyboard.press("Enter")
+        page.wait_for_moves(1)
+        assert page.moves() == ["6"]
+
+
+def test_an_address_with_wrong_moves_opens_the_game_and_says_so(server, chrome):
+    with new_page(chrome) as page:
+        page.open(f'{url(server)}#game=connect4&moves=["99"]')
+        assert "'99' is not a legal move here" in page.locator("#fault").inner_text()
+        assert page.locator(".cell").count() == 42
+        page.faults[:] = [fault for fault in page.faults if "400 (Bad Request)" not in fault]
 
 
 def test_a_wrong_move_and_a_wrong_text_are_sentences(server, chrome):

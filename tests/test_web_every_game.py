@@ -1,4 +1,7 @@
-"""Every function of the board page for every game, at both widths, light and dark, by pointer and by keyboard alone."""
+"""Every function of the board page for every game, at both widths, light and dark, by pointer and by keyboard alone.
+
+Each game is played in all four views: in two by pointer, in the other two by keyboard.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,28 @@ from typing import Any
 import pytest
 from browser import Page, browser, new_page
 from make_models import make_run
-from web_server import LONGEST, Json, Server, web_server
+from web_server import Json, Server, web_server
 
-# Half an hour, so `make verify` runs it. Its cases beyond the first five have not been seen to pass (docs/log.md).
-pytestmark = [pytest.mark.integrations, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integrations
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
-GAMES = ("tictactoe", "connect4", "othello6", "othello", "checkers")
-VIEWS = [("desk", "light"), ("desk", "dark"), ("phone", "light"), ("phone", "dark")]
+GAMES = ("tictactoe", "connect4", "othello6", "othello", "checkers", "gomoku9", "gomoku", "hex")
+VIEWS = [("desk", "light"), ("phone", "dark")], [("desk", "dark"), ("phone", "light")]
+POINTER = [(game, *view) for number, game in enumerate(GAMES) for view in VIEWS[number % 2]]
+KEYBOARD = [(game, *view) for number, game in enumerate(GAMES) for view in VIEWS[1 - number % 2]]
+WON = {"tictactoe": 3, "connect4": 4, "gomoku9": 5, "gomoku": 5, "hex": 11}  # cells of a winning line
 AT = """[...document.querySelectorAll('#moves li > button')]
     .findIndex((one) => one.getAttribute('aria-current') === 'step')"""
-WAIT = 1000 * LONGEST
+WAIT = 120_000  # milliseconds until the engine answers
+VISITS = re.compile(r"proven|^[4-9]\d\d$")
+DEEPER = re.compile(r"proven|^[2-9],\d\d\d$")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
-    """With a run of the one game that ships no network."""
+    """With a run of each game that ships no network."""
     folder = tmp_path_factory.mktemp("games")
-    make_run(folder / "runs/net", "othello")
+    for game in ("othello", "gomoku", "hex"):
+        make_run(folder / f"runs/{game}", game)
     with web_server("web", "connect4", "--no-browser", cwd=folder) as found:
         yield found
 
@@ -68,19 +76,13 @@ def stands(page: Page, moves: list[str]) -> None:
     assert page.moves()[: len(moves)] == moves
 
 
-def fine(page: Page) -> None:
-    assert page.violations() == []
-    assert page.overflow() <= 0
-
-
 def play(page: Page, server: Server, game: str, moves: list[str], text: str) -> None:
     """A move by clicks on its squares."""
     for cell in cells(server, game, moves, text):
         page.cell(*cell).click()
 
 
-@pytest.mark.parametrize(("size", "scheme"), VIEWS)
-@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize(("game", "size", "scheme"), POINTER)
 def test_by_pointer(server, chrome, game, size, scheme):
     with new_page(chrome, size, scheme) as page:
         page.open(f"http://127.0.0.1:{server.port}/", game)
@@ -90,7 +92,7 @@ def test_by_pointer(server, chrome, game, size, scheme):
         text_goes_in_and_out(page, server, game)
         it_is_analyzed_and_reviewed(page)
         the_engine_plays(page, server, game)
-        assert page.violations() == []
+        assert page.overflow() <= 0
 
 
 def moves_are_made_and_gone_through(page: Page, server: Server, game: str) -> None:
@@ -139,8 +141,8 @@ def text_goes_in_and_out(page: Page, server: Server, game: str) -> None:
     page.locator("#pasted").fill(ended(server, game))
     page.locator("#load-form button", has_text="Load").first.click()
     page.locator("#status", has_text=re.compile("wins|Drawn")).wait_for()
-    if game in ("tictactoe", "connect4"):
-        assert page.locator('.cell[aria-label*="winning line"]').count() == {"tictactoe": 3, "connect4": 4}[game]
+    if game in WON:
+        assert page.locator('.cell[aria-label*="winning line"]').count() == WON[game]
     page.locator("#pasted").fill(written)
     page.locator("#load-form button", has_text="Load").first.click()
     stands(page, three)
@@ -150,6 +152,8 @@ def ended(server: Server, game: str) -> str:
     """A game that is over, as text."""
     given = {
         "tictactoe": "1. 5 1 2. 3 2 3. 7", "connect4": "1212121", "checkers": '[FEN "B:W15,23:B11"]\n1. 11x18x27',
+        "gomoku9": "a9 a8 b9 b8 c9 c8 d9 d8 e9", "gomoku": "a9 a8 b9 b8 c9 c8 d9 d8 e9",
+        "hex": " ".join(f"a{row} c{row}" for row in range(1, 11)) + " a11",
     }  # fmt: skip
     if game in given:
         return given[game]
@@ -162,18 +166,18 @@ def ended(server: Server, game: str) -> str:
 def it_is_analyzed_and_reviewed(page: Page) -> None:
     page.locator("#analyze").click()
     page.locator("#analysis tbody tr").first.wait_for(timeout=WAIT)
-    page.locator("#analysis .facts b", has_text=re.compile(r"proven|^4\d\d$")).first.wait_for(timeout=WAIT)
+    page.locator("#analysis .facts b", has_text=VISITS).first.wait_for(timeout=WAIT)
     assert page.locator(".mark.best").count() == 1
     page.locator("#deeper").click()
-    page.locator("#analysis .facts b", has_text=re.compile(r"proven|^[2-9],\d\d\d$")).first.wait_for(timeout=WAIT)
-    fine(page)
+    page.locator("#analysis .facts b", has_text=DEEPER).first.wait_for(timeout=WAIT)
     page.locator("#analysis .move-button").last.click()
     page.locator("#analysis p", has_text="cost").wait_for(timeout=WAIT)
     page.locator("#take-back").click()
     page.locator("#review").click()
     page.locator("table.summary").wait_for(timeout=WAIT)
     assert page.locator("#chart .curve").count() == 1
-    fine(page)
+    assert page.violations() == []
+    assert page.overflow() <= 0
     page.locator("#analyze").click()
 
 
@@ -240,7 +244,7 @@ def walk(page: Page, target: list[int]) -> None:
     tab_to(page, "[role=gridcell]")
     for axis, keys in ((0, ("ArrowUp", "ArrowDown")), (1, ("ArrowLeft", "ArrowRight"))):
         for key in keys * 2:
-            for _ in range(8):
+            for _ in range(15):
                 here = [int(part) for part in page.evaluate("() => document.activeElement.dataset.cell").split(",")]
                 if here[axis] == target[axis]:
                     break
@@ -248,8 +252,7 @@ def walk(page: Page, target: list[int]) -> None:
     assert page.evaluate("() => document.activeElement.dataset.cell") == ",".join(map(str, target))
 
 
-@pytest.mark.parametrize(("size", "scheme"), VIEWS[1:3])
-@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize(("game", "size", "scheme"), KEYBOARD)
 def test_by_keyboard_alone(server, chrome, game, size, scheme):
     three = line(server, game, 3)
     with new_page(chrome, size, scheme) as page:
@@ -257,7 +260,7 @@ def test_by_keyboard_alone(server, chrome, game, size, scheme):
         page.keyboard.press("Tab")
         assert page.evaluate("() => document.activeElement.textContent") == "To the board"
         choose(page, "#game", game)
-        page.locator(f'html[data-ready="{game}"]').wait_for(timeout=60_000)
+        page.locator(f'html[data-ready="{game}"]').wait_for(timeout=WAIT)
         for side in (0, 1):
             choose(page, f"#side-{side}", "Person")
         for count in range(2):
@@ -308,9 +311,9 @@ def keyboard_asks_the_engine(page: Page) -> None:
     press(page, "#hint")
     page.locator("#status", has_text="Hint: ").wait_for(timeout=WAIT)
     press(page, "#analyze", "Space")
-    page.locator("#analysis .facts b", has_text=re.compile(r"proven|^4\d\d$")).first.wait_for(timeout=WAIT)
+    page.locator("#analysis .facts b", has_text=VISITS).first.wait_for(timeout=WAIT)
     press(page, "#deeper")
-    page.locator("#analysis .facts b", has_text=re.compile(r"proven|^[2-9],\d\d\d$")).first.wait_for(timeout=WAIT)
+    page.locator("#analysis .facts b", has_text=DEEPER).first.wait_for(timeout=WAIT)
     press(page, "#review")
     page.locator("table.summary").wait_for(timeout=WAIT)
     press(page, "#analysis .move-button")

@@ -64,6 +64,30 @@ def test_a_question_to_a_player_that_was_put_away_is_answered():
     assert asked.closed
 
 
+def test_an_answer_that_is_the_last_ends_it_while_the_thread_is_elsewhere():
+    asked, elsewhere, go_on = worker(), threading.Event(), threading.Event()
+
+    def long():
+        elsewhere.set()
+        go_on.wait(30)
+        yield {"n": 2}
+
+    def short():
+        yield {"n": 1, "done": True}
+        elsewhere.set()
+        go_on.wait(30)
+
+    async def talk() -> list[jobs.Json]:
+        found = [answer async for answer in asked.ask(short)]
+        other = asyncio.ensure_future(answers(asked, long))
+        await asyncio.to_thread(elsewhere.wait, 30)
+        go_on.set()
+        await other
+        return found
+
+    assert asyncio.run(talk()) == [{"n": 1, "done": True}]  # no line that tells of waiting
+
+
 def test_a_move_comes_before_every_analysis():
     """Once it is asked, no step of an analysis comes between two of its own."""
     asked, order, asked_too = worker(), list[str](), threading.Event()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 from command_line import run_az
+from web_server import web_server
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 from az.engine.errors import AzError, Refused, WrongRequest
 from az.engine.game import load_game
+from az.engine.records.format import read_records
+from az.engine.web import recorded
 from az.engine.web.load import load_text, pdn, record_game, record_games
+from az.engine.web.recorded import recorded_parts
 
 PDN = """[Event "A game"]
 [GameType "20"]
@@ -95,7 +99,8 @@ def test_what_holds_no_game_is_a_sentence(game, text):
 
 
 @pytest.mark.parametrize(
-    ("game", "fraction"), [("tictactoe", 1), ("tictactoe", 0.6), ("connect4", 0.6), ("checkers", 1), ("checkers", 0.7)]
+    ("game", "fraction"),
+    [("tictactoe", 1), ("tictactoe", 0.6), ("connect4", 0.6), ("checkers", 1), ("checkers", 0.7), ("gomoku9", 0.2)],
 )
 def test_a_record_of_self_play_gives_its_games(tmp_path, game, fraction):
     options = ("--games", 3, "--sims", 8, "--out", tmp_path, "--set", f"full_fraction={fraction}", "--json")
@@ -112,6 +117,8 @@ def test_a_record_of_self_play_gives_its_games(tmp_path, game, fraction):
             hops = rules.moves(state)[text]
             state, actions = rules.play(state, hops), actions + len(hops)
         assert 0 < actions <= one["plies"]
+        if game == "gomoku9":  # long gaps with many moves, but each stone stays where it was put
+            assert found["note"] == ""
         if fraction == 1:  # all positions are recorded: only the last action is not told
             assert actions >= one["plies"] - 2
             assert found["note"] == ""
@@ -119,8 +126,53 @@ def test_a_record_of_self_play_gives_its_games(tmp_path, game, fraction):
         record_game(rules, data, 99)
 
 
+def test_where_no_moves_are_found_a_new_part_begins_at_the_next_recorded_position(tmp_path, monkeypatch):
+    options = ("--games", 1, "--sims", 8, "--out", tmp_path, "--set", "full_fraction=1", "--json")
+    assert run_az("selfplay", "connect4", *options).code == 0
+    rules = load_game("connect4")
+    records = read_records(next(tmp_path.glob("*.npz")), rules)
+    (whole,) = recorded_parts(rules, records, 0)
+    monkeypatch.setattr(recorded, "MOST_AT_ONCE", 0)
+    parts = recorded_parts(rules, records, 0)
+    assert [part.before for part in parts] == list(range(len(whole.line.states)))
+    for part, state in zip(parts, whole.line.states, strict=True):
+        assert part.line.texts == []
+        assert (part.line.last == state).all()
+
+
 @pytest.mark.parametrize("data", [b"", b"PK", b"x" * 1000])
 def test_what_is_no_record_is_refused_without_a_path(data):
     with pytest.raises(Refused) as caught:
         record_games(load_game("tictactoe"), data)
     assert "/" not in str(caught.value).replace("az/", "")
+
+
+def test_a_game_of_a_file_is_what_the_board_begins_with(tmp_path):
+    file = tmp_path / "games.pdn"
+    file.write_text('[FEN "W:W31,32:BK1,2"]\n1. 31-27 1-6 *\n\n1. 11-15 23-19 2. 8-11 *\n')
+    for number, start, moves in ((1, "W:W31,32:BK1,2", ["31-27", "1-6"]), (2, None, ["11-15", "23-19", "8-11"])):
+        with web_server("play", "--web", "--load", str(file), "--number", str(number)) as server:
+            begun = server.ask("/api/begin", {})
+            assert (begun["game"], begun["moves"]) == ("checkers", moves)
+            assert (begun["start"] is None) == (start is None)
+            asked = {"game": "checkers", "start": begun["start"], "moves": begun["moves"]}
+            assert server.ask("/api/position", asked)["moves"] == moves
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--load", "absent.txt"], "absent.txt"),
+        (["tictactoe", "--load", "game.txt", "--number", "2"], "game 2"),
+        (["tictactoe", "--number", "2"], "--load FILE"),
+        (["tictactoe", "--load", "game.txt", "--position", "123"], "exclude each other"),
+        (["othello", "--load", "game.txt"], "tictactoe"),
+    ],
+)
+def test_a_file_that_holds_no_such_game_ends_it_with_a_sentence(tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "game.txt").write_text("game: tictactoe\nstart:\nmoves:\n  1. 5 1\n")
+    answer = run_az("play", "--web", *words)
+    assert answer.code == 2
+    assert said in answer.err
+    assert "Traceback" not in answer.err

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from browser import Page, browser, new_page
+from command_line import run_az
 from finished_run import FinishedRun, add_incident
 from make_models import make_run, small_config
+from test_doctor import poison_value
 from test_runs import LINES, write_log
 from web_server import Server, web_server
 
@@ -186,6 +188,40 @@ def test_nothing_of_the_doctor_s_page_runs(server, chrome):
         assert page.locator("#x").evaluate("one => getComputedStyle(one).color") == "rgb(255, 0, 0)"
         assert not any("dialog" in fault for fault in page.faults)
         page.faults.clear()  # the browser says what it has not loaded
+
+
+@BOTH
+def test_a_page_that_is_not_there(server, chrome, size, scheme):
+    with new_page(chrome, size, scheme) as page:
+        assert page.goto(f"http://127.0.0.1:{server.port}/none").status == 404
+        fine(page)
+        page.get_by_role("link", name="Runs", exact=True).click()
+        page.get_by_role("heading", name="Runs").wait_for()
+        page.faults[:] = [fault for fault in page.faults if "404" not in fault]
+
+
+@pytest.fixture(scope="module")
+def doctors(tmp_path_factory) -> Path:
+    """A folder with the pages that the doctor writes of a run, run.html, and of its incident, incident.html."""
+    folder = tmp_path_factory.mktemp("doctor")
+    with pytest.MonkeyPatch.context() as patch:
+        incident = FinishedRun(folder / "runs/a").incident(patch, poison=poison_value)
+    for target, page in ((incident, "incident.html"), (folder / "runs/a", "run.html")):
+        answer = run_az("doctor", target, "--no-replay", "--html", folder / page)
+        assert answer.code == 0, answer.err
+    return folder
+
+
+@BOTH
+@pytest.mark.parametrize("file", ["incident.html", "run.html"])
+def test_the_doctor_s_pages(doctors, chrome, size, scheme, file):
+    with new_page(chrome, size, scheme) as page:
+        page.goto((doctors / file).as_uri())
+        page.locator("h1").wait_for()
+        fine(page)
+        page.locator("summary").first.click()
+        fine(page)
+        page.hosts.clear()  # it is a file
 
 
 def test_ten_browsers_and_one_that_is_killed(server, chrome):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -39,6 +39,7 @@ class Begin:
     simulations: int = 400
     seconds: float | None = None
     start: str | None = None
+    moves: list[str] = field(default_factory=list[str])  # from there, of a game that was loaded
 
 
 class BoardApi:
@@ -67,7 +68,8 @@ class BoardApi:
         begin = self.begin
         return {
             "games": game_names(), "game": begin.game, "model": begin.model, "sides": list(begin.sides),
-            "simulations": begin.simulations, "seconds": begin.seconds, "start": begin.start, "levels": len(LEVELS),
+            "simulations": begin.simulations, "seconds": begin.seconds, "start": begin.start, "moves": begin.moves,
+            "levels": len(LEVELS),
         }  # fmt: skip
 
     def game(self, body: Json) -> Json:
@@ -85,7 +87,7 @@ class BoardApi:
     def load(self, body: Json) -> Json:
         """Pasted text as {"start", "moves"}."""
         line = load_text(self._game(body), text(body, "text", MOST_PASTED))
-        return _start_and_moves(line)
+        return {"start": line.text_of_start(), "moves": line.texts}
 
     def as_text(self, body: Json) -> Json:
         """The game and its last position as text."""
@@ -141,12 +143,6 @@ class BoardApi:
         if line.over:
             raise WrongRequest("the game is over: there is nothing to think about.")
         return line, self._engine(body)
-
-
-def _start_and_moves(line: Line) -> Json:
-    start = line.game.position_text(line.states[0])
-    usual = start == line.game.position_text(line.game.new_state())
-    return {"start": None if usual else start, "moves": line.texts}
 
 
 def _page(body: Json) -> str:

@@ -91,6 +91,8 @@ class Worker:
                 if answer is None:
                     return
                 yield answer
+                if answer.get("done"):  # the thread may be at another question before it comes back to this one
+                    return
         finally:
             job.left = True
             if was_closed:

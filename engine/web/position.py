@@ -34,6 +34,11 @@ class Line:
         """The position after all moves."""
         return self.states[-1]
 
+    def text_of_start(self) -> str | None:
+        """The start position's text; None for the game's own."""
+        start = self.game.position_text(self.states[0])
+        return None if start == self.game.position_text(self.game.new_state()) else start
+
     @property
     def over(self) -> bool:
         """Whether the game has ended there."""

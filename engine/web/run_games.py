@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from az.engine.game import ONGOING, Game, State
 from az.engine.printable import quoted
 from az.engine.records.format import Records, read_records
 from az.engine.runs.folders import config_of
+from az.engine.search.whole_moves import Hops
 from az.engine.selfplay.worker import RECORD_NAME
 from az.engine.web.engines import Engines
-from az.engine.web.load import recorded_moves
-from az.engine.web.position import Line, facts_of, follow, position_of
+from az.engine.web.position import Line, facts_of, position_of
+from az.engine.web.recorded import Part, longer, recorded_parts
 
 Json = dict[str, Any]
 MOST_FILES = 12  # the newest, in the list
@@ -62,21 +64,12 @@ class RunGames:
     def game(self, run: Path, file: str, k: int) -> Json:
         """One game: a position a move, and what the search said of those that it searched in full."""
         game, records = self._read(run, file)
-        told = recorded_moves(game, records, k)
-        line, note = _with_the_last(follow(game, None, told["moves"]), records, k, told["note"])
-        counts = np.cumsum([0, *(len(hops) for hops in line.actions)]).tolist()
+        parts = recorded_parts(game, records, k)
+        last, note = _with_the_last(parts[-1], records, k)
+        if len(parts) > 1:
+            note = "The record does not tell every move: some steps jump to the next position that was recorded."
         rows = {int(records.plies[row]): int(row) for row in np.flatnonzero(records.games == k)}
-        steps = list[Json]()
-        for i, count in enumerate(counts):
-            part = Line(game, line.states[: i + 1], line.texts[:i], line.actions[:i])
-            position = position_of(part)
-            position.pop("moves")
-            cells = {move["text"]: move["cells"] for move in position["legal"]}
-            position["legal"] = []  # nothing is moved here
-            row = rows.get(count)
-            fits = row is not None and np.array_equal(records.states[row], line.states[i])
-            said = _opinion(game, records, row, line.states[i], cells) if row is not None and fits else None
-            steps.append({"position": position, "move": line.texts[i - 1] if i else None, "said": said})
+        steps = [step for part in (*parts[:-1], last) for step in _steps(part, records, rows)]
         return {"steps": steps, "note": note, "facts": facts_of(game), "file": file, "k": k}
 
     def _read(self, run: Path, file: str) -> tuple[Game, Records]:
@@ -104,23 +97,39 @@ class RunGames:
         return game, found
 
 
-def _with_the_last(line: Line, records: Records, k: int, note: str) -> tuple[Line, str]:
-    """(the game with its last move, what is said of it). Rows do not tell the last move: where one move alone leads to
-    the outcome that is told, it was this one.
+def _steps(part: Part, records: Records, rows: dict[int, int]) -> Iterator[Json]:
+    """A position a move. rows: of the file, by the actions of the game before them."""
+    line = part.line
+    counts = np.cumsum([part.before, *(len(hops) for hops in line.actions)]).tolist()
+    for i, count in enumerate(counts):
+        position = position_of(Line(line.game, line.states[: i + 1], line.texts[:i], line.actions[:i]))
+        position.pop("moves")
+        cells = {move["text"]: move["cells"] for move in position["legal"]}
+        position["legal"] = []  # nothing is moved here
+        row, said = rows.get(count), None
+        if row is not None and np.array_equal(records.states[row], line.states[i]):
+            said = _opinion(line.game, records, row, line.states[i], cells)
+        yield {"position": position, "move": line.texts[i - 1] if i else None, "said": said}
+
+
+def _with_the_last(part: Part, records: Records, k: int) -> tuple[Part, str]:
+    """(the end of a game with its last move, what is said of it). Rows do not tell the last move: where one move alone
+    leads to the outcome that is told, it was this one.
     """
-    game, header = line.game, next((one for one in records.header["games"] if one[0] == k), None)
+    line, game = part.line, part.line.game
+    header = next((one for one in records.header["games"] if one[0] == k), None)
     if line.over or header is None:
-        return line, note
-    left = int(header[1]) - sum(len(hops) for hops in line.actions)
-    ends = list[str]()
+        return part, ""
+    left = int(header[1]) - part.before - sum(len(hops) for hops in line.actions)
+    ends = list[tuple[str, Hops]]()
     for text, hops in game.moves(line.last).items():
         after = game.play(line.last, hops)
         outcome = int(game.outcome(after))
         if len(hops) == left and outcome != ONGOING and (outcome if int(after[0]) == 0 else -outcome) == header[2]:
-            ends.append(text)
+            ends.append((text, hops))
     if len(ends) == 1:
-        return follow(game, None, [*line.texts, ends[0]]), note
-    return line, note or "The record does not tell which move was the last."
+        return Part(part.before, longer(line, *ends[0])), ""
+    return part, "The record does not tell which move was the last."
 
 
 def _opinion(game: Game, records: Records, row: int, state: State, cells: dict[str, Any]) -> Json:

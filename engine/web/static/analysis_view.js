@@ -1,6 +1,6 @@
 // What the search thinks of a position: a table of its best moves, and marks for the board.
 
-import { chance, fill, make, percent, svg } from "./dom.js";
+import { chance, make, patch, percent, svg } from "./dom.js";
 
 const SHOWN = 8;
 const MARKED = 3;
@@ -25,7 +25,7 @@ export function marksOf(answer, legal) {
 export function drawAnalysis(place, node, players, play) {
   const answer = node.analysis;
   if (!answer || !answer.moves.length) {
-    fill(place, make("p", { class: "soft" }, "Shows the best moves, how the search shares its visits among them, and the win chance of each."));
+    patch(place, make("p", { class: "soft" }, "Shows the best moves, how the search shares its visits among them, and the win chance of each."));
     return;
   }
   const mover = players[node.position.toMove];
@@ -37,10 +37,10 @@ export function drawAnalysis(place, node, players, play) {
     fact("Visits", answer.visits.toLocaleString("en")),
   );
   const rows = answer.moves.slice(0, SHOWN).map((move, index) => moveRow(move, index === 0, play));
-  const names = ["Move", "Visits", "Win", "Network", "Line"];
-  const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
+  const names = [["Move"], ["Visits"], ["Win", "number"], ["Network", "number"], ["Line"]];
+  const head = make("tr", {}, ...names.map(([name, kind]) => make("th", { scope: "col", class: kind }, name)));
   const table = make("table", {}, make("caption", { class: "unseen" }, `Best moves for ${mover}`), make("thead", {}, head), make("tbody", {}, ...rows));
-  fill(place, facts, costOf(node), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Best moves" }, table));
+  patch(place, facts, costOf(node), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Best moves" }, table));
 }
 
 function fact(name, value) {
@@ -53,7 +53,7 @@ function moveRow(move, best, play) {
   const button = make("button", { type: "button", class: "move-button", onclick: () => play(move.text), title: "Play this move" }, move.text);
   return make(
     "tr",
-    { class: best ? "analysis-row best" : "analysis-row" },
+    { class: best ? "analysis-row best" : "analysis-row", "data-key": move.text },
     make("td", {}, button),
     make("td", { class: "share-cell" }, bar, percent(move.share)),
     make("td", { class: "number" }, move.share > 0 || move.proven !== null ? expectation(move.value, move.proven) : "–"),

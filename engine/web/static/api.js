@@ -51,28 +51,30 @@ export async function askBytes(path, bytes) {
 // Calls told(answer) for every JSON line. Where the server ends meanwhile, the question is sent again.
 export async function stream(path, body, told, signal) {
   for (;;) {
+    const reader = (await sent(path, body, signal)).body.getReader();
+    const decoder = new TextDecoder();
+    let rest = "";
     let ended = false;
-    try {
-      const reader = (await sent(path, body, signal)).body.getReader();
-      const decoder = new TextDecoder();
-      let rest = "";
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
-        rest = lines.pop();
-        for (const line of lines) {
-          const answer = JSON.parse(line);
-          if (answer.error) throw new Wrong(answer.error);
-          if (answer.done) ended = true;
-          told(answer);
-        }
+    for (;;) {
+      const { done, value } = await reader.read().catch(gone);
+      if (done) break;
+      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        const answer = JSON.parse(line);
+        if (answer.error) throw new Wrong(answer.error);
+        if (answer.done) ended = true;
+        told(answer);
       }
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error;
     }
     if (ended) return;
     tellLost((lost = true));
     await pause(RETRY, signal);
   }
+}
+
+// A read that failed because the server has ended is the end of its answer.
+function gone(error) {
+  if (!(error instanceof TypeError)) throw error;
+  return { done: true };
 }

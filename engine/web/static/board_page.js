@@ -13,7 +13,7 @@ import { GameTree } from "./tree.js";
 const REVIEW = 200; // simulations a position
 const HINT = 400;
 
-const body = (at = node()) => ({ game: page.facts.game, start: page.tree.start, moves: at.moves });
+const body = (at = node(), start = page.tree.start) => ({ game: page.facts.game, start, moves: at.moves });
 const asked = (at) => ({ ...body(at), model: page.sides.model, page: PAGE });
 
 function stop(...names) {
@@ -54,8 +54,10 @@ async function openNow(name, { start = null, moves = [], tree = null, settings =
 
 async function opened(facts, start, moves, tree, settings) {
   const name = facts.game;
+  const found = tree || new GameTree(start);
+  const at = tree ? tree.current : found.addLine(moves);
+  at.position ||= await ask("/api/position", { game: name, start: found.start, moves: at.moves });
   page.facts = facts;
-  page.summary = null;
   page.sides.setGame(facts);
   if (settings) page.sides.restore(settings);
   document.title = `${name} · az`;
@@ -64,56 +66,66 @@ async function opened(facts, start, moves, tree, settings) {
   page.board = facts.board ? new BoardView(byId("board"), facts, (text) => play(text).catch(fail), say) : null;
   byId("board").className = facts.board ? "board" : "board text";
   fill(byId("board"));
-  page.tree = tree || new GameTree(start);
   page.flipped = null;
-  await goTo(tree ? tree.current : page.tree.addLine(moves), false);
+  await setTree(found, at, false);
+}
+
+// A game in place of the one on the board, which stays until the position is known: what ends meanwhile shows it.
+async function setTree(tree, at, live) {
+  const before = halts;
+  await positionOf(at, tree.start);
+  Object.assign(page, { tree, summary: null });
+  tree.current = at;
+  await goTo(at, live && before === halts);
 }
 
 async function newGame() {
   stop("thinking", "searching", "reviewing");
-  page.tree = new GameTree();
-  page.summary = null;
+  const tree = new GameTree();
   page.sides.spent = [0, 0];
   page.seed = Math.floor(Math.random() * 2 ** 31);
-  await goTo(page.tree.root, true);
+  await setTree(tree, tree.root, true);
 }
 
 async function load({ start, moves }) {
   stop("thinking", "searching", "reviewing");
   const tree = new GameTree(start);
-  const last = tree.addLine(moves);
-  await positionOf(last, { ...body(last), start }); // a wrong one leaves the game at the board as it is
-  page.tree = tree;
-  page.summary = null;
-  await goTo(last, false);
+  await setTree(tree, tree.addLine(moves), false);
 }
 
 // Moves
 
-async function positionOf(at, question = body(at)) {
-  at.position ||= await ask("/api/position", question);
+let going = 0; // to a position: the number of times that one was asked for
+let halts = 0; // the number of times that a person has pressed Stop
+
+async function positionOf(at, start = page.tree.start) {
+  at.position ||= await ask("/api/position", body(at, start));
   return at.position;
 }
 
-// Show a node. live: the game goes on from there, so the engine answers.
+// Show a node. live: the game goes on from there, so the engine answers. Of several that are asked for the last counts.
 async function goTo(at, live) {
   stop("thinking", "searching");
   byId("fault").hidden = true;
+  const number = (going += 1);
+  const before = halts;
   await positionOf(at);
   if (at.parent) await positionOf(at.parent);
   if (page.tree.root !== at) await positionOf(page.tree.root);
+  if (number !== going) return;
   page.tree.current = at;
   page.hinted = null;
   show();
   tell();
   keepAll();
-  if (live && engineToMove()) await think();
+  if (live && before === halts && engineToMove()) await think();
   else if (page.analyzing) await search(DEPTHS[page.depth]);
 }
 
-async function play(text) {
+// signal: of the engine's move, which a person may stop until it is on the board.
+async function play(text, signal) {
   const from = node();
-  const found = await ask("/api/position", { ...body(from), moves: [...from.moves, text] });
+  const found = await ask("/api/position", { ...body(from), moves: [...from.moves, text] }, signal);
   if (from !== node()) return; // the person went elsewhere meanwhile
   const line = page.tree.line.length;
   const next = page.tree.add(found.moves.at(-1), found, from);
@@ -155,9 +167,7 @@ async function think() {
   show();
   try {
     const best = await page.sides.think({ ...asked(at), seed: page.seed }, at.position.toMove, (answer) => heard(at, answer, page.analyzing), signal.signal);
-    if (signal.signal.aborted) return;
-    page.thinking = null;
-    await play(best);
+    await play(best, signal.signal);
   } finally {
     if (page.thinking === signal) page.thinking = null;
     show();
@@ -167,7 +177,8 @@ async function think() {
 // An answer of the search about a node; the deepest one is kept.
 function heard(at, answer, shown) {
   if (answer.waiting) {
-    say(answer.waiting === "thinking" ? `${page.facts.players[at.position.toMove]} is thinking.` : `Getting ready: ${answer.waiting}`);
+    const doing = page.thinking ? `${page.facts.players[at.position.toMove]} is thinking.` : "The engine looks at this position.";
+    say(answer.waiting === "thinking" ? doing : `Getting ready: ${answer.waiting}`);
     return;
   }
   if (answer.moves?.length && answer.visits >= (at.analysis?.visits || 0)) at.analysis = answer;
@@ -264,6 +275,7 @@ function listen() {
   on("review", "click", review);
   on("go", "click", think);
   on("stop", "click", () => {
+    halts += 1;
     stop("thinking", "searching", "reviewing");
     page.analyzing = false;
     show();
@@ -323,13 +335,18 @@ async function begin() {
   const usual = { sides: about.sides, model: about.model, effort: about.seconds ? `secs:${about.seconds}` : `sims:${about.simulations}` };
   const from = fromHash(location.hash);
   if (!from || !about.games.includes(from.game)) {
-    await openGame(about.game, { start: about.start, settings: usual });
+    await openGame(about.game, { start: about.start, moves: about.moves, settings: usual });
   } else {
     const old = kept(from.game);
     const same = old && old.tree.start === from.start && JSON.stringify(old.tree.current.moves) === JSON.stringify(from.moves);
-    await openGame(from.game, same ? { tree: old.tree, settings: old.settings } : { ...from, settings: usual });
+    const given = same ? { tree: old.tree, settings: old.settings } : { ...from, settings: usual };
+    await openGame(from.game, given).catch(async (error) => {
+      await openGame(from.game, { settings: usual }); // moves of the address that the game does not have
+      fail(error);
+    });
   }
-  await (node().children.length ? null : engineToMove() ? think() : null);
+  const loaded = !from && about.moves.length; // it stays as it is until a person goes on
+  await (loaded || node().children.length ? null : engineToMove() ? think() : null);
 }
 
 begin().catch(fail);

@@ -2,7 +2,7 @@
 
 import { drawAnalysis, marksOf } from "./analysis_view.js";
 import { drawChart } from "./chart.js";
-import { byId, fill, make, svg } from "./dom.js";
+import { byId, make, patch, svg } from "./dom.js";
 import { drawMoves, drawSummary } from "./moves_view.js";
 import { DEPTHS, engineToMove, fail, node, page, position, say } from "./page_state.js";
 import { drawPiece } from "./pieces.js";
@@ -22,7 +22,7 @@ export function show() {
     page.board.enabled = !now.over && !page.thinking && page.sides.of(now.toMove) === "person";
     page.board.show(now);
   } else {
-    fill(byId("board"), make("pre", { tabindex: 0, role: "region", "aria-label": "Position" }, now.render));
+    patch(byId("board"), make("pre", { tabindex: 0, role: "region", "aria-label": "Position" }, now.render));
   }
   showChoices();
   showPlayers();
@@ -38,7 +38,7 @@ function showChoices() {
   const free = page.sides.of(now.toMove) === "person" && !page.thinking;
   const found = free ? now.legal.filter((move) => !move.cells.length) : [];
   const button = (move) => make("button", { type: "button", onclick: () => page.play(move.text).catch(fail) }, page.board && move.text === "pass" ? "Pass" : move.text);
-  fill(byId("choices"), ...found.map(button));
+  patch(byId("choices"), ...found.map(button));
   byId("choices").hidden = !found.length;
 }
 
@@ -50,7 +50,7 @@ function showPlayers() {
   for (const [id, player] of [["player-top", 1 - bottom], ["player-bottom", bottom]]) {
     const side = page.sides.of(player);
     const who = side === "person" ? "person" : side === "full" ? page.sides.model : `${page.sides.model}, level ${side}`;
-    fill(
+    patch(
       byId(id),
       signOf(player),
       make("span", { class: "name" }, page.facts.players[player]),
@@ -74,14 +74,14 @@ export function showMoves() {
   drawMoves(byId("moves"), page.tree, page.tree.root.position.toMove, chosen);
   drawChart(byId("chart"), page.tree.line, node(), players, chosen);
   if (page.summary) drawSummary(byId("review-result"), page.summary.summary, page.summary.nodes, players, chosen);
-  else if (!page.reviewing) fill(byId("review-result"));
+  else if (!page.reviewing) patch(byId("review-result"));
 }
 
 export function showAnalysis() {
   const visible = page.analyzing || page.hinted === node();
   const answer = visible && !position().over ? node().analysis : null;
   page.board?.setMarks(answer ? marksOf(answer, position().legal) : []);
-  if (!page.sides.isModel) fill(byId("analysis"), make("p", { class: "soft" }, "This engine has no network: choose a model to analyze with."));
+  if (!page.sides.isModel) patch(byId("analysis"), make("p", { class: "soft" }, "This engine has no network: choose a model to analyze with."));
   else drawAnalysis(byId("analysis"), visible ? node() : { analysis: null }, page.facts.players, (text) => page.play(text).catch(fail));
   drawChart(byId("chart"), page.tree.line, node(), page.facts.players, (at) => page.goTo(at, false).catch(fail));
 }

@@ -141,7 +141,8 @@ export class BoardView {
     });
     for (const cell of this.position.last) {
       const [y, x] = this.spot(cell);
-      const mark = { x: x + 0.04, y: y + 0.04, width: 0.92, height: 0.92, rx: 0.08, fill: "none" };
+      const round = this.board.byColumn ? 0.46 : 0.08;
+      const mark = { x: x + 0.04, y: y + 0.04, width: 0.92, height: 0.92, rx: round, fill: "none" };
       group.append(svg("rect", { ...mark, stroke: "#ffffff", "stroke-width": 0.05, "stroke-dasharray": ".14 .1" }));
     }
     return group;
@@ -181,18 +182,19 @@ export class BoardView {
 
   drawMark({ cells, text, weight, best }) {
     const points = cells.map((cell) => this.spot(cell)).map(([y, x]) => [x + 0.5, y + 0.5]);
-    const group = svg("g", { class: best ? "mark best" : "mark", opacity: best ? 1 : 0.45 + 0.5 * weight });
+    const shape = svg("g", { opacity: best ? 1 : 0.45 + 0.5 * weight });
+    const group = svg("g", { class: best ? "mark best" : "mark" }, shape); // its number stays as clear as it is
     const end = points.at(-1);
     if (points.length > 1) {
       const from = points.at(-2);
       const angle = Math.atan2(end[1] - from[1], end[0] - from[0]);
       const stop = [end[0] - 0.3 * Math.cos(angle), end[1] - 0.3 * Math.sin(angle)];
       const line = [...points.slice(0, -1), stop].map((point) => point.join(",")).join(" ");
-      group.append(svg("polyline", { points: line, class: "edge" }), svg("polyline", { points: line, class: "shaft" }));
+      shape.append(svg("polyline", { points: line, class: "edge" }), svg("polyline", { points: line, class: "shaft" }));
       const turned = `translate(${stop[0]} ${stop[1]}) rotate(${(180 * angle) / Math.PI})`;
-      group.append(svg("path", { d: "M-.06 -.17 L.22 0 L-.06 .17 Z", transform: turned, class: "head" }));
+      shape.append(svg("path", { d: "M-.06 -.17 L.22 0 L-.06 .17 Z", transform: turned, class: "head" }));
     } else {
-      group.append(svg("circle", { cx: end[0], cy: end[1], r: 0.31, class: "spot" }));
+      shape.append(svg("circle", { cx: end[0], cy: end[1], r: 0.31, class: "spot" }));
     }
     if (text) {
       const place = points.length > 1 ? points[0] : end;

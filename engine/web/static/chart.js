@@ -1,6 +1,6 @@
 // The win chance over the game, of the player who begins: a curve with the mistakes marked.
 
-import { chance, fill, make, svg } from "./dom.js";
+import { chance, make, patch, svg } from "./dom.js";
 
 const [WIDTH, HEIGHT, EDGE] = [600, 120, 8];
 const SHAPES = { inaccuracy: "warn", mistake: "warn", blunder: "bad" };
@@ -18,7 +18,7 @@ export function drawChart(place, line, current, players, chosen) {
   const values = line.map(valueOf);
   const known = values.map((value, ply) => [ply, value]).filter(([, value]) => value !== null);
   if (known.length < 2) {
-    fill(place);
+    patch(place);
     return;
   }
   const x = (ply) => EDGE + ((WIDTH - 2 * EDGE) * ply) / Math.max(1, line.length - 1);
@@ -41,14 +41,14 @@ export function drawChart(place, line, current, players, chosen) {
     const [cx, cy] = [x(ply), y(values[ply])];
     drawing.append(svg("path", { d: `M${cx - 5} ${cy + 5} L${cx} ${cy - 6} L${cx + 5} ${cy + 5} Z`, class: SHAPES[mark] }));
   });
-  drawing.addEventListener("click", (event) => {
-    const box = drawing.getBoundingClientRect();
+  drawing.onclick = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
     const share = ((event.clientX - box.left) / box.width * WIDTH - EDGE) / (WIDTH - 2 * EDGE);
     const ply = Math.round(share * (line.length - 1));
     chosen(line[Math.min(line.length - 1, Math.max(0, ply))]);
-  });
-  const names = make("div", { class: "chart-names" }, make("span", {}, `Above: ${players[0]} ahead`), make("span", {}, `now ${at < 0 || values[at] === null ? "unknown" : chance(values[at])}`));
-  fill(place, drawing, names);
+  };
+  const names = make("div", { class: "chart-names" }, make("span", {}, `Above: ${players[0]} ahead`), make("span", {}, at < 0 || values[at] === null ? "here: unknown" : `here: ${players[0]} ${chance(values[at])}`));
+  patch(place, drawing, names);
 }
 
 function said(line, known, players) {

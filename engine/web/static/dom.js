@@ -17,7 +17,7 @@ export function svg(tag, attributes = {}, ...children) {
 
 function filled(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    if (name.startsWith("on")) element[name] = value; // a property: `patch` hands it on
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, String(value));
   }
@@ -28,6 +28,42 @@ function filled(element, attributes, children) {
 // Put these children in place of what is there.
 export function fill(element, ...children) {
   element.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
+}
+
+// Like `fill`, but keeps the elements that are there, so that what has the focus, or is being pressed, stays while an
+// analysis goes on. Of the elements with a data-key each keeps its own; the others are taken by their order.
+export function patch(element, ...children) {
+  const active = element.contains(document.activeElement) ? document.activeElement : null;
+  matched(element, children.filter((child) => child !== null && child !== undefined));
+  if (active && active !== document.activeElement && element.contains(active)) active.focus({ preventScroll: true });
+}
+
+function matched(element, fresh) {
+  const before = [...element.childNodes];
+  const kept = new Map(before.filter((node) => node.dataset?.key).map((node) => [node.dataset.key, node]));
+  const others = before.filter((node) => !node.dataset?.key);
+  const wanted = fresh.map((node) => {
+    if (typeof node === "string") node = document.createTextNode(node);
+    const found = node.dataset?.key ? kept.get(node.dataset.key) : others.shift();
+    return found && found.nodeName === node.nodeName ? same(found, node) : node;
+  });
+  wanted.forEach((node, index) => {
+    if (element.childNodes[index] !== node) element.insertBefore(node, element.childNodes[index] || null);
+  });
+  while (element.childNodes.length > wanted.length) element.lastChild.remove();
+}
+
+// Make an element that is there the same as a new one.
+function same(old, fresh) {
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return old;
+  }
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  old.onclick = fresh.onclick;
+  matched(old, [...fresh.childNodes]);
+  return old;
 }
 
 // Options of a select: [value, text] pairs; keeps what was chosen where it is still there.

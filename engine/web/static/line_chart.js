@@ -12,13 +12,14 @@ export class LineChart {
     this.format = format;
     this.at = null; // place of the cursor
     this.title = make("h3", {}, title);
+    this.far = ""; // thresholds that lie too high to be drawn, in words
     this.plot = make("div", {
       class: "plot", tabindex: 0, role: "group", "aria-label": `${title}. Arrow keys move a cursor.`,
       onkeydown: (event) => this.key(event), onpointermove: (event) => this.moved(event), onpointerleave: () => this.point(null),
-      onblur: () => this.point(null),
+      onfocus: () => this.readout.setAttribute("aria-live", "polite"), onblur: () => this.left(),
     });
     this.key_ = make("div", { class: "key" });
-    this.readout = make("div", { class: "readout", role: "status" });
+    this.readout = make("div", { class: "readout", "aria-live": "off" }); // curves that grow are not read out
     this.element = make("div", { class: "card chart-card" }, this.title, this.plot, this.key_, this.readout);
   }
 
@@ -39,7 +40,7 @@ export class LineChart {
     const xs = points.map((point) => point[0]);
     const ys = points.flatMap((point) => point.slice(1).filter((value) => value !== null));
     const top = Math.max(...ys);
-    // A threshold far away would flatten the line to nothing: its value then stands at the upper edge.
+    // A threshold far away would flatten the line to nothing: it is then told below the chart.
     this.shown = this.thresholds.filter((one) => one.value <= 4 * top);
     const all = [...ys, ...this.shown.map((one) => one.value)];
     const least = Math.min(...all);
@@ -48,7 +49,7 @@ export class LineChart {
     const map = this.logs ? Math.log10 : (value) => value;
     let [low, high] = [map(least), map(most)];
     if (!this.logs && low > 0 && low < 0.5 * high) low = 0;
-    if (high === low) [low, high] = [low - 0.5, high + 0.5];
+    if (high === low) [low, high] = low === 0 ? [0, 1] : [low - 0.5, high + 0.5];
     this.range = [low, high];
     this.y = (value) => EDGE.top + (HEIGHT - EDGE.top - EDGE.bottom) * (1 - (map(value) - low) / (high - low));
     const [begin, end] = [Math.min(...xs), Math.max(...xs)];
@@ -80,17 +81,23 @@ export class LineChart {
       if (one.points.length > 1) drawing.append(svg("polyline", { points, class: `curve ${one.style}` }));
       else drawing.append(svg("circle", { cx: this.x(one.points[0][0]), cy: this.y(one.points[0][1]), r: 3, class: `curve ${one.style}` }));
     }
-    for (const one of this.thresholds) {
-      const far = !this.shown.includes(one);
-      const y = far ? EDGE.top : this.y(one.value);
-      if (!far) drawing.append(svg("line", { class: "threshold", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y, y2: y }));
-      const name = svg("text", { class: "threshold-name", x: WIDTH - EDGE.right, y: y < 18 ? y + 12 : y - 4, "text-anchor": "end" });
-      name.append(`${one.name} ${short(one.value)}${far ? " ↑" : ""}`);
-      drawing.append(name);
-    }
+    this.drawThresholds(drawing);
     this.cursor = svg("line", { class: "cursor", y1: EDGE.top, y2: HEIGHT - EDGE.bottom, x1: 0, x2: 0, visibility: "hidden" });
     drawing.append(this.cursor);
     fill(this.plot, drawing);
+  }
+
+  drawThresholds(drawing) {
+    let free = Infinity; // the lower end of the last name: the next one stands below it
+    for (const one of [...this.shown].sort((a, b) => b.value - a.value)) {
+      const y = this.y(one.value);
+      drawing.append(svg("line", { class: "threshold", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y, y2: y }));
+      const wanted = y < 18 ? y + 12 : y - 4;
+      const at = free === Infinity ? wanted : Math.max(wanted, free + 12);
+      free = at;
+      drawing.append(svg("text", { class: "threshold-name", x: WIDTH - EDGE.right, y: at, "text-anchor": "end" }, `${one.name} ${short(one.value)}`));
+    }
+    this.far = this.thresholds.filter((one) => !this.shown.includes(one)).map((one) => `; ${one.name} ${short(one.value)}`).join("");
   }
 
   place(x, y) {
@@ -139,13 +146,18 @@ export class LineChart {
       const span = point.length > 3 && point[2] !== null ? ` [${short(point[2])}, ${short(point[3])}]` : "";
       return `${this.series.length > 1 ? `${one.name} ` : ""}${short(point[1])}${span}`;
     });
-    this.readout.textContent = `${x === null ? "last" : this.format(x)}: ${parts.join(" · ")}`;
+    this.readout.textContent = `${x === null ? "last" : this.format(x)}: ${parts.join(" · ")}${x === null ? this.far : ""}`;
   }
 
   moved(event) {
     const box = this.plot.getBoundingClientRect();
     const across = (((event.clientX - box.left) / box.width) * WIDTH - EDGE.left) / (WIDTH - EDGE.left - EDGE.right);
     this.point(this.span[0] + Math.min(1, Math.max(0, across)) * (this.span[1] - this.span[0]));
+  }
+
+  left() {
+    this.readout.setAttribute("aria-live", "off");
+    this.point(null);
   }
 
   key(event) {

@@ -24,7 +24,7 @@ export function factList(run) {
     ["Time", duration(run.seconds)], ["Newest model", run.model === null ? "none" : String(run.model)],
     ["Incidents", String(run.incidentCount ?? run.incidents)], ["Strength", strength.length ? strength.join("; ") : "not measured"],
   ];
-  return make("dl", {}, ...pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+  return make("dl", {}, ...pairs.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
 }
 
 export function stateMark(state) {

@@ -113,7 +113,8 @@ export class RunGames {
       this.view.setMarks(marks.map((one, index) => ({ cells: one.cells, text: String(Math.round(100 * one.share)), weight: one.share, best: index === 0 })));
     } else fill(this.board, make("pre", {}, position.render));
     const count = `Move ${this.at} of ${this.game.steps.length - 1}`;
-    const words = `${count}${move ? `: ${move}` : ""}.${position.ending ? ` ${position.ending}` : ""}`;
+    const made = move || (this.at ? "moves that were not recorded" : "");
+    const words = `${count}${made ? `: ${made}` : ""}.${position.ending ? ` ${position.ending}` : ""}`;
     if (byItself) this.status.removeAttribute("role"); // a reader would speak without end
     else this.status.setAttribute("role", "status");
     this.status.textContent = words;
@@ -123,7 +124,7 @@ export class RunGames {
 
   drawSaid(position, said, played) {
     if (!said) {
-      const words = position.over ? "The game is over." : "The search looked at this position briefly, and no row was made of it.";
+      const words = position.over ? "The game is over." : "The search looked at this position briefly, and no row was made of it: the move was worked out from the next one.";
       fill(this.said, make("p", { class: "soft" }, words));
       return;
     }

@@ -36,7 +36,7 @@
   Object.keys(buttons).forEach(function (name) { document.getElementById(name).onclick = buttons[name]; });
   const keys = { ArrowLeft: 'back', ArrowRight: 'next', Home: 'first', End: 'last' };
   document.addEventListener('keydown', function (event) {
-    const plain = !(event.altKey || event.ctrlKey || event.metaKey);
+    const plain = !(event.altKey || event.ctrlKey || event.metaKey || event.target.closest('pre, .card.wide'));
     if (plain ? keys[event.key] : false) { event.preventDefault(); buttons[keys[event.key]](); }
   });
   document.getElementById('controls').hidden = false;
