@@ -7,6 +7,9 @@ whom all wins are alike can put off its win for ever.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import types
 from numpy.typing import NDArray
@@ -21,15 +24,19 @@ ROW, MOVE, LEVEL, ROOT_BEST, EQUALS, MOST = range(6)  # where a call goes on; LE
 INFINITE = 1 << 40
 FIRST_SLICE = 4096  # positions
 
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Rule = Callable[..., Any]  # a function of the game, compiled
+
 
 @helper
-def _open_level(levels, level, state):
+def _open_level(levels: Ints, level: int, state: Ints) -> None:
     levels[level, CURSOR] = 0
     levels[level, BEST] = -INFINITE if state[0] == 0 else INFINITE
 
 
 @helper
-def _take(levels, level, mover, value):
+def _take(levels: Ints, level: int, mover: int, value: int) -> None:
     """Tell a level what one of its moves is worth."""
     if mover == 0:
         levels[level, BEST] = max(levels[level, BEST], value)
@@ -40,7 +47,7 @@ def _take(levels, level, mover, value):
 
 
 @helper
-def _next_action(levels, level, mask):
+def _next_action(levels: Ints, level: int, mask: Mask) -> int:
     """The next untried legal action of a level, or -1 when there is none or the others cannot matter any more."""
     if levels[level, ALPHA] >= levels[level, BETA]:
         return -1
@@ -52,7 +59,7 @@ def _next_action(levels, level, mask):
 
 
 @helper
-def _play(stack, level, action, apply):
+def _play(stack: Ints, level: int, action: int, apply: Rule) -> None:
     """stack[level + 1] = the position after `action` in stack[level]."""
     for word in range(stack.shape[1]):
         stack[level + 1, word] = stack[level, word]
@@ -60,7 +67,9 @@ def _play(stack, level, action, apply):
 
 
 @helper
-def _alpha_beta(stack, masks, levels, at, first, last, apply, legal, outcome):
+def _alpha_beta(
+    stack: Ints, masks: Mask, levels: Ints, at: Ints, first: int, last: int, apply: Rule, legal: Rule, outcome: Rule
+) -> None:
     """Worth of stack[first] for player 0, to levels[first, BEST], in the window (ALPHA, BETA) of that level.
 
     stack[last] is the horizon. Goes on at at[LEVEL], where a position waits to be looked at, and leaves there 0 when
@@ -96,7 +105,7 @@ def _alpha_beta(stack, masks, levels, at, first, last, apply, legal, outcome):
 
 
 @helper
-def _begin_row(stack, masks, words, at, state, key, legal):
+def _begin_row(stack: Ints, masks: Mask, words: Ints, at: Ints, state: Ints, key: int, legal: Rule) -> None:
     """The root of the next state."""
     seed_words(key, words)
     for word in range(stack.shape[1]):
@@ -106,7 +115,7 @@ def _begin_row(stack, masks, words, at, state, key, legal):
 
 
 @helper
-def _begin_move(stack, levels, at, apply):
+def _begin_move(stack: Ints, levels: Ints, at: Ints, apply: Rule) -> None:
     """One move of the root."""
     _play(stack, 0, at[MOVE], apply)
     # a window that begins one below the best: moves that are exactly as good are told from worse ones
@@ -131,7 +140,20 @@ def _begin_move(stack, levels, at, apply):
         t.pointer("outcome"),
     )
 )
-def minimax_moves(states, keys, at, stack, masks, levels, words, chosen, values, apply, legal, outcome):
+def minimax_moves(
+    states: Ints,
+    keys: Ints,
+    at: Ints,
+    stack: Ints,
+    masks: Mask,
+    levels: Ints,
+    words: Ints,
+    chosen: Ints,
+    values: Ints,
+    apply: Rule,
+    legal: Rule,
+    outcome: Rule,
+) -> None:
     """Fill chosen[i] and values[i] (of the player to move) for states[i], none of them over, and keys[i].
 
     at: [6] int64, zeros for the first call but for at[MOST], the positions that this call may look at; the next one

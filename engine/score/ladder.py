@@ -47,8 +47,10 @@ def climb(
     pairs += [(newer, older) for older, newer in pairwise(versions)]
 
     def play(pair: tuple[Player, Player]) -> Tally:
-        title = f"{pair[0].name} – {pair[1].name}"
-        return play_match(*pair, games, seed, on_progress=lambda n, *_: done(title, n), hall=hall).tally
+        def told(count: int, *_: object) -> None:
+            done(f"{pair[0].name} – {pair[1].name}", count)
+
+        return play_match(*pair, games, seed, on_progress=told, hall=hall).tally
 
     tallies = [play(pair) for pair in pairs] if hall is None else _at_once(play, pairs)
     matches: list[Match] = []
