@@ -237,7 +237,6 @@ def test_the_game_is_told_by_the_file(tmp_path):
         (["checkers", "--load", "checkers.pdn", "--number", "0"], "there is no game 0"),
         (["checkers", "--load", "checkers.pdn", "--position", "x"], "exclude each other"),
         (["checkers", "--number", "2"], "give --load FILE too"),
-        (["checkers", "--web", "--load", "checkers.pdn"], "--load is for the terminal"),
     ],
 )
 def test_what_cannot_be_loaded_is_one_sentence(words, sentence, tmp_path, monkeypatch):
