@@ -121,6 +121,7 @@ def kill_nodes_and_heads(folder: Path, nodes: RayNodes, kills: int, heads: int, 
                     left = [process for process in going.others() if process.is_running()]
                 assert not left
                 assert set(before) <= set(rows_on_disk(run))
+                games = no_game_twice(run)  # so that the next ones are of the run resumed
                 going = Marked(command("resume", "t", "--cluster", nodes.address), folder)
             going.wait_for(lambda games=games: no_game_twice(run) > games, 200)
             assert set(before) <= set(rows_on_disk(run))
