@@ -219,7 +219,10 @@ def test_the_doctor_s_pages(doctors, chrome, size, scheme, file):
         page.goto((doctors / file).as_uri())
         page.locator("h1").wait_for()
         fine(page)
-        page.locator("summary").first.click()
+        part = page.locator("details:has(> summary)").first
+        was_open = part.get_attribute("open") is not None
+        part.locator("> summary").click()
+        assert (part.get_attribute("open") is not None) != was_open
         fine(page)
         page.hosts.clear()  # it is a file
 
