@@ -1,29 +1,29 @@
 """Simulations a second of a run's self-play on this machine: through a local Ray cluster, and by its own processes.
 
-    python benchmarks/cluster_pool.py connect4 checkers --rounds 5 --seconds 60 --json > cluster_pool.json
+    python benchmarks/cluster_pool.py connect4 checkers --turns 60 --seconds 5 --json > cluster_pool.json
 
 Both are the pools of a run (`ClusterSelfplay`, `LocalSelfplay`), with the shipped model, preset quick's settings, one
-precision, a player a core with a thread each. Rounds alternate, Ray first; each pool is started for its round, warms up
-until it has played for `--warm-up` seconds, and is stopped after it, so that neither rests beside the other. Files are
-taken as the run takes them and deleted; nothing is learned. What is counted is simulations begun.
+precision, a player a core with a thread each. Both are started and warm up; then they play in turns of `--seconds`,
+local, Ray, Ray, local, while every process of the other is stopped (SIGSTOP, Ray's own processes too): so both meet the
+same machine, whose speed changes by a tenth within a minute. Files are taken as the run takes them and deleted; nothing
+is learned. What is counted is simulations begun.
 
-The ratio is Ray's median over the local one, with a bootstrapped interval of 95 % over the rounds. On a busy machine
-`per_cpu_s` says more: simulations for each second of CPU of the pool's processes, all of Ray's included.
+The ratio is that of the sums, with a bootstrapped interval of 95 % over pairs of turns. On a busy machine "for a second
+of CPU" says more: the CPU of all processes of the pool, Ray's own included.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import shutil
-import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,20 +49,12 @@ DRAWS = 10_000  # of the bootstrap
 
 
 @dataclass(frozen=True)
-class Round:
-    """What one pool did in one round. cpu: seconds of CPU by the kind of process."""
+class Turn:
+    """What one pool did in one turn. cpu: seconds of CPU by the kind of process."""
 
     simulations: int
     seconds: float
     cpu: dict[str, float]
-
-    def per_s(self) -> float:
-        """Simulations a second."""
-        return self.simulations / self.seconds
-
-    def per_cpu_s(self) -> float:
-        """Simulations for each second of CPU, of all processes of the pool."""
-        return self.simulations / max(sum(self.cpu.values()), 1e-9)
 
 
 def kind_of(process: psutil.Process) -> str:
@@ -115,97 +107,155 @@ def start_of(folder: Path, game: Game, config: RunConfig) -> PoolStart:
     return PoolStart(place, game, config, plan, job, say, lambda *_: None, lambda: False, lambda _: None)
 
 
-def play(selfplay: Selfplay, start: PoolStart, warming: float, seconds: float) -> Round:
-    """Start a pool, let it warm up, count, stop it. Raises TimeoutError where it makes no simulation."""
-    pool: Any = selfplay.pool(start)
+class Rival:
+    """A pool that plays only in its turns. foreign: the processes of a pool that was started before."""
 
-    def taken(name: str, _: dict[str, Any]) -> bool:
-        (start.folder.records / name).unlink()
-        return True
-
-    def until(reached: Callable[[], bool], patience: float) -> None:
-        end = time.monotonic() + patience
-        while not reached():
+    def __init__(self, selfplay: Selfplay, start: PoolStart, foreign: Rival | None = None) -> None:
+        self._selfplay, self._records = selfplay, start.folder.records
+        self._pool: Any = selfplay.pool(start)
+        self._foreign: list[psutil.Process] = foreign.own() if foreign else []
+        self._first: list[psutil.Process] | None = None
+        self._stopped: list[psutil.Process] = []
+        end = time.monotonic() + START_SECONDS
+        while self._pool.simulations == 0:
             if time.monotonic() > end:
                 raise TimeoutError("the pool made no simulation")
-            pool.listen(0.05, taken, lambda _: None)
+            self._listen()
+        if foreign is None:
+            self._first = self.own()  # the local pool starts no further ones, Ray does
 
-    def next_count() -> tuple[float, int]:
-        """The moment at which the count next rises: what a cluster says of itself comes once a second."""
-        before = pool.simulations
-        until(lambda: pool.simulations > before, START_SECONDS)
-        return time.monotonic(), pool.simulations
+    def own(self) -> list[psutil.Process]:
+        """The pool's processes."""
+        found = psutil.Process().children(recursive=True) if self._first is None else self._first
+        return [process for process in found if process not in self._foreign]
 
-    try:
-        begun, _ = next_count()
-        until(lambda: time.monotonic() - begun >= warming, warming + 60)
-        (began, first), before = next_count(), cpu_of_all()
-        until(lambda: time.monotonic() - began >= seconds, seconds + 60)
-        (ended, last), after = next_count(), cpu_of_all()
-    finally:
-        pool.stop()
-        selfplay.close()
-    return Round(last - first, ended - began, spent(before, after))
+    def _listen(self) -> None:
+        self._pool.listen(0.05, self._taken, lambda _: None)
+
+    def _taken(self, name: str, _: dict[str, Any]) -> bool:
+        (self._records / name).unlink()
+        return True
+
+    def rest(self) -> None:
+        """Stop every process of the pool."""
+        for process in self.own():
+            try:
+                process.suspend()
+                self._stopped.append(process)
+            except psutil.Error:
+                continue
+
+    def go_on(self) -> None:
+        """Let them go on."""
+        for process in self._stopped:
+            try:
+                process.resume()
+            except psutil.Error:
+                continue
+        self._stopped = []
+
+    def play(self, seconds: float) -> Turn:
+        """Play for so long, and rest. The other pool rests."""
+        before, first, began = cpu_of_all(), self._pool.simulations, time.monotonic()
+        self.go_on()
+        while time.monotonic() - began < seconds:
+            self._listen()
+        self.rest()
+        return Turn(self._pool.simulations - first, time.monotonic() - began, spent(before, cpu_of_all()))
+
+    def close(self) -> None:
+        """Stop the pool."""
+        self.go_on()
+        self._pool.stop()
+        self._selfplay.close()
 
 
-def ratio(ray: list[float], local: list[float]) -> dict[str, float]:
-    """The medians' ratio, and where it lies in 95 % of samples of the rounds, drawn with replacement."""
+def ratio(ray: list[float], ray_by: list[float], local: list[float], local_by: list[float]) -> dict[str, float]:
+    """Ray's sum of simulations by its sum of seconds ÷ the same of local: and where it lies in 95 % of samples of the
+    pairs of turns, drawn with replacement.
+    """
+    table = np.array([ray, ray_by, local, local_by])
     rng = np.random.default_rng(0)
-    drawn = [np.median(rng.choice(values, (DRAWS, len(values))), axis=1) for values in (np.array(ray), np.array(local))]
-    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
-    found = statistics.median(ray) / statistics.median(local)
-    return {"ratio": round(found, 3), "low": round(float(low), 3), "high": round(float(high), 3)}
+
+    def of(sums: np.ndarray) -> np.ndarray:
+        return sums[0] / sums[1] / (sums[2] / sums[3])
+
+    drawn = of(table[:, rng.integers(0, table.shape[1], (DRAWS, table.shape[1]))].sum(axis=2))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {"ratio": round(float(of(table.sum(axis=1))), 3), "low": round(float(low), 3), "high": round(float(high), 3)}
+
+
+def in_turns(rivals: dict[str, Rival], chosen: argparse.Namespace) -> dict[str, list[Turn]]:
+    """Let them warm up, one after the other, then play their turns."""
+    found: dict[str, list[Turn]] = {kind: [] for kind in rivals}
+    for rival in rivals.values():
+        rival.play(chosen.warm_up)
+    order = list(rivals)
+    for number in range(chosen.turns):
+        for kind in order if number % 2 == 0 else reversed(order):
+            found[kind].append(rivals[kind].play(chosen.seconds))
+        if (number + 1) % 10 == 0:
+            rates = {kind: sum(t.simulations for t in ts) / sum(t.seconds for t in ts) for kind, ts in found.items()}
+            text = ", ".join(f"{kind} {rate:,.0f} a second" for kind, rate in rates.items())
+            print(f"{number + 1} turns: {text}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
+    return found
 
 
 def measure(name: str, chosen: argparse.Namespace) -> dict[str, Any]:
-    """Rounds of one game."""
+    """The turns of one game."""
     game = load_game(name)
     warm_up(game)
     config = replace(preset(name, "quick"), workers=chosen.workers or usable_cores(), seed=1)
     config = replace(config, selfplay=replace(config.selfplay, precision=chosen.precision))
-    rounds: dict[str, list[Round]] = {"ray": [], "local": []}
-    line = ""
-    for number in range(chosen.rounds):
-        for kind, found in rounds.items():
-            with tempfile.TemporaryDirectory() as place:
-                start = start_of(Path(place) / "run", game, config)
-                line = start.plan.line
-                selfplay: Selfplay = ClusterSelfplay("local") if kind == "ray" else LocalSelfplay()
-                found.append(play(selfplay, start, chosen.warm_up, chosen.seconds))
-            one, load = found[-1], os.getloadavg()[0]
-            print(
-                f"{name} {kind} {number + 1}: {one.per_s():,.0f} simulations a second, {one.per_cpu_s():,.0f} for a"
-                f" second of CPU, load {load:.1f}; CPU {one.cpu}",
-                file=sys.stderr,
-                flush=True,
-            )
-    rates = {kind: [one.per_s() for one in found] for kind, found in rounds.items()}
-    costs = {kind: [one.per_cpu_s() for one in found] for kind, found in rounds.items()}
+    with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as open_pools:
+        rivals: dict[str, Rival] = {}
+        line = ""
+        for kind, selfplay in (("local", LocalSelfplay()), ("ray", ClusterSelfplay("local"))):
+            start = start_of(Path(place) / kind, game, config)
+            line = start.plan.line
+            rivals[kind] = Rival(selfplay, start, rivals.get("local"))
+            open_pools.callback(rivals[kind].close)
+            rivals[kind].rest()
+        turns = in_turns(rivals, chosen)
+    made = {kind: [float(turn.simulations) for turn in found] for kind, found in turns.items()}
+    took = {kind: [turn.seconds for turn in found] for kind, found in turns.items()}
+    cpu = {kind: [sum(turn.cpu.values()) for turn in found] for kind, found in turns.items()}
+    by_kind = {kind: total_of([turn.cpu for turn in found]) for kind, found in turns.items()}
     return {
         "game": name, "players": config.workers, "precision": line, "simulations_a_move": config.selfplay.simulations,
-        "per_s": {kind: [round(rate) for rate in found] for kind, found in rates.items()},
-        "per_cpu_s": {kind: [round(rate) for rate in found] for kind, found in costs.items()},
-        "cpu": {kind: [one.cpu for one in found] for kind, found in rounds.items()},
-        "by_time": ratio(rates["ray"], rates["local"]), "by_cpu": ratio(costs["ray"], costs["local"]),
+        "per_s": {kind: round(sum(made[kind]) / sum(took[kind])) for kind in turns},
+        "per_cpu_s": {kind: round(sum(made[kind]) / sum(cpu[kind])) for kind in turns},
+        "cpu": by_kind,
+        "by_time": ratio(made["ray"], took["ray"], made["local"], took["local"]),
+        "by_cpu": ratio(made["ray"], cpu["ray"], made["local"], cpu["local"]),
     }  # fmt: skip
+
+
+def total_of(parts: list[dict[str, float]]) -> dict[str, float]:
+    """Their sum, key by key, the largest first."""
+    total: dict[str, float] = defaultdict(float)
+    for part in parts:
+        for kind, seconds in part.items():
+            total[kind] += seconds
+    return {kind: round(seconds, 2) for kind, seconds in sorted(total.items(), key=lambda item: -item[1])}
 
 
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("games", nargs="*", default=["connect4", "checkers"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--turns", type=int, default=60, help="turns of each pool")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of a turn")
     parser.add_argument("--warm-up", type=float, default=20.0)
     parser.add_argument("--workers", type=int, default=0, help="players, 0: one a core")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--json", action="store_true", help="print all rounds as JSON")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     chosen = parser.parse_args()
     found = [measure(name, chosen) for name in chosen.games]
     about = {"processor": processor(), "cores": usable_cores(), "python": platform.python_version()}
     about |= {"date": time.strftime("%Y-%m-%d"), "load": round(os.getloadavg()[0], 2)}
     if chosen.json:
-        print(json.dumps({**about, "rounds": chosen.rounds, "seconds": chosen.seconds, "games": found}, indent=1))
+        print(json.dumps({**about, "turns": chosen.turns, "seconds": chosen.seconds, "games": found}, indent=1))
         return
     print(f"{about['cores']} cores of {about['processor']}, {about['date']}, load {about['load']}")
     for one in found:

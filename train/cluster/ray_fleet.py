@@ -27,6 +27,7 @@ LONELY_SECONDS = 300.0  # without a question; the head gives a player up that do
 CONNECT_SECONDS = 10.0
 NODES_EVERY = 1.0  # seconds between two looks at the nodes
 HEAD_EVERY, HEAD_TRIES = 3.0, 3  # seconds between two looks whether the head is there; in vain, until it is given up
+HEAD_SILENT = 40.0  # seconds that the head may be there and not answer: Ray gives it up after 60
 CALL_SECONDS = 10.0  # for what has arrived already
 MOST_NAME = 100  # characters of a node's name
 STORE = 256 << 20  # bytes of shared memory of a local cluster: models and record files on their way
@@ -117,23 +118,27 @@ def _leave() -> None:
 
 
 class Head:
-    """Whether the head can still be reached. Where it cannot, Ray ends this process after a minute, without a word."""
+    """Whether the head can still be reached, and answers. Where not, Ray ends this process after a minute, silently."""
 
     def __init__(self, address: str) -> None:
-        self.address, self.gone = address, ""
+        self.address, self.gone, self._answered = address, "", time.monotonic()
         threading.Thread(target=self._watch, daemon=True).start()
+
+    def answered(self) -> None:
+        """It has answered a question."""
+        self._answered = time.monotonic()
 
     def _watch(self) -> None:
         tries = 0
-        while tries < HEAD_TRIES:
+        while not self.gone:
             time.sleep(HEAD_EVERY)
             try:
                 _try(self.address)
-                tries = 0
+                tries, reason = 0, f"it has not answered for {HEAD_SILENT:g} s"
             except OSError as error:
                 tries, reason = tries + 1, str(error)
-                if tries == HEAD_TRIES:
-                    self.gone = f"the head of the Ray cluster at {self.address} cannot be reached any more ({reason})"
+            if tries == HEAD_TRIES or time.monotonic() - self._answered > HEAD_SILENT:
+                self.gone = f"the head of the Ray cluster at {self.address} cannot be reached any more ({reason})"
 
 
 class RayFleet:
@@ -175,6 +180,8 @@ class RayFleet:
             time.sleep(NODES_EVERY)
             with contextlib.suppress(Exception):  # at the next look
                 self._there = self._read_nodes()
+                if self._head is not None:
+                    self._head.answered()
 
     def _read_nodes(self) -> list[Node]:
         found = list[Node]()
