@@ -56,7 +56,18 @@ QUICK = {
     "othello": Quick(blocks=5, channels=48, minutes=30.0, batch=256, simulations=40, opening_plies=6),
     "checkers": Quick(blocks=5, channels=48, minutes=60.0, batch=256, simulations=24, opening_plies=6),
     "gomoku9": Quick(blocks=5, channels=48, minutes=60.0, batch=256, simulations=32, opening_plies=6),
-    "hex": Quick(blocks=5, channels=48, minutes=90.0, batch=256, simulations=32, opening_plies=4),
+    "hex": Quick(
+        blocks=5,
+        channels=48,
+        minutes=90.0,
+        batch=256,
+        simulations=32,
+        opening_plies=4,
+        c_scale=1.0,
+        row_value="policy",
+        td_lambda=0.95,
+        average=0.99,
+    ),
     "gomoku": Quick(blocks=5, channels=48, minutes=240.0, batch=256, simulations=32, opening_plies=6),
 }
 
