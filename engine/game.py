@@ -32,6 +32,7 @@ Planes = NDArray[np.float32]  # [C, H, W]
 Permutation = NDArray[np.int64]
 
 LOSS, DRAW, WIN, ONGOING = -1, 0, 1, 2  # what `outcome` returns, of the player to move
+MOST_LISTED = 40  # moves that a sentence lists
 MOST_TYPED = 40  # characters of a mistyped move that are repeated
 
 
@@ -105,7 +106,7 @@ class Game:
         if key not in legal:
             near = get_close_matches(typed.lower(), legal, 1, 0.5)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise WrongRequest(f"'{typed}' is not a legal move here; legal: {' '.join(legal)}.{hint}")
+            raise WrongRequest(f"'{typed}' is not a legal move here; legal: {_listed([*legal])}.{hint}")
         return legal[key]
 
     def action_text(self, state: State, action: int) -> str:
@@ -121,6 +122,13 @@ class Game:
         for action in actions:
             self.apply(after, action)
         return after
+
+
+def _listed(moves: list[str]) -> str:
+    """All of them, or a few of many: Hex begins with 121."""
+    if len(moves) <= MOST_LISTED:
+        return " ".join(moves)
+    return f"{' '.join(moves[:3])} … {moves[-1]} ({len(moves)} moves)"
 
 
 def game_names() -> list[str]:

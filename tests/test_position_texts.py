@@ -77,6 +77,13 @@ def test_a_move_that_is_nearly_right_is_guessed(name, typed, meant):
         game.parse_move(game.new_state(), "resignation" * 100_000)
 
 
+@pytest.mark.nojit
+def test_of_many_legal_moves_a_few_are_listed():
+    game = load_game("hex")
+    with pytest.raises(WrongRequest, match=r"legal: a1 b1 c1 … k11 \(121 moves\)\. Did you mean \w\d+\?$"):
+        game.parse_move(game.new_state(), "f12")
+
+
 PIECES = st.sampled_from(
     [*"WBK:,-.XO xo/", "12", "1-3", "K30", "W:W", ":B", "\n", "\x1b[2J", "\u202e", "٣", "9" * 5000]
 )
