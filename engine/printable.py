@@ -29,3 +29,8 @@ def quoted(value: object, most: int = MOST_QUOTED) -> str:
     if isinstance(value, list | dict | tuple | set):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     return one_line(value if isinstance(value, str) else repr(value), most)
+
+
+def counted(number: int, one: str, more: str = "") -> str:
+    """Such as "1 game" and "2 games"; `more` is the word for several where an s alone does not make it."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"

@@ -279,7 +279,7 @@ def test_a_run_without_incidents_and_with_a_half_written_log(finished, tmp_path)
     (run / "quarantine" / "x.npz").write_bytes(b"")
     answer = run_az("doctor", run)
     assert answer.code == 0
-    assert "no incident, 1 warnings, 1 record files put aside." in answer.out.splitlines()[0]
+    assert "no incident, 1 warning, 1 record file put aside." in answer.out.splitlines()[0]
     assert "put aside: x.npz: no reason was recorded" in answer.out
     (run / "log.jsonl").unlink()
     assert "no health metrics yet" in run_az("doctor", run).out

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from az.engine.errors import Refused
+from az.engine.printable import counted
 from az.train.cluster.answers import Answer, Contents, File, contents_of, read_answer, read_facts
 from az.train.cluster.fleet import Fleet, Gone, Node
 from az.train.cluster.leases import MOST_LENT, Leases
@@ -134,7 +135,7 @@ class Dispatcher:
         place.refused = reason
         self._left_out[place.node.host or node] += 1
         again = sum(self._drop(seat) for seat in [*self.seats.values()] if seat.node.id == node)
-        others = f"; {again} games are played by others" if again else ""
+        others = f"; {counted(again, 'game')} to be played by others" if again else ""
         self.tell("say", f"node {place.node.name} is left out: {reason.rstrip('.')}{others}")
         self._note(place.node, "left out", f": {reason}")
 
@@ -355,7 +356,7 @@ class Dispatcher:
         self.tell("note", "worker", {"worker": seat.name, "node": seat.node.name, "ended": text, "again": again})
         if place is None or not counts:
             return
-        self.tell("say", f"a player on node {seat.node.name} {text}: {again} games are played again")
+        self.tell("say", f"a player on node {seat.node.name} {text}: {counted(again, 'game')} to be played again")
         place.quiet_until = now + LOOK_EVERY  # its node may be on its way out
         place.ends.append(now)
         while place.ends and now - place.ends[0] > ENDS_SECONDS:
@@ -387,4 +388,4 @@ class Dispatcher:
 
 def _players(wanted: list[tuple[bool, int]]) -> str:
     ((gpu, count),) = wanted
-    return f"{count} players, one a {'GPU' if gpu else 'core'}"
+    return f"{counted(count, 'player')}, one a {'GPU' if gpu else 'core'}"

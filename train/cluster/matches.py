@@ -22,7 +22,7 @@ from az.engine.game import ONGOING, Game
 from az.engine.inference.model_file import ModelFile
 from az.engine.inference.onnx_evaluator import OnnxEvaluator
 from az.engine.players import Player
-from az.engine.printable import one_line
+from az.engine.printable import counted, one_line
 from az.train.cluster.answers import MOST_TEXT
 from az.train.cluster.fleet import Fleet, Gone, Node
 from az.train.cluster.match_player import Contestant, MatchJob, Unit, describe
@@ -264,7 +264,7 @@ class Matches:
     def _lose(self, name: str, text: str) -> None:
         node = self._seats[name].node
         again = self._drop(name)
-        self._say(f"a player on node {node.name} {text}: {again} games are played again")
+        self._say(f"a player on node {node.name} {text}: {counted(again, 'game')} to be played again")
         self._ends[node.id] += 1
         self._quiet_until[node.id] = self._clock() + LOOK_EVERY  # it may be on its way out
         if self._ends[node.id] > MOST_ENDS * max(1, node.cpus):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from az.engine.errors import Refused
+from az.engine.printable import counted
 from az.engine.records.format import FinishedGame, parse_records, tally, unpack, write_records
 from az.engine.records.row_checks import check_records
 from az.engine.selfplay.worker import record_name
@@ -193,14 +194,10 @@ class Nodes:
         shown = " · ".join(f"{one['node'].partition(' ')[0]} {one['simulations_per_s']:,}" for one in fastest)
         faults, lost = (sum(one[what] for one in figures) for what in ("faults", "lost"))
         out = len(figures) - len(there)
-        self.text = f"{len(there)} nodes, {players} players, {rate:,} simulations a second" + (
-            f" ({shown})" if shown else ""
-        )
-        self.text += "".join(
-            f", {count} {what}"
-            for count, what in ((faults, "faults"), (lost, "games lost"), (out, "left out"))
-            if count
-        )
+        self.text = f"{counted(len(there), 'node')}, {counted(players, 'player')}, {rate:,} simulations a second"
+        self.text += f" ({shown})" if shown else ""
+        told = counted(faults, "fault"), counted(lost, "game lost", "games lost"), f"{out} left out"
+        self.text += "".join(f", {text}" for text, count in zip(told, (faults, lost, out), strict=True) if count)
         self._start.show({"nodes": self.text})
         self._must_play(players, [one["left_out"] for one in figures if one["left_out"]])
         if time.monotonic() - self._logged >= LOG_EVERY and not self._start.config.deterministic:

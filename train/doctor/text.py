@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from az.engine.printable import counted
 from az.train.doctor.trends import trend_lines
 
 Facts = dict[str, Any]
@@ -166,9 +167,10 @@ def _cell(value: Any) -> str:
 def run_lines(facts: Facts, plain: bool) -> list[str]:
     """A run for a person."""
     count = len(facts["incidents"])
-    health = "no incident" if not count else f"{count} incident{'s' if count > 1 else ''}"
-    lines = [f"{facts['run']}: {facts['steps']} steps, {health}, {len(facts['warnings'])} warnings,"
-             f" {len(facts['quarantined'])} record files put aside.", ""]  # fmt: skip
+    health = counted(count, "incident") if count else "no incident"
+    steps, warnings = counted(facts["steps"], "step"), counted(len(facts["warnings"]), "warning")
+    aside = counted(len(facts["quarantined"]), "record file")
+    lines = [f"{facts['run']}: {steps}, {health}, {warnings}, {aside} put aside.", ""]
     if count > INCIDENTS:
         lines.append(f"The last {INCIDENTS} of {count} incidents:")
     lines += [f"  {incident_line(one)}" for one in facts["incidents"][-INCIDENTS:]]

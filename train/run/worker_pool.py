@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from az.engine.errors import Refused
 from az.engine.inference.precision import Fallback
+from az.engine.printable import counted
 from az.engine.selfplay.autotune import Plan
 from az.engine.selfplay.worker import WorkerJob, record_name, worker_main
 from az.engine.system.child import Child, end_of
@@ -141,7 +142,8 @@ class WorkerPool:
         if made:
             return f"self-play: {made:,} simulations"
         size = sum(resident_bytes(process.pid or 0) for process in self._processes if process is not None) >> 20
-        return f"starting self-play: {len(self._processes)} workers" + (f", {size:,} MB loaded" if size else "")
+        loaded = f", {size:,} MB loaded" if size else ""
+        return f"starting self-play: {counted(len(self._processes), 'worker')}{loaded}"
 
     def listen(self, timeout: float, on_file: OnFile, on_fault: OnFault) -> None:
         """Take in what the workers have written, waiting at most `timeout` seconds for the first word."""
