@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Any
 
 from az.engine.errors import WrongRequest
 from az.engine.game import Game, load_game
@@ -36,6 +37,8 @@ class Quick:
     average: float = 0.0
 
 
+SHARP: dict[str, Any] = {"c_scale": 1.0, "row_value": "policy", "td_lambda": 0.95, "average": 0.99}
+
 QUICK = {
     "tictactoe": Quick(blocks=2, channels=32, minutes=1.5, batch=128, simulations=16, opening_plies=2),
     "connect4": Quick(
@@ -52,22 +55,11 @@ QUICK = {
         td_lambda=0.9,
         average=0.999,
     ),
-    "othello6": Quick(blocks=4, channels=32, minutes=15.0, batch=128, simulations=32, opening_plies=4),
-    "othello": Quick(blocks=5, channels=48, minutes=30.0, batch=256, simulations=40, opening_plies=6),
+    "othello6": Quick(blocks=4, channels=32, minutes=15.0, batch=128, simulations=32, opening_plies=4, **SHARP),
+    "othello": Quick(blocks=5, channels=48, minutes=30.0, batch=256, simulations=40, opening_plies=6, **SHARP),
     "checkers": Quick(blocks=5, channels=48, minutes=60.0, batch=256, simulations=24, opening_plies=6),
     "gomoku9": Quick(blocks=5, channels=48, minutes=60.0, batch=256, simulations=32, opening_plies=6),
-    "hex": Quick(
-        blocks=5,
-        channels=48,
-        minutes=90.0,
-        batch=256,
-        simulations=32,
-        opening_plies=4,
-        c_scale=1.0,
-        row_value="policy",
-        td_lambda=0.95,
-        average=0.99,
-    ),
+    "hex": Quick(blocks=5, channels=48, minutes=90.0, batch=256, simulations=32, opening_plies=4, **SHARP),
     "gomoku": Quick(blocks=5, channels=48, minutes=240.0, batch=256, simulations=32, opening_plies=6),
 }
 
