@@ -54,12 +54,11 @@ def test_any_other_failure_ends_there(tmp_path, code):
 def test_the_last_lines_say_what_was_measured_in_figures_of_the_log(tmp_path):
     _, shown, _ = make_train(tmp_path, 0)
     told = re.findall(r"([\d.]+) % against (random|its untrained self|rollouts:200)", " ".join(shown.split()))
-    assert told == [("100", "random"), ("97", "its untrained self"), ("88.5", "rollouts:200")]
+    assert told == [("99.5", "random"), ("97.5", "its untrained self"), ("90.6", "rollouts:200")]
     log = " ".join((ROOT / "docs" / "log.md").read_text("utf-8").split())
     # The training of five minutes: network alone against random, then 50 simulations against the other two.
-    assert "100 % of 200 games against random" in log
-    assert (
-        "97 % of 100 against its untrained self, 88.5 % (88 won, 1 drawn, 11 lost) of 100 against `rollouts:200`" in log
-    )
+    assert "99.5 % of 200 games against random" in log
+    assert "97.5 % of 100 against its untrained self" in log
+    assert "87.8, 93.0 and 91.0 % of 400 against `rollouts:200`, mean **90.6 %**" in log
     assert "make train MINUTES=30" in shown
     assert "az play connect4 --model connect4-make-train" in shown
