@@ -116,13 +116,17 @@ class Rival:
         self._foreign: list[psutil.Process] = foreign.own() if foreign else []
         self._first: list[psutil.Process] | None = None
         self._stopped: list[psutil.Process] = []
+
+    def begin(self) -> None:
+        """Wait until it plays, and let it rest. Raises TimeoutError when it does not."""
         end = time.monotonic() + START_SECONDS
         while self._pool.simulations == 0:
             if time.monotonic() > end:
                 raise TimeoutError("the pool made no simulation")
             self._listen()
-        if foreign is None:
+        if not self._foreign:
             self._first = self.own()  # the local pool starts no further ones, Ray does
+        self.rest()
 
     def own(self) -> list[psutil.Process]:
         """The pool's processes."""
@@ -214,8 +218,8 @@ def measure(name: str, chosen: argparse.Namespace) -> dict[str, Any]:
             start = start_of(Path(place) / kind, game, config)
             line = start.plan.line
             rivals[kind] = Rival(selfplay, start, rivals.get("local"))
-            open_pools.callback(rivals[kind].close)
-            rivals[kind].rest()
+            open_pools.callback(rivals[kind].close)  # also of one that fails to begin
+            rivals[kind].begin()
         turns = in_turns(rivals, chosen)
     made = {kind: [float(turn.simulations) for turn in found] for kind, found in turns.items()}
     took = {kind: [turn.seconds for turn in found] for kind, found in turns.items()}
