@@ -33,7 +33,7 @@ DEEPER = re.compile(r"proven|^[2-9],\d\d\d$")
 def server(tmp_path_factory) -> Iterator[Server]:
     """With a run of each game that ships no network."""
     folder = tmp_path_factory.mktemp("games")
-    for game in ("othello", "gomoku"):
+    for game in ("gomoku",):
         make_run(folder / f"runs/{game}", game)
     with web_server("web", "connect4", "--no-browser", cwd=folder) as found:
         yield found
