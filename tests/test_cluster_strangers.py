@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 import socket
 import subprocess
 import sys
@@ -380,3 +381,29 @@ def test_a_head_that_has_gone_is_seen(monkeypatch):
     while not head.gone and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "cannot be reached any more (nothing answers there: " in head.gone
+
+
+def test_a_process_that_was_stopped_for_long_does_not_take_the_head_for_gone():
+    script = """
+import socket, time
+from az.train.cluster import ray_fleet
+ray_fleet.HEAD_EVERY, ray_fleet.HEAD_SILENT = 0.05, 1.0
+with socket.create_server(("127.0.0.1", 0)) as listening:
+    head = ray_fleet.Head(f"127.0.0.1:{listening.getsockname()[1]}")
+    print("begun", flush=True)
+    for _ in range(10):  # its answers come more rarely than it is looked after
+        time.sleep(0.3)
+        head.answered()
+    print(repr(head.gone), flush=True)
+    while not head.gone:
+        time.sleep(0.05)
+    print(head.gone, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2.0)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == "''\n"
+        assert "cannot be reached any more" in process.stdout.readline()  # nor is one that is silent taken for there

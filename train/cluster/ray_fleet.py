@@ -121,23 +121,25 @@ class Head:
     """Whether the head can still be reached, and answers. Where not, Ray ends this process after a minute, silently."""
 
     def __init__(self, address: str) -> None:
-        self.address, self.gone, self._answered = address, "", time.monotonic()
+        self.address, self.gone, self._answered = address, "", True
         threading.Thread(target=self._watch, daemon=True).start()
 
     def answered(self) -> None:
         """It has answered a question."""
-        self._answered = time.monotonic()
+        self._answered = True
 
     def _watch(self) -> None:
-        tries = 0
+        """Looks are counted, not seconds: while this process is stopped (Ctrl-Z) nothing is asked."""
+        tries = silent = 0
         while not self.gone:
             time.sleep(HEAD_EVERY)
+            silent, self._answered = (0 if self._answered else silent + 1), False
             try:
                 _try(self.address)
                 tries, reason = 0, f"it has not answered for {HEAD_SILENT:g} s"
             except OSError as error:
                 tries, reason = tries + 1, str(error)
-            if tries == HEAD_TRIES or time.monotonic() - self._answered > HEAD_SILENT:
+            if tries == HEAD_TRIES or silent * HEAD_EVERY >= HEAD_SILENT:
                 self.gone = f"the head of the Ray cluster at {self.address} cannot be reached any more ({reason})"
 
 
