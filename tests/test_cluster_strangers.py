@@ -391,9 +391,10 @@ ray_fleet.HEAD_EVERY, ray_fleet.HEAD_SILENT = 0.05, 1.0
 with socket.create_server(("127.0.0.1", 0)) as listening:
     head = ray_fleet.Head(f"127.0.0.1:{listening.getsockname()[1]}")
     print("begun", flush=True)
-    for _ in range(10):  # its answers come more rarely than it is looked after
-        time.sleep(0.3)
-        head.answered()
+    for k in range(300):
+        time.sleep(0.01)
+        if k % 30 == 29:  # an answer comes a while after the process goes on
+            head.answered()
     print(repr(head.gone), flush=True)
     while not head.gone:
         time.sleep(0.05)
