@@ -203,12 +203,12 @@ def test_play_against_any_player_and_the_game_of_a_model(place):  # noqa: ARG001
     answer = run_az("play", "--model", "t.onnx", "--sims", 10, stdin="quit\n")
     assert answer.out.startswith("tictactoe: you are X against the model t.onnx.")
     assert run_az("play", "--model", "random", stdin="quit\n").out.startswith("connect4: ")
-    answer = run_az("play", "othello", "--sims", 30, stdin="d3\nquit\n")
+    answer = run_az("play", "gomoku", "--sims", 30, stdin="h8\nquit\n")
     assert "against rollouts:30" in answer.out
     assert "30 simulations" in answer.out
     assert answer.err.count("\n") == 1
-    assert "az train othello" in answer.err
-    answer = run_az("play", "othello", "--seconds", 0.05, stdin="d3\nquit\n")
+    assert "az train gomoku" in answer.err
+    answer = run_az("play", "gomoku", "--seconds", 0.05, stdin="h8\nquit\n")
     assert "It thinks for 0.05 seconds a move" in answer.out
 
 

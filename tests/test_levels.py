@@ -86,7 +86,7 @@ def test_players_by_name() -> None:
     assert make_player("level:3", GAME).name == "level:3@connect4"
     assert make_player("level:3@connect4", GAME).name == "level:3@connect4"
     with pytest.raises(WrongRequest, match="write level:4@MODEL"):
-        make_player("level:4", load_game("othello"))
+        make_player("level:4", load_game("gomoku"))
     with pytest.raises(WrongRequest, match="no model 'nothing'"):
         make_player("level:4@nothing", GAME)
 

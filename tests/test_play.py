@@ -340,7 +340,7 @@ def test_a_narrow_window_breaks_no_words_and_the_words_are_a_newcomers(term):
 
 
 def test_a_game_without_a_model_says_so_in_whole_words():
-    _, text = at_terminal("play", "othello", lines=("quit",), width=40)
+    _, text = at_terminal("play", "gomoku", lines=("quit",), width=40)
     assert max(map(len, text.replace("\r", "").split("\n"))) <= 40
     assert "so plain tree search with random games plays." in " ".join(text.split())
 
