@@ -81,6 +81,37 @@ def test_many_processes_mend_a_damaged_cache_together(compiled, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "c").rglob("*.nbc")} == before  # it is used
 
 
+ADDRESSES = """
+import sys
+from az.engine.game import load_game
+from az.engine.jit.pointers import address
+games = [load_game(name) for name in sys.argv[1:]]
+rules = [rule for game in games for rule in (game.apply, game.legal, game.outcome, game.encode)]
+for rule in rules:  # all of them before the first address, as a server does that looks at two games
+    rule.compile()
+print(len({str(address(rule)) for rule in rules}))
+"""
+
+
+def rules_of(folder: Path, *games: str) -> int:
+    """How many different rules a process finds that is given these games."""
+    done = subprocess.run(
+        [sys.executable, "-c", ADDRESSES, *games], capture_output=True, text=True, check=True,
+        env={**os.environ, "AZ_CACHE_DIR": str(folder)},
+    )  # fmt: skip
+    return int(done.stdout)
+
+
+def test_two_sizes_of_a_board_that_two_processes_compiled_stay_apart(tmp_path):
+    """numba counts what it compiles from 1 in each process: both games' rules had the same names."""
+    assert rules_of(tmp_path, "gomoku9") == 4
+    assert rules_of(tmp_path, "gomoku") == 4
+    assert rules_of(tmp_path, "gomoku9", "gomoku") == 8
+    assert rules_of(tmp_path, "othello6") == 4
+    assert rules_of(tmp_path, "othello") == 4
+    assert rules_of(tmp_path, "othello", "othello6") == 8
+
+
 @pytest.fixture
 def no_other_place(monkeypatch, tmp_path):
     """Neither a cache folder, nor a home, nor a folder for temporary files but the test's own."""

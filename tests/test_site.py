@@ -30,7 +30,7 @@ IN_BLOCK = re.compile(r"^ *(?:.*\| *)?(?:\.venv/bin/)?az ([^#|]+)")
 def commands_of(text: str) -> list[str]:
     """What stands after `az` in the lines of blocks of the shell or of no language, and in the prose of a page."""
     found, language = list[str](), None
-    for line in text.replace("\\|", "¦").splitlines():
+    for line in re.sub(r" *\\\n *", " ", text.replace("\\|", "¦")).splitlines():
         if line.lstrip().startswith("```"):
             language = line.strip().strip("`") if language is None else None
         elif language is None:
@@ -63,9 +63,14 @@ def faults(command: str) -> list[str]:
 
 def test_commands_are_found_and_mistakes_seen():
     text = "`az train G [--minutes M \\| --nonsense N]`\n```sh\necho | az analyse c\naz games  # --x\n```\n"
-    text += "```text\naz no\n```\n"
-    assert commands_of(text) == ["train G [--minutes M ¦ --nonsense N]", "analyse c", "games"]
-    assert [faults(one) for one in commands_of(text)] == [["train --nonsense"], ["analyse"], []]
+    text += "```text\naz no\n```\n```\naz score longer \\\n    --pictures c.svg\n```\n"
+    assert commands_of(text) == [
+        "train G [--minutes M ¦ --nonsense N]",
+        "analyse c",
+        "games",
+        "score longer --pictures c.svg",
+    ]
+    assert [faults(one) for one in commands_of(text)] == [["train --nonsense"], ["analyse"], [], ["score --pictures"]]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

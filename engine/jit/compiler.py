@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial, update_wrapper
@@ -97,6 +98,20 @@ def python_first(on: bool = True) -> None:
     _python_first = on
 
 
+@cache
+def _name_apart() -> None:
+    """Give each function that numba compiles from now on a number of its own among all processes.
+
+    numba counts from 1 in each process, and the number is all that tells apart what two calls of one function made
+    (the rules of two sizes of a board, say). Two processes gave it twice, and one that loaded both from the cache ran
+    the first game's rule for the second: numba issue 10486. Random, so that a forked process does not go on with its
+    parent's numbers.
+    """
+    from numba.core.bytecode import FunctionIdentity
+
+    FunctionIdentity._unique_ids = iter(partial(secrets.randbits, 63), None)
+
+
 class CannotCompile(Exception):
     """A rule of a game that numba cannot compile; the message is a sentence that names it."""
 
@@ -119,6 +134,7 @@ class Kernel:
 
             with global_compiler_lock:  # a lock of our own and numba's could wait for one another
                 if self.compiled is None:
+                    _name_apart()
                     made: Any = numba.njit(**{**_OPTIONS, **self.options})(self.function)
                     self._compile_now(made)
                     self.compiled = made
