@@ -1,4 +1,4 @@
-"""Make a run's newest model the one that ships: `python models/ship_model.py RUN [--quick]`.
+"""Make a run's newest model the one that ships: `python models/ship_model.py RUN [--quick] [--goes-on]`.
 
 Copies it to models/GAME.onnx and measures it in the arena and on solved positions; the card models/GAME.json says how
 it was trained and how it did, with intervals. The floors that the project set itself are in FIGURES. The run's newest
@@ -30,7 +30,7 @@ from az.train.presets import preset
 from az.train.run.folder import run_path
 
 MODELS = Path(__file__).resolve().parent
-# (opponent, simulations of the model, games); "untrained" is the run's own first network
+# (opponent, simulations of the model, games); "untrained" is the run's own first network, or the one that is given
 FIGURES = [("random", 0, 200), ("untrained", 50, 100), ("rollouts:200", 50, 100), ("rollouts:400", 200, 100)]
 SIMULATIONS = (0, 100, 800)  # of the solved positions
 PERFECT = {"tictactoe": [("minimax:9", 50, 200)]}
@@ -79,11 +79,39 @@ def solved(game_name: str, model: Path) -> dict[str, Any]:
     return found
 
 
+def history(found: checkpoint.Checkpoint, beside: str, goes_on: bool) -> dict[str, Any]:
+    """How the run was trained, for its card."""
+    config, counts = found.config, found.extra
+    settings = [text for text in settings_of(config) if not (goes_on and text.startswith("net."))]  # --from brings it
+    return {
+        "trained_by": " --set ".join([f"az train {config.game} --preset {config.preset}", *settings]),
+        "minutes": round(counts["elapsed"] / 60, 1),
+        "machine": f"{os.cpu_count()} cores, {cpu_name()}, {beside}",
+        "games": counts["games"],
+        "positions": counts["plies"],
+        "simulations": counts["simulations"],
+        "starts": counts["session"],
+    }
+
+
+def added(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The history of a run that began from the network of an earlier card, with that card's."""
+    return {
+        key: f"{before[key]}; then {'--from that: ' if key == 'trained_by' else ''}{value}"
+        if isinstance(value, str)
+        else round(before[key] + value, 1)
+        for key, value in now.items()
+    }
+
+
 def main() -> None:
     """Read the run, measure, write model and card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--quick", action="store_true", help="a quarter of the games")
+    parser.add_argument("--goes-on", action="store_true", help="it began --from the network that ships now")
+    parser.add_argument("--untrained", type=Path, help="a network without training, where the run began --from another")
+    parser.add_argument("--beside", default="shared with other work", help="what else the machine did, for the card")
     arguments = parser.parse_args()
     run = run_path(arguments.run)
     newest = newest_model(run / "models")
@@ -92,6 +120,10 @@ def main() -> None:
         raise SystemExit(f"{run} has no model to ship.")
     card = json.loads(newest.with_suffix(".json").read_text())
     target = MODELS / f"{card['game']}.onnx"
+    told = history(found, arguments.beside, arguments.goes_on)
+    if arguments.goes_on:
+        told = added(json.loads(target.with_suffix(".json").read_text()), told)
+    untrained = arguments.untrained or run / "models" / "000000.onnx"
     shutil.copyfile(newest, target)
     variant = variant_of(target, "int8")
     variant.unlink(missing_ok=True)
@@ -99,16 +131,8 @@ def main() -> None:
         shutil.copyfile(variant_of(newest, "int8"), variant)
     card |= {
         "file": target.name,
-        "trained_by": " --set ".join(
-            [f"az train {card['game']} --preset {card['preset']}", *settings_of(found.config)]
-        ),
-        "minutes": round(found.extra["elapsed"] / 60, 1),
-        "machine": f"{os.cpu_count()} cores, {cpu_name()}, shared with other work",
-        "games": found.extra["games"],
-        "positions": found.extra["plies"],
-        "simulations": found.extra["simulations"],
-        "starts": found.extra["session"],
-        "figures": measure(card["game"], target, run / "models" / "000000.onnx", 0.25 if arguments.quick else 1.0),
+        **told,
+        "figures": measure(card["game"], target, untrained, 0.25 if arguments.quick else 1.0),
     }
     card["solved"] = solved(card["game"], target)
     target.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
