@@ -109,7 +109,7 @@ def _name_apart() -> None:
     """
     from numba.core.bytecode import FunctionIdentity
 
-    FunctionIdentity._unique_ids = iter(partial(secrets.randbits, 63), None)
+    FunctionIdentity._unique_ids = iter(partial(secrets.randbits, 63), None)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class CannotCompile(Exception):

@@ -45,6 +45,18 @@ LEVELS = (
 )
 # Where these stand too close or too far apart, a game has its own (docs/strength.md): a mistake costs more in checkers.
 OF_GAMES = {
+    "connect4": (
+        Level(8, 18.0),
+        Level(8, 12.5),
+        Level(8, 10.3),
+        Level(8, 8.1),
+        Level(8, 6.5),
+        Level(8, 5.1),
+        Level(8, 3.65),
+        Level(8, 2.5),
+        Level(24, 1.1),
+        Level(800, 0.0),
+    ),
     "checkers": (
         Level(8, 6.0),
         Level(8, 3.5),
