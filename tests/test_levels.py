@@ -76,7 +76,7 @@ def test_levels_only_grow() -> None:
         assert [level.temperature for level in levels] == sorted((level.temperature for level in levels), reverse=True)
         assert levels[-1].temperature == 0
     assert set(OF_GAMES) <= set(game_names())  # a misspelt game would have no level of its own
-    assert level_of(1, "checkers") != level_of(1, "connect4") == LEVELS[0]
+    assert level_of(1, "checkers") != level_of(1, "connect4") != level_of(1, "hex") == LEVELS[0]
     for number in (0, 11, -1):
         with pytest.raises(WrongRequest, match="levels go from 1 to 10"):
             level_of(number)
