@@ -109,7 +109,8 @@ def _name_apart() -> None:
     """
     from numba.core.bytecode import FunctionIdentity
 
-    FunctionIdentity._unique_ids = iter(partial(secrets.randbits, 63), None)  # pyright: ignore[reportAttributeAccessIssue]
+    numbered: Any = FunctionIdentity
+    numbered._unique_ids = iter(partial(secrets.randbits, 63), None)
 
 
 class CannotCompile(Exception):
