@@ -41,7 +41,8 @@ def read_positions(path: Path, game: Game) -> list[SolvedPosition]:
     try:
         text = read_regular(path, MOST_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{path}: not a readable file of positions ({error}).") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise Refused(f"the positions '{path}' cannot be read: {reason}.") from None
     lines = text.splitlines()
     if not lines or lines[0] != HEADER:
         raise Refused(f"{path}: the first line is not '{HEADER}'.")
