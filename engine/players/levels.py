@@ -43,7 +43,7 @@ LEVELS = (
     Level(200, 0.0),
     Level(800, 0.0),
 )
-# Where these stand too close or too far apart, a game has its own (docs/strength.md): a mistake costs more in checkers.
+# Where these stand too close or too far apart with the network that ships, a game has its own (docs/strength.md).
 OF_GAMES = {
     "connect4": (
         Level(8, 18.0),
