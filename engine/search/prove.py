@@ -1,7 +1,9 @@
 """Exact results near the end of a game: alpha-beta to the last move, within a bound of positions.
 
 Tree search proves what it walks into; the last dozen moves have far fewer positions than ways to reach them, and
-alpha-beta with a table sees each once. Values are LOSS, DRAW and WIN for the player to move.
+alpha-beta with a table sees each once. Values are LOSS, DRAW and WIN for the player to move. A game that may go on
+longer than alpha-beta can look (checkers, whose kings come and go) has forced wins proven in its place
+(`engine/search/forced.py`).
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from numba import from_dtype, types
 from numpy.typing import NDArray
 
 from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game
 from az.engine.jit import copy_into, helper, state_kernel
 from az.engine.jit.rule_types import RuleTypes
 from az.engine.search.cache import WORD, stir
+from az.engine.search.forced import NODE, NODES, forced_win
 from az.engine.search.params import UNKNOWN
 from az.engine.search.tree import UNVISITED, Trees
 
@@ -39,6 +42,7 @@ class Prover(NamedTuple):
     mask: NDArray[np.bool_]  # [A]
     result: NDArray[np.int8]  # [A] of the moves of the position that was proven, or UNKNOWN
     numbers: NDArray[np.int64]  # [2] proofs begun, positions looked at in this one
+    nodes: NDArray[Any]  # [N] of forced.NODE; 1 where alpha-beta can reach the end of the game
 
 
 COUNT, NEXT, BEST, ALPHA, BETA, FIRST = range(6)
@@ -50,6 +54,7 @@ def make_prover(game: Game, enabled: bool = True) -> Prover:
     fitting = max(1, BYTES // (words * game.dtype.itemsize + 10))
     entries = min(ENTRIES, 1 << fitting.bit_length() - 1) if enabled else 1
     deep = DEEPEST if enabled else 1
+    endless = game.max_plies > 2 * DEEPEST
     return Prover(
         keys=np.zeros((entries, words), game.dtype),
         stamp=np.zeros(entries, np.int64),
@@ -62,6 +67,7 @@ def make_prover(game: Game, enabled: bool = True) -> Prover:
         mask=np.zeros(game.num_actions, np.bool_),
         result=np.zeros(game.num_actions, np.int8),
         numbers=np.zeros(2, np.int64),
+        nodes=np.zeros(NODES if enabled and endless else 1, NODE),
     )
 
 
@@ -71,7 +77,7 @@ def prover_type(kinds: RuleTypes) -> types.NamedTuple:
     small = types.int8[::1]
     return types.NamedTuple(
         [states, types.int64[::1], small, small, states, types.int32[:, ::1], longs, longs, types.boolean[::1], small,
-         types.int64[::1]],
+         types.int64[::1], types.Array(from_dtype(NODE), 1, "C")],
         Prover,
     )  # fmt: skip
 
@@ -243,6 +249,14 @@ def prove_moves(prover: Prover, state: NDArray[Any], most: int, apply: Any, lega
 
 
 @helper
+def prove_win(prover: Prover, state: NDArray[Any], most: int, apply: Any, legal: Any, outcome: Any) -> int:
+    """Actions to the end of a forced win, its moves in `prover.result`; 0 where `most` positions do not show one."""
+    prover.result[:] = UNKNOWN
+    states, options = prover.states, prover.moves[0]
+    return forced_win(prover.nodes, states, options, prover.mask, prover.result, state, most, apply, legal, outcome)
+
+
+@helper
 def plies_of(trees: Trees, b: int, e: int) -> int:
     """Actions to the end of the game after a proven edge; FAR where only `prove_root` knows of the proof."""
     child = trees.edge[b, e].child
@@ -257,10 +271,14 @@ def prove_root(
 
     Edges of a lost root stay as they are: the search goes on and looks for the move that is hardest to answer.
     """
-    value = prove_moves(prover, state, most, apply, legal, outcome)
+    if prover.nodes.shape[0] > 1:
+        plies = prove_win(prover, state, most, apply, legal, outcome)
+        value = WIN if plies > 0 else UNKNOWN
+    else:
+        plies, value = FAR, prove_moves(prover, state, most, apply, legal, outcome)
     if value == UNKNOWN:
         return False
-    trees.node[b, 0].proven, trees.node[b, 0].proof_plies = value, FAR
+    trees.node[b, 0].proven, trees.node[b, 0].proof_plies = value, plies
     first = trees.node[b, 0].first_edge
     for e in range(first, first + trees.node[b, 0].num_edges):
         result = prover.result[trees.edge[b, e].action]
@@ -277,3 +295,13 @@ def prove_root(
 def prove_position(prover: Prover, state: NDArray[Any], most: int, apply: Any, legal: Any, outcome: Any) -> int:
     """`prove_moves` for Python."""
     return prove_moves(prover, state, most, apply, legal, outcome)
+
+
+@state_kernel(
+    lambda t: types.int64(
+        prover_type(t), t.state, types.int64, t.pointer("apply"), t.pointer("legal"), t.pointer("outcome")
+    )
+)
+def prove_win_of(prover: Prover, state: NDArray[Any], most: int, apply: Any, legal: Any, outcome: Any) -> int:
+    """`prove_win` for Python."""
+    return prove_win(prover, state, most, apply, legal, outcome)
