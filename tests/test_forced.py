@@ -11,7 +11,7 @@ from command_line import ROOT
 
 from az.engine.game import LOSS, ONGOING, WIN, load_game
 from az.engine.inference.evaluator import UniformEvaluator
-from az.engine.search.forced import NODE, NODES
+from az.engine.search.forced import NODES, make_nodes
 from az.engine.search.invariants import random_states
 from az.engine.search.params import SearchParams
 from az.engine.search.prove import make_prover, prove_position, prove_win_of
@@ -23,7 +23,7 @@ ORACLES = ROOT / "tests" / "oracles"
 
 def prover_for(game, nodes=NODES):
     """Also for games in which az does not look for forced wins."""
-    return make_prover(game)._replace(nodes=np.zeros(nodes, NODE))
+    return make_prover(game)._replace(nodes=make_nodes(nodes))
 
 
 def forced(game, prover, state, most):

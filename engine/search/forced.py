@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from az.engine.game import DRAW, ONGOING, WIN
-from az.engine.jit import copy_into, helper
+from az.engine.jit import JIT_OFF, copy_into, helper
 
 NODE = np.dtype(
     [
@@ -29,6 +29,12 @@ NODE = np.dtype(
 )
 NODES = 1 << 15  # 1 MB; four times as many prove hardly more (docs/decisions.md)
 NEVER = 1 << 30  # a proof number of what cannot be won, a disproof number of what is won
+
+
+def make_nodes(count: int) -> NDArray[Any]:
+    """Room for a proof of so many positions."""
+    nodes = np.zeros(count, NODE)
+    return nodes.view(np.recarray) if JIT_OFF else nodes  # fields by name, as numba has them
 
 
 @helper
@@ -118,7 +124,8 @@ def forced_win(
         at = 0
         while nodes[at].count > 0:
             at = next_of(nodes, at)
-            apply(line, nodes[at].action)
+            found: Any = nodes[at]
+            apply(line, found.action)
         legal(line, mask)
         count = 0
         for action in range(mask.shape[0]):

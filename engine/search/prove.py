@@ -18,7 +18,7 @@ from az.engine.game import DRAW, LOSS, ONGOING, WIN, Game
 from az.engine.jit import copy_into, helper, state_kernel
 from az.engine.jit.rule_types import RuleTypes
 from az.engine.search.cache import WORD, stir
-from az.engine.search.forced import NODE, NODES, forced_win
+from az.engine.search.forced import NODE, NODES, forced_win, make_nodes
 from az.engine.search.params import UNKNOWN
 from az.engine.search.tree import UNVISITED, Trees
 
@@ -67,7 +67,7 @@ def make_prover(game: Game, enabled: bool = True) -> Prover:
         mask=np.zeros(game.num_actions, np.bool_),
         result=np.zeros(game.num_actions, np.int8),
         numbers=np.zeros(2, np.int64),
-        nodes=np.zeros(NODES if enabled and endless else 1, NODE),
+        nodes=make_nodes(NODES if enabled and endless else 1),
     )
 
 
