@@ -270,12 +270,15 @@ def test_a_run_is_not_stopped_by_the_files_of_one_bad_node(in_one_process, tmp_p
 
 
 def test_a_run_is_not_stopped_by_the_faults_of_one_bad_node_and_its_doctor_names_it(in_one_process, tmp_path):
+    told: set[int] = set()  # a busy machine answers twice before a game ends, and one game is one incident
+
     def spoil(node: str, answer: dict[str, Any]) -> dict[str, Any]:
         if node == "bad" and "files" in answer:
             players = in_one_process.made[0].dispatcher.leases._players.items()
             seats = in_one_process.made[0].dispatcher.seats
-            held = [k for name, one in players if seats[name].node.id == node for k in one.lent]
-            answer["faults"] = [fault_of(held[0])] if held else []
+            held = [k for name, one in players if seats[name].node.id == node for k in one.lent if k not in told]
+            answer["faults"] = [fault_of(k) for k in held[:1]]
+            told.update(held[:1])
         return answer
 
     in_one_process.spoil = staticmethod(spoil)
@@ -285,8 +288,8 @@ def test_a_run_is_not_stopped_by_the_faults_of_one_bad_node_and_its_doctor_names
     run = tmp_path / "runs" / "t"
     assert any(line["kind"] == "node" and line["event"] == "left out" for line in log_lines(run))
     assert len(list((run / "health").glob("incident-*"))) == MOST_FAULTS
-    told = run_az("doctor", "runs/t/health/incident-0001", "--no-replay").out
-    assert "on node bad (10.0.0.1, bad)" in " ".join(told.split())
+    page = run_az("doctor", "runs/t/health/incident-0001", "--no-replay").out
+    assert "on node bad (10.0.0.1, bad)" in " ".join(page.split())
 
 
 def test_a_run_without_a_node_that_plays_ends_with_a_sentence(in_one_process, monkeypatch):
