@@ -54,17 +54,12 @@ class Marked:
             assert time.monotonic() < deadline, "it did not get there in time"
             time.sleep(0.01)
 
-    def left_after_kill(self, seconds: float = 10.0) -> list[str]:
-        """SIGKILL the main process; the command lines of what is still there after so many seconds (a busy machine)."""
+    def left_after_kill(self, seconds: float = 1.0) -> list[str]:
+        """SIGKILL the main process; the command lines of what is still there after so many seconds."""
         with suppress(ProcessLookupError):
             os.kill(self.main.pid, signal.SIGKILL)
         self.main.wait()
-        deadline = time.monotonic() + seconds
-        while (left := self._alive()) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return left
-
-    def _alive(self) -> list[str]:
+        time.sleep(seconds)
         left = []
         for process in self.others():
             with suppress(psutil.NoSuchProcess):
