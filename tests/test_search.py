@@ -20,7 +20,7 @@ from az.engine.search.params import UNKNOWN, SearchParams
 
 TICTACTOE, CONNECT4 = load_game("tictactoe"), load_game("connect4")
 THIRD = (1 / 3, 1 / 3, 1 / 3)
-PLAIN = SearchParams(c_puct=1.0, fpu_reduction=0.0, solve=False)
+PLAIN = SearchParams(root_temperature=1.0, c_puct=1.0, fpu_reduction=0.0, solve=False)
 
 
 def bandit(root_value, *arms):

@@ -15,7 +15,7 @@ class SearchParams:
     fpu_reduction: float = 0.2  # an unvisited move is worth the node's value minus this times sqrt(prior mass visited)
     noise_fraction: float = 0.0  # share of Dirichlet noise in the root's priors; AlphaZero: 0.25
     noise_alpha: float = 10.0  # the Dirichlet's alpha is this divided by the number of legal moves
-    root_temperature: float = 1.0  # softmax temperature of the root's prior in PUCT
+    root_temperature: float = 3.0  # softmax temperature of the root's prior in PUCT; measured: docs/decisions.md
     gumbel_considered: int = 16  # moves that sequential halving starts with; Danihelka et al. 2022
     gumbel_scale: float = 0.0  # 1 in self-play (sampling without replacement), 0 in play
     c_visit: float = 50.0  # Danihelka et al. 2022: sigma(q) = (c_visit + max visits) * c_scale * q
