@@ -53,10 +53,13 @@ class Peer:
 
     def __init__(self, python: str, simulations: int, processes: int) -> None:
         command = [python, __file__, "--worker", "--rollouts", str(simulations)]
-        self.processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for _ in range(processes)
-        ]
+        try:
+            self.processes = [
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                for _ in range(processes)
+            ]
+        except OSError as error:
+            raise SystemExit(f"{python} cannot be started as OpenSpiel's Python: {error.strerror}.") from None
 
     def ask(self, games: Sequence[Game], ply: int) -> list[dict[str, Any]]:
         """Its answer for each game, in their order; the processes share them."""
@@ -139,8 +142,11 @@ def play(options: argparse.Namespace) -> list[Game]:
 
     game = load_game("checkers")
     az, stand_in = make_player(options.model, game, options.sims), make_player(f"rollouts:{options.rollouts}", game)
-    peer, games, ply = Peer(options.openspiel, options.rollouts, options.processes), [], 0
-    games = begin(game, options.games, options.seed)
+    peer, games, ply = (
+        Peer(options.openspiel, options.rollouts, options.processes),
+        begin(game, options.games, options.seed),
+        0,
+    )
     while running := [one for one in games if one.result is None]:
         ours = [one for one in running if int(one.state[0]) == one.az_is]
         theirs = [one for one in running if int(one.state[0]) != one.az_is]
@@ -193,7 +199,14 @@ def main() -> None:
         return
     if not options.openspiel:
         parser.error("--openspiel PYTHON is needed: see benchmarks/peers/README.md")
-    games = play(options)
+    if min(options.games, options.rollouts, options.processes) < 1:
+        parser.error("--games, --rollouts and --processes must be 1 or more.")
+    from az.engine.errors import AzError
+
+    try:
+        games = play(options)
+    except AzError as error:
+        raise SystemExit(str(error)) from None
     here = tally([one.result for one in games])
     there = tally([0 if one.ended_there is not None else one.result for one in games])
     different = len({tuple(one.hops) for one in games})
