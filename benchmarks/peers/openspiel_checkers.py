@@ -8,7 +8,8 @@ proven results backed up, a fresh tree for every move. Games go in pairs: one of
 OpenSpiel's checkers is drawn after 40 hops without a capture and knows no repetition; az's is drawn after 80 plies
 without a capture or a man's move, and at the third occurrence of a position. Both results are told: where OpenSpiel's
 game ends first, it is drawn there; by az's rules the game goes on, and the same search of az's own (`rollouts:N`) moves
-for OpenSpiel, whose state has no more moves. At every other position the legal moves of both must be the same.
+for OpenSpiel, whose state has no more moves. An end of its game is seen when its turn comes: a win of az on the hop
+between counts as one in both. Wherever OpenSpiel is asked for a move the legal moves of both must be the same.
 """
 
 from __future__ import annotations
