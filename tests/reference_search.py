@@ -12,6 +12,8 @@ import numpy as np
 from az.engine.game import LOSS, ONGOING, WIN, Game, State
 from az.engine.search.params import SearchParams
 
+ONLY_MOVES = 16  # in a row, after which the network is asked all the same
+
 
 @dataclass
 class Edge:
@@ -93,16 +95,33 @@ class ReferenceSearch:
         child = edge.child
         if child is None:
             child = edge.child = Node(self.game.play(node.state, (edge.action,)))
-            result = int(self.game.outcome(child.state))
-            if result == ONGOING:
-                self.judge(child)
-                value = child.raw
-            else:
-                child.proven = result
-                value = float(result)
-            child.visits, child.total = 1, value
+            value = self.first_visit(child)
         else:
             value = self.walk(child)
+        return self.back_up(node, edge, child, value)
+
+    def first_visit(self, node: Node, only_moves: int = 0) -> float:
+        """What a new node is worth: its result, what its only move is worth, or what the network says."""
+        result = int(self.game.outcome(node.state))
+        actions = np.flatnonzero(self.game.mask(node.state)).tolist()
+        if result == ONGOING and len(actions) == 1 and only_moves < ONLY_MOVES:
+            edge = Edge(actions[0], 1.0, 0.0)
+            node.edges.append(edge)
+            edge.child = Node(self.game.play(node.state, (edge.action,)))
+            value = self.first_visit(edge.child, only_moves + 1)
+            node.raw = value if edge.child.player == node.player else -value
+            return self.back_up(node, edge, edge.child, value)
+        if result == ONGOING:
+            self.judge(node)
+            value = node.raw
+        else:
+            node.proven = result
+            value = float(result)
+        node.visits, node.total = 1, value
+        return value
+
+    def back_up(self, node: Node, edge: Edge, child: Node, value: float) -> float:
+        """Add the child's value to the edge and the node; what the walk is worth for the node's player."""
         sign = 1 if child.player == node.player else -1
         value *= sign
         edge.visits, edge.total = edge.visits + 1, edge.total + value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -20,6 +21,7 @@ ONGOING, WIN, LOSS = 2, 1, -1
 # Not plain numbers: numba compiles a helper again for each literal that it is handed.
 ROOT, NO_PARENT = np.int64(0), np.int64(-1)
 LEAF, ENDED, COLLISION = 0, 1, 2
+ONLY_MOVES = 16  # in a row, that a walk follows past a new node before the network is asked after all
 
 
 @helper
@@ -80,6 +82,8 @@ def back_up(trees, settings, b, leaf, value, was_inflight):
         same = trees.node[b, parent].player == trees.node[b, node].player
         if not same:
             value = -value
+        if trees.node[b, parent].visits == 0:  # its only move was followed: the network has judged what comes after
+            trees.node[b, parent].raw_value = value
         trees.edge[b, e].edge_visits += 1
         trees.edge[b, e].edge_value += value
         if proving and trees.edge[b, e].edge_proven == UNKNOWN:
@@ -171,6 +175,61 @@ def descend(trees, roots, settings, schedules, b, state, apply, outcome):
 
 
 @helper
+def fresh_edge(trees: Trees, b: int, e: int, prior: float) -> None:
+    """An edge that no walk has taken."""
+    trees.edge[b, e].prior = prior
+    trees.edge[b, e].edge_visits = 0
+    trees.edge[b, e].edge_value = 0.0
+    trees.edge[b, e].edge_inflight = 0
+    trees.edge[b, e].edge_proven = UNKNOWN
+    trees.edge[b, e].child = UNVISITED
+
+
+@helper
+def only_action(mask: Any) -> int:
+    """The legal action, where there is just one; -1 otherwise."""
+    found = -1
+    for action in range(mask.shape[0]):
+        if mask[action]:
+            if found >= 0:
+                return -1
+            found = action
+    return found
+
+
+@helper
+def follow_only_moves(trees, b, node, state, mask, apply, legal, outcome):
+    """Walk on from a new node while its player has one move only; `mask` becomes the last node's legal actions.
+
+    Nothing is chosen there, and in the middle of an exchange a position is hard to judge. Returns (what it met, node).
+    """
+    for _ in range(ONLY_MOVES):
+        legal(state, mask)
+        action = only_action(mask)
+        if action < 0:
+            return LEAF, node
+        e = trees.edges_used[b]
+        trees.edges_used[b] = e + 1
+        trees.edge[b, e].action = action
+        trees.edge[b, e].logit = 0.0
+        fresh_edge(trees, b, e, 1.0)
+        trees.edge[b, e].edge_inflight = 1
+        trees.node[b, node].first_edge = e
+        trees.node[b, node].num_edges = 1
+        trees.node[b, node].inflight += 1
+        apply(state, action)
+        child = new_node(trees, b, node, e, state[0])
+        trees.edge[b, e].child = child
+        result = outcome(state)
+        if result != ONGOING:
+            trees.node[b, child].proven = result
+            return ENDED, child
+        node = child
+    legal(state, mask)
+    return LEAF, node
+
+
+@helper
 def wants_proof(trees: Trees, roots: Roots, settings: Settings, b: int) -> bool:
     """Whether to try a proof of the root now: walks have met the end of the game, and no try was nearly as long.
 
@@ -201,12 +260,7 @@ def add_edges(trees, b, node, mask, logits):
     log_mass = top + math.log(mass)
     for i in range(first, e):
         trees.edge[b, i].logit = float(trees.edge[b, i].logit) - log_mass
-        trees.edge[b, i].prior = trees.edge[b, i].edge_value / mass
-        trees.edge[b, i].edge_visits = 0
-        trees.edge[b, i].edge_value = 0.0
-        trees.edge[b, i].edge_inflight = 0
-        trees.edge[b, i].edge_proven = UNKNOWN
-        trees.edge[b, i].child = UNVISITED
+        fresh_edge(trees, b, i, trees.edge[b, i].edge_value / mass)
     trees.node[b, node].first_edge = first
     trees.node[b, node].num_edges = e - first
     trees.edges_used[b] = e
@@ -254,6 +308,8 @@ def gather(trees, roots, settings, schedules, leaves, cache, prover, state, acti
     actions = leaves.mask.shape[1]
     room = trees.node.shape[1]
     edge_room = trees.edge.shape[1]
+    step_nodes = settings.leaves * (ONLY_MOVES + 1)
+    step_edges = settings.leaves * (ONLY_MOVES + actions)
     for b in active:
         waiting = 0
         if trees.nodes_used[b] == 0:
@@ -273,13 +329,13 @@ def gather(trees, roots, settings, schedules, leaves, cache, prover, state, acti
             draw_root_noise(trees, roots, settings, b)
         left = roots.target[b] - roots.started[b]
         if left > 0 and (
-            trees.nodes_used[b] + left > room or trees.edges_used[b] + settings.leaves * actions > edge_room
+            trees.nodes_used[b] + left + step_nodes > room or trees.edges_used[b] + step_edges > edge_room
         ):
             full[0] = 1  # before the step, not in it: a step that is broken off has fewer leaves in flight
             continue
         while waiting < settings.leaves and roots.started[b] < roots.target[b]:
-            if trees.edges_used[b] + settings.leaves * actions > edge_room:
-                full[0] = 1  # what the cache knew has filled the room
+            if trees.nodes_used[b] + step_nodes > room or trees.edges_used[b] + step_edges > edge_room:
+                full[0] = 1  # what the cache knew, and only moves, have filled the room
                 break
             if wants_proof(trees, roots, settings, b):
                 most = roots.tried[b] = settings.prove * np.int64(roots.target[b])
@@ -291,13 +347,14 @@ def gather(trees, roots, settings, schedules, leaves, cache, prover, state, acti
             if met == COLLISION:
                 forget_walk(trees, b, node)
                 break
+            if met == LEAF:
+                met, node = follow_only_moves(trees, b, node, state, leaves.mask[rows], apply, legal, outcome)
             roots.started[b] += 1
             if met == ENDED:
                 roots.ended[b] += 1
                 back_up(trees, settings, b, node, np.float64(trees.node[b, node].proven), node != 0)
                 continue
             encode(state, leaves.planes[rows])
-            legal(state, leaves.mask[rows])
             leaves.tree[rows], leaves.node[rows] = b, node
             if not known(trees, settings, leaves, cache, rows, b, node):
                 rows += 1

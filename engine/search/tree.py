@@ -35,7 +35,7 @@ NODE = np.dtype(
         ("value_sum", np.float64),
         ("visits", np.int32),
         ("inflight", np.int32),  # walks below this node that wait for the network
-        ("raw_value", np.float32),  # the network's
+        ("raw_value", np.float32),  # the network's; of what comes after, where an only move was followed
         ("parent", np.int32),
         ("parent_edge", np.int32),
         ("proof_plies", np.int32),  # actions to the end of the game, where proven

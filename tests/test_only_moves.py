@@ -1,0 +1,123 @@
+"""Where a player has one move only there is nothing to judge: a walk goes on, and the network is asked after it."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from test_batch import check_trees
+from test_search import CONFIGS, compare, searched
+from toy_games import AGAIN_GAME, TableEvaluator, again_rules, history_game
+
+from az.engine.game import ONGOING, load_game
+from az.engine.inference.evaluator import HashEvaluator
+from az.engine.search.invariants import random_states
+from az.engine.search.params import UNKNOWN, SearchParams
+
+PLIES = 24
+
+
+def _legal(state, mask):
+    """After a first 0 the next 5 plies have one move, after a first 1 the next 20, after a 2 none has."""
+    forced = 0
+    if state[1] > 0:
+        forced = 5 if state[2] == 0 else 20 if state[2] == 1 else 0
+    for action in range(3):
+        mask[action] = state[1] < 24 and (state[1] > forced or state[1] == 0 or action == state[1] % 2)
+
+
+def _outcome(state):
+    if state[1] < 24:
+        return ONGOING
+    total = 0
+    for ply in range(24):
+        total += (ply + 2) * (state[2 + ply] + 1)
+    first = total % 3 - 1
+    return first if state[0] == 0 else -first
+
+
+def _encode(state, planes):
+    for ply in range(24):
+        planes[0, 0, ply] = (state[2 + ply] + 1) / 3.0 if ply < state[1] else 0.0
+
+
+rules = type(again_rules)(np.int64)
+CORRIDOR = history_game(
+    "corridor", PLIES, rules, start=AGAIN_GAME.start, apply=AGAIN_GAME.apply,
+    legal=rules.legal(_legal), outcome=rules.outcome(_outcome), encode=rules.encode(_encode),
+)  # fmt: skip
+
+
+class Asked(TableEvaluator):
+    """Remembers the positions that it was asked about."""
+
+    def __init__(self, table):
+        super().__init__(CORRIDOR, table)
+        self.histories: list[str] = []
+
+    def evaluate(self, planes, logits, values):
+        self.histories += ["".join(str(round(float(x) * 3) - 1) for x in plane[0, 0] if x > 0) for plane in planes]
+        super().evaluate(planes, logits, values)
+
+
+TABLE = {"": ((0.6, 0.3, 0.1), 0.0), "0": ((1 / 3, 1 / 3, 1 / 3), -0.5), "1": ((1 / 3, 1 / 3, 1 / 3), 0.5)}
+
+
+def plain(**changes):
+    return SearchParams(root_temperature=1.0, **changes)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("algorithm", ["puct", "gumbel"])
+def test_the_network_is_asked_after_the_only_moves(algorithm):
+    """Five of them: the position after the sixth ply. Twenty: no further than 16 in one walk."""
+    evaluator = Asked(TABLE)
+    searched(CORRIDOR, evaluator, plain(simulations=2, algorithm=algorithm, gumbel_considered=2))
+    assert evaluator.histories == ["", "010101", "1" + "10" * 8]
+
+
+@pytest.mark.nojit
+def test_every_node_on_the_way_has_the_value():
+    """It is worth -1/2 to player 0, who moves at every even ply."""
+    trees = searched(CORRIDOR, Asked(TABLE), plain(simulations=1)).trees
+    assert int(trees.nodes_used[0]) == 7
+    for node in range(1, 7):
+        worth = -0.5 if trees.node["player"][0, node] == 0 else 0.5
+        assert trees.node["visits"][0, node] == 1
+        assert trees.node["value_sum"][0, node] == trees.node["raw_value"][0, node] == worth
+        assert trees.node["num_edges"][0, node] == (1 if node < 6 else 3)
+
+
+@pytest.mark.nojit
+def test_an_end_of_the_game_on_the_way_is_proven():
+    """The last plies of a long corridor: the root, one move before it, is proven by its first walk."""
+    state = CORRIDOR.new_state()
+    for action in [1, *(ply % 2 for ply in range(1, 21)), 0, 0]:
+        CORRIDOR.apply(state, action)
+    found = searched(CORRIDOR, Asked(TABLE), plain(simulations=30, prove=0), state).result(0)
+    assert found.root_proven != UNKNOWN
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_equals_the_slow_reading(kind):
+    rng = random.Random(4)
+    params = type(CONFIGS[kind])(**{**CONFIGS[kind].__dict__, "simulations": 40})
+    states = [state for _ in range(2) for state in random_states(CORRIDOR, rng)]
+    for state in states:
+        compare(CORRIDOR, state, params, HashEvaluator(CORRIDOR))
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("leaves", [1, 3])
+def test_no_position_of_checkers_with_one_move_is_judged(leaves):
+    """But the root's own; and the trees are sound with several leaves in flight."""
+    game = load_game("checkers")
+    for state in list(random_states(game, random.Random(8)))[:40:5]:
+        search = searched(game, HashEvaluator(game), SearchParams(simulations=60, leaves=leaves, prove=0), state)
+        check_trees(search, 0)
+        used = int(search.trees.nodes_used[0])
+        counts, visits = search.trees.node["num_edges"][0, 1:used], search.trees.node["visits"][0, 1:used]
+        assert (counts == 1).any() or used < 60
+        assert (visits[counts == 1] >= 1).all()
