@@ -12,8 +12,11 @@ from toy_games import AGAIN_GAME, TableEvaluator, again_rules, history_game
 
 from az.engine.game import ONGOING, load_game
 from az.engine.inference.evaluator import HashEvaluator
+from az.engine.rng import stream
+from az.engine.search.batch import BatchSearch
 from az.engine.search.invariants import random_states
 from az.engine.search.params import UNKNOWN, SearchParams
+from az.engine.search.restrict import Pruner, Restriction
 
 PLIES = 24
 
@@ -121,3 +124,50 @@ def test_no_position_of_checkers_with_one_move_is_judged(leaves):
         counts, visits = search.trees.node["num_edges"][0, 1:used], search.trees.node["visits"][0, 1:used]
         assert (counts == 1).any() or used < 60
         assert (visits[counts == 1] >= 1).all()
+
+
+def forced_replies(game, states):
+    """(position, a hop, the hops that must follow, the moves then) where the opponent has no choice after that hop."""
+    for state in states:
+        for hop in np.flatnonzero(game.mask(state)).tolist():
+            after, hops = game.play(state, (hop,)), []
+            while game.outcome(after) == ONGOING and after[0] != state[0] and game.mask(after).sum() == 1:
+                hops.append(int(np.flatnonzero(game.mask(after))[0]))
+                after = game.play(after, (hops[-1],))
+            if hops and game.outcome(after) == ONGOING and after[0] == state[0] and len(game.moves(after)) > 1:
+                yield state, hop, hops, game.moves(after)
+
+
+def child_of(trees, node, action):
+    """The node after an action, None where no walk went."""
+    first = int(trees.node["first_edge"][0, node])
+    edges = range(first, first + int(trees.node["num_edges"][0, node]))
+    found = [int(trees.edge["child"][0, e]) for e in edges if trees.edge["action"][0, e] == action]
+    return found[0] if found and found[0] >= 0 else None
+
+
+def test_a_restriction_holds_after_an_only_move():
+    """The player at the root may not play a move at its next turn, which comes after a forced reply."""
+    game = load_game("checkers")
+    checked = 0
+    for state, hop, hops, moves in forced_replies(game, list(random_states(game, random.Random(3)))[:60]):
+        avoided, (first, *_) = next(iter(moves.items()))
+        if first in {other for text, (other, *_) in moves.items() if text != avoided}:
+            continue  # another move begins with the same hop
+        search = BatchSearch(game, SearchParams(simulations=300, prove=0), 1)
+        search.place(0, state, stream(0))
+        search.begin_as_asked(0)
+        pruner = Pruner(game, Restriction(avoid=frozenset([avoided]), until=3), state)
+        while rows := search.gather(np.zeros(1, np.int64)):
+            search.evaluate_and_expand(HashEvaluator(game), rows)
+            for row in range(rows):
+                pruner.prune(search.trees, 0, int(search.leaves.node[row]))
+        node = 0
+        for action in (hop, *hops):
+            node = child_of(search.trees, node, action) if node is not None else None
+        if node is not None and search.trees.node["num_edges"][0, node] > 0:
+            begin = int(search.trees.node["first_edge"][0, node])
+            count = int(search.trees.node["num_edges"][0, node])
+            assert first not in search.trees.edge["action"][0, begin : begin + count]
+            checked += 1
+    assert checked >= 3

@@ -17,7 +17,7 @@ from az.engine.search.prove import FAR, make_prover
 from az.engine.search.result import SearchResult
 from az.engine.search.reuse import reroot
 from az.engine.search.schedule import schedules
-from az.engine.search.simulate import expand, gather
+from az.engine.search.simulate import ONLY_MOVES, expand, gather
 from az.engine.search.tree import Settings, grow_trees, make_leaves, make_roots, make_trees
 
 
@@ -40,8 +40,8 @@ def settings_of(params: SearchParams) -> Settings:
 
 def tree_size(game: Game, simulations: int, leaves: int) -> tuple[int, int]:
     """(nodes, edges) that a tree has room for at first."""
-    edges = min(game.num_actions, 12) * (simulations + 8) + game.num_actions * (leaves + 1)
-    return 2 * simulations + 16, edges
+    edges = min(game.num_actions, 12) * (simulations + 8) + (game.num_actions + ONLY_MOVES) * (leaves + 1)
+    return 2 * simulations + (ONLY_MOVES + 1) * leaves, edges
 
 
 class BatchSearch:

@@ -69,7 +69,10 @@ class Pruner:
             _keep(trees, b, node, actions)
 
     def _below(self, trees: Trees, b: int, node: int) -> _Place | None:
-        above = self._places.get(int(trees.node["parent"][b, node]))
+        parent = int(trees.node["parent"][b, node])
+        above = self._places.get(parent)
+        if above is None and trees.node["num_edges"][b, parent] == 1:  # an only move: the network did not judge it
+            above = self._below(trees, b, parent)
         if above is None:
             return None
         hops = (*above.hops, int(trees.edge["action"][b, int(trees.node["parent_edge"][b, node])]))
