@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numpy.typing import NDArray
 
 from az.engine.jit import copy_into, helper, kernel, state_kernel
 from az.engine.jit.pointers import apply_at, encode_at, legal_at, outcome_at
@@ -186,7 +187,7 @@ def fresh_edge(trees: Trees, b: int, e: int, prior: float) -> None:
 
 
 @helper
-def only_action(mask: Any) -> int:
+def only_action(mask: NDArray[np.bool_]) -> int:
     """The legal action, where there is just one; -1 otherwise."""
     found = -1
     for action in range(mask.shape[0]):
@@ -198,7 +199,9 @@ def only_action(mask: Any) -> int:
 
 
 @helper
-def follow_only_moves(trees, b, node, state, mask, apply, legal, outcome):
+def follow_only_moves(
+    trees: Trees, b: int, node: int, state: NDArray[Any], mask: NDArray[np.bool_], apply: Any, legal: Any, outcome: Any
+) -> tuple[int, int]:
     """Walk on from a new node while its player has one move only; `mask` becomes the last node's legal actions.
 
     Nothing is chosen there, and in the middle of an exchange a position is hard to judge. Returns (what it met, node).
