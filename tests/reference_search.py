@@ -142,6 +142,9 @@ class ReferenceSearch:
         return node.proven is not None
 
     def choose(self, node: Node) -> Edge:
+        untried = [edge for edge in node.edges if not edge.visits]
+        if node is self.root and node.proven == WIN and node.plies > 1 and untried:
+            return untried[0]  # it may win at once
         for edge in node.edges:
             if edge.proven == WIN:
                 return edge

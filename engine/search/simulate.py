@@ -144,6 +144,21 @@ def draw_root_noise(trees: Trees, roots: Roots, settings: Settings, b: int) -> N
 
 
 @helper
+def untried_beside_a_win(trees: Trees, b: int) -> int:
+    """An edge of the root that no walk has tried, where a win is proven that takes more than one action; else -1.
+
+    It may win at once: a first walk can prove a longer win when only moves lead to the end of the game.
+    """
+    if trees.node[b, 0].proven != WIN or trees.node[b, 0].proof_plies <= 1:
+        return -1
+    first = trees.node[b, 0].first_edge
+    for e in range(first, first + trees.node[b, 0].num_edges):
+        if trees.edge[b, e].edge_visits + trees.edge[b, e].edge_inflight == 0:
+            return e
+    return -1
+
+
+@helper
 def descend(trees, roots, settings, schedules, b, state, apply, outcome):
     """Walk tree b from its root to a leaf; `state` becomes the leaf's. Returns (what it met, node)."""
     node = ROOT
@@ -154,7 +169,10 @@ def descend(trees, roots, settings, schedules, b, state, apply, outcome):
             if trees.node[b, node].proven != UNKNOWN:
                 return ENDED, node
             return COLLISION, node
-        if settings.gumbel == 0:
+        quicker = untried_beside_a_win(trees, b) if node == 0 else -1
+        if quicker >= 0:
+            e = quicker
+        elif settings.gumbel == 0:
             e = select_puct(trees, roots, settings, b, node)
         elif node == 0:
             e = select_gumbel_root(trees, roots, settings, schedules, b)
