@@ -66,8 +66,6 @@ def new_run(
         config = replace(config, steps=DETERMINISTIC_STEPS)
     if config.deterministic:
         config = replace(config, minutes=0.0)
-    if begin_from is not None and any(text.strip().startswith("net.") for text in settings):
-        raise WrongRequest("--from brings its own network: leave out --set net.….")
     elsewhere.check(config)
     path = run_path(free_name(game) if name is None else name)
     with on_stop_signal(raise_stopped):
@@ -77,7 +75,7 @@ def new_run(
             from az.train.run.beginning import find_source, fitted, planted
 
             source = find_source(begin_from, RUNS)
-            config = fitted(config, source)
+            config = fitted(config, source, settings)
             first = planted(source, load_game(game), config)
         _train(RunFolder.create(path, config, first), config, elsewhere)
 

@@ -47,7 +47,8 @@ def test_a_run_begins_with_the_weights_of_another(place: Path):
     [
         (["tictactoe", "--from", "nowhere"], "'nowhere' is no checkpoint"),
         (["connect4", "--from", "old"], "is of tictactoe version 1, not of connect4"),
-        (["tictactoe", "--from", "old", "--set", "net.channels=8"], "--from brings its own network"),
+        (["tictactoe", "--from", "old", "--set", "net.channels=3"], "--from makes a network only larger"),
+        (["tictactoe", "--from", "old", "--set", "net.block=squeeze_excite"], "--from brings its own network"),
         (["tictactoe", "--from", "old", "--set", "learner.optimizer=sgd"], "does not fit this optimizer"),
     ],
 )

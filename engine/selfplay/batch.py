@@ -23,6 +23,7 @@ from az.engine.selfplay.checks import SearchFault, answer_cause, bad_answers, ju
 from az.engine.selfplay.step import Play, begin_game, grow_slots, make_slots, play_moves
 from az.engine.settings import key
 
+YOUNGER: dict[str, Any] = {"row_value": "mean", "prove": 0, "adjudicate": 0.0}  # keys that came later, as before them
 IDLE = 0.01  # seconds between two looks for a game where none is in flight
 
 
@@ -64,6 +65,7 @@ class SelfplayConfig:
     prove: int = key(
         0, "positions of an exact search to the end for each simulation, near the end of a game (needs solve)", 0, 10**6
     )
+    adjudicate: float = key(0.0, "share of games that end where the search proves their result (needs solve)", 0.0, 1.0)
     precision: str = key(
         "auto", "what the network computes with; auto: int8 where the CPU is faster with it", one_of=PRECISIONS
     )
@@ -85,7 +87,7 @@ class SelfplayConfig:
         The precision is told by the model's id: an int8 file is a file of its own.
         """
         without = {"slots", "in_flight", "cache", "precision"} | ({"gpu_batch"} if not self.gpu_batch else set())
-        without |= {name for name, usual in (("row_value", "mean"), ("prove", 0)) if getattr(self, name) == usual}
+        without |= {name for name, usual in YOUNGER.items() if getattr(self, name) == usual}
         return {name: value for name, value in asdict(self).items() if name not in without}
 
 
@@ -314,4 +316,5 @@ def play_of(config: SelfplayConfig, search: BatchSearch) -> Play:
         reuse=int(config.reuse_tree and config.algorithm == "puct"),
         keep_most=search.keep_most,
         policy_value=int(config.row_value == "policy"),
+        adjudicate=float(config.adjudicate),
     )

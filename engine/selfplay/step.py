@@ -39,6 +39,7 @@ class Play(NamedTuple):
     reuse: int
     keep_most: int
     policy_value: int  # a row's value is that of the search's policy, not the mean of its walks
+    adjudicate: float  # share of games that end where the search proves their result
 
 
 class Slots(NamedTuple):
@@ -49,6 +50,7 @@ class Slots(NamedTuple):
     rows: NDArray[np.int64]  # [B] recorded so far
     entries: NDArray[np.int64]  # [B] policy entries so far
     simulations: NDArray[np.int64]  # [B]
+    adjudicated: NDArray[np.int8]  # [B] the game ends where the search proves its result
     result: NDArray[np.int64]  # [B] outcome for the player to move at the end, or ONGOING
     state: NDArray[np.int64]  # [B, R, S] of the game's dtype
     row_ply: NDArray[np.int32]  # [B, R]
@@ -59,15 +61,15 @@ class Slots(NamedTuple):
 
 
 _I64 = types.int64
-PLAY = types.NamedTuple([_I64] * 5 + [types.float64] * 4 + [_I64] * 5, Play)
+PLAY = types.NamedTuple([_I64] * 5 + [types.float64] * 4 + [_I64] * 5 + [types.float64], Play)
 
 
 def slots_type(kinds: RuleTypes) -> types.NamedTuple:
     """The numba type of `Slots`."""
     longs, states = types.int64[::1], types.Array(kinds.state.dtype, 3, "C")
     return types.NamedTuple(
-        [longs, types.int8[::1], longs, longs, longs, longs, states, types.int32[:, ::1], types.float64[:, ::1],
-         types.int64[:, ::1], types.int32[:, ::1], types.float32[:, ::1]],
+        [longs, types.int8[::1], longs, longs, longs, types.int8[::1], longs, states, types.int32[:, ::1],
+         types.float64[:, ::1], types.int64[:, ::1], types.int32[:, ::1], types.float32[:, ::1]],
         Slots,
     )  # fmt: skip
 
@@ -80,6 +82,7 @@ def make_slots(game: Game, count: int, rows: int = 64, entries: int = 512) -> Sl
         rows=np.zeros(count, np.int64),
         entries=np.zeros(count, np.int64),
         simulations=np.zeros(count, np.int64),
+        adjudicated=np.zeros(count, np.int8),
         result=np.full(count, ONGOING, np.int64),
         state=np.zeros((count, rows, game.state_size), game.dtype),
         row_ply=np.zeros((count, rows), np.int32),
@@ -189,11 +192,14 @@ def play_moves(trees, scratch, roots, settings, slots, play, active, mask, polic
         if slots.full[b] == 1:
             record_row(trees, roots, slots, play, b, count, policy)
         slots.simulations[b] += roots.target[b]
-        edge = trees.node[b, 0].first_edge + index
-        apply(roots.state[b], int(trees.edge[b, edge].action))
-        make_root(trees, scratch, b, edge if play.reuse == 1 else -1, play.keep_most)
-        slots.ply[b] += 1
-        slots.result[b] = outcome(roots.state[b])
+        if slots.adjudicated[b] == 1 and trees.node[b, 0].proven != UNKNOWN:
+            slots.result[b] = trees.node[b, 0].proven  # for the player to move, as outcome() gives it
+        else:
+            edge = trees.node[b, 0].first_edge + index
+            apply(roots.state[b], int(trees.edge[b, edge].action))
+            make_root(trees, scratch, b, edge if play.reuse == 1 else -1, play.keep_most)
+            slots.ply[b] += 1
+            slots.result[b] = outcome(roots.state[b])
         if slots.result[b] == ONGOING:
             begin_search(roots, slots, play, b, mask, legal)
         else:
@@ -207,4 +213,5 @@ def play_moves(trees, scratch, roots, settings, slots, play, active, mask, polic
 )
 def begin_game(roots, slots, play, b, mask, rule2):
     """Begin the first search of game b, whose position and random stream are in place."""
+    slots.adjudicated[b] = 1 if play.adjudicate > 0.0 and uniform(roots.random[b]) < play.adjudicate else 0
     begin_search(roots, slots, play, b, mask, legal_at(rule2, roots.state[0]))

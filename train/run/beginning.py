@@ -19,7 +19,8 @@ from az.engine.inference.precision import files_of
 from az.engine.runs.summary import IMPORTED
 from az.train import checkpoint
 from az.train.checkpoint_read import step_of
-from az.train.config import RunConfig
+from az.train.config import RunConfig, with_settings
+from az.train.grow import check_answers, check_growth, grow
 from az.train.learner import Learner
 from az.train.model import Network
 from az.train.run.counters import Counters, check_resumable
@@ -102,21 +103,45 @@ def find_source(text: str, runs: Path) -> checkpoint.Checkpoint:
     return checkpoint.load(path)
 
 
-def fitted(config: RunConfig, source: checkpoint.Checkpoint) -> RunConfig:
-    """The configuration with the network that the checkpoint holds."""
-    return replace(config, net=source.config.net)
+def fitted(config: RunConfig, source: checkpoint.Checkpoint, settings: list[str]) -> RunConfig:
+    """The configuration with the network that the checkpoint holds, and of `settings` the sizes that make it larger.
+
+    Raises WrongRequest where they make it another one.
+    """
+    own = replace(config, net=source.config.net)
+    wanted = with_settings(own, [text for text in settings if text.strip().startswith("net.")])
+    check_growth(own.net, wanted.net)
+    return wanted
 
 
 def planted(source: checkpoint.Checkpoint, game: Game, config: RunConfig) -> Callable[[Path], object]:
     """What writes the first checkpoint of a new run, of step 0: the source's weights, averaged ones and moments.
 
+    In a larger network the moments begin anew.
+
     Raises Refused where they are of another game or do not fit the network or the optimizer.
     """
     source.check_game(game)
     _torch.manual_seed(config.seed)
-    learner = Learner(Network(game.planes_shape, game.num_actions, config.net), config.learner)
-    source.restore(learner.model, learner.optimizer, learner.average)
+    learner = _grown(source, game, config)
     _torch.manual_seed(config.seed)  # and not the source's random state: a seed makes the run
     extra = asdict(Counters(batches=checkpoint.numpy_state(np.random.default_rng(config.seed))))
     parts = 0, learner.model, learner.optimizer, learner.average, extra
     return lambda run: checkpoint.save(run, *parts, game=game, config=config)
+
+
+def _grown(source: checkpoint.Checkpoint, game: Game, config: RunConfig) -> Learner:
+    """A learner with what the source holds, in the network of the configuration: the same one or a larger."""
+    shape = game.planes_shape, game.num_actions
+    learner = Learner(Network(*shape, source.config.net), config.learner)
+    source.restore(learner.model, learner.optimizer, learner.average)
+    if config.net == source.config.net:
+        return learner
+    _torch.manual_seed(config.seed)  # after the source's random state, which `restore` has put back
+    drawn = Network(*shape, config.net)
+    larger = Learner(Network(*shape, config.net), config.learner)
+    for old, new in ((learner.model, larger.model), (learner.average, larger.average)):
+        if isinstance(old, Network) and isinstance(new, Network):
+            new.load_state_dict(grow(old.state_dict(), drawn))
+            check_answers(old, new)
+    return larger
