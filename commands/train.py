@@ -44,7 +44,8 @@ def new_run(
 
     file: a TOML file as runs/NAME/config.toml, in place of the preset's settings; what else is given goes before it.
 
-    begin_from: a checkpoint, or a run: the weights that it begins with; its network takes the place of the preset's.
+    begin_from: a checkpoint, or a run: the weights that it begins with; its network takes the place of the preset's,
+    and net.… in `settings` makes it larger.
 
     elsewhere: other machines that make games.
     """

@@ -64,7 +64,7 @@ def train(
     precision: Precision = None,
     on_incident: OnIncident = None,
     begin_from: Annotated[
-        str | None, typer.Option("--from", help="A run or a checkpoint whose weights it begins with, not from zero.")
+        str | None, typer.Option("--from", help="A run or checkpoint to begin with; larger sizes may be --set net.…")
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as learner.batch=512.")] = None,
     config: Annotated[str | None, typer.Option(help="A TOML as runs/NAME/config.toml; other options go first.")] = None,

@@ -70,7 +70,7 @@ def check_answers(old: Network, new: Network) -> None:
     Both are left in evaluation mode.
     """
     drawn = np.random.default_rng(0).random((POSITIONS, *old.planes_shape)) < 0.3
-    planes = torch.from_numpy(drawn.astype(np.float32))
+    planes = torch.tensor(drawn, dtype=torch.float32)
     with torch.no_grad():
         pairs = zip(old.eval()(planes), new.eval()(planes), strict=True)
         apart = max(float((one - two).abs().max()) for one, two in pairs)

@@ -160,6 +160,21 @@ def record_row(trees: Trees, roots: Roots, slots: Slots, play: Play, b: int, cou
     slots.entries[b] = at + count
 
 
+@helper
+def make_move(
+    trees: Trees, scratch: Trees, roots: Roots, slots: Slots, play: Play, b: int, index: int, apply: Any, outcome: Any
+) -> None:
+    """Play the move of the root's edge `index` in game b, or end the game with what its search has proven."""
+    if slots.adjudicated[b] == 1 and trees.node[b, 0].proven != UNKNOWN:
+        slots.result[b] = trees.node[b, 0].proven  # for the player to move, as outcome() gives it
+        return
+    edge = trees.node[b, 0].first_edge + index
+    apply(roots.state[b], int(trees.edge[b, edge].action))
+    make_root(trees, scratch, b, edge if play.reuse == 1 else -1, play.keep_most)
+    slots.ply[b] += 1
+    slots.result[b] = outcome(roots.state[b])
+
+
 @state_kernel(
     lambda t: types.int64(
         TREES, TREES, roots_type(t.states), SETTINGS, slots_type(t), PLAY, types.int64[::1], types.boolean[::1],
@@ -192,14 +207,7 @@ def play_moves(trees, scratch, roots, settings, slots, play, active, mask, polic
         if slots.full[b] == 1:
             record_row(trees, roots, slots, play, b, count, policy)
         slots.simulations[b] += roots.target[b]
-        if slots.adjudicated[b] == 1 and trees.node[b, 0].proven != UNKNOWN:
-            slots.result[b] = trees.node[b, 0].proven  # for the player to move, as outcome() gives it
-        else:
-            edge = trees.node[b, 0].first_edge + index
-            apply(roots.state[b], int(trees.edge[b, edge].action))
-            make_root(trees, scratch, b, edge if play.reuse == 1 else -1, play.keep_most)
-            slots.ply[b] += 1
-            slots.result[b] = outcome(roots.state[b])
+        make_move(trees, scratch, roots, slots, play, b, index, apply, outcome)
         if slots.result[b] == ONGOING:
             begin_search(roots, slots, play, b, mask, legal)
         else:
@@ -211,7 +219,7 @@ def play_moves(trees, scratch, roots, settings, slots, play, active, mask, polic
 @state_kernel(
     lambda t: types.void(roots_type(t.states), slots_type(t), PLAY, types.int64, types.boolean[::1], types.int64)
 )
-def begin_game(roots, slots, play, b, mask, rule2):
+def begin_game(roots: Roots, slots: Slots, play: Play, b: int, mask: NDArray[np.bool_], rule2: int) -> None:
     """Begin the first search of game b, whose position and random stream are in place."""
     slots.adjudicated[b] = 1 if play.adjudicate > 0.0 and uniform(roots.random[b]) < play.adjudicate else 0
     begin_search(roots, slots, play, b, mask, legal_at(rule2, roots.state[0]))
