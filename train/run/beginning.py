@@ -117,7 +117,7 @@ def fitted(config: RunConfig, source: checkpoint.Checkpoint, settings: list[str]
 def planted(source: checkpoint.Checkpoint, game: Game, config: RunConfig) -> Callable[[Path], object]:
     """What writes the first checkpoint of a new run, of step 0: the source's weights, averaged ones and moments.
 
-    In a larger network the moments begin anew.
+    In a larger network the moments begin again at 0.
 
     Raises Refused where they are of another game or do not fit the network or the optimizer.
     """
