@@ -1,8 +1,8 @@
 """A network that goes on inside a larger one, with the same answers at first: `az train --from RUN --set net.blocks=8`.
 
-The idea is that of Net2Net (Chen, Goodfellow and Shlens 2015, arXiv:1511.05641). Here new channels are drawn at random, and
-what reads them begins with weights of 0; the last batch norm of a new block begins so small that the block adds next to
-nothing. Both kinds get gradients from the first step on.
+The idea is that of Net2Net (Chen, Goodfellow and Shlens 2015, arXiv:1511.05641). Here new channels are drawn at
+random, and what reads them begins with weights of 0; the last batch norm of a new block begins so small that the block
+adds next to nothing. Both kinds get gradients from the first step on.
 """
 
 from __future__ import annotations
