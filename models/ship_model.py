@@ -57,9 +57,11 @@ def measure(game_name: str, model: Path, untrained: Path, scale: float) -> list[
     return figures
 
 
-def settings_of(config: RunConfig) -> list[str]:
-    """What differs from the preset, as --set takes it."""
+def settings_of(config: RunConfig, source: RunConfig | None) -> list[str]:
+    """What differs from the preset, as --set takes it; of the network, from the one that the run began --from."""
     usual = asdict(preset(config.game, config.preset))
+    if source is not None:
+        usual["net"] = asdict(source.net)
     found = []
     for section, values in asdict(config).items():
         changed = values.items() if isinstance(values, dict) else ()
@@ -79,12 +81,12 @@ def solved(game_name: str, model: Path) -> dict[str, Any]:
     return found
 
 
-def history(found: checkpoint.Checkpoint, beside: str, goes_on: bool) -> dict[str, Any]:
-    """How the run was trained, for its card."""
+def history(found: checkpoint.Checkpoint, beside: str, source: RunConfig | None) -> dict[str, Any]:
+    """How the run was trained, for its card. source: the configuration that it began --from."""
     config, counts = found.config, found.extra
-    settings = [text for text in settings_of(config) if not (goes_on and text.startswith("net."))]  # --from brings it
+    command = f"az train {config.game} --preset {config.preset}"
     return {
-        "trained_by": " --set ".join([f"az train {config.game} --preset {config.preset}", *settings]),
+        "trained_by": " --set ".join([command, *settings_of(config, source)]),
         "minutes": round(counts["elapsed"] / 60, 1),
         "machine": f"{os.cpu_count()} cores, {cpu_name()}, {beside}",
         "games": counts["games"],
@@ -120,7 +122,9 @@ def main() -> None:
         raise SystemExit(f"{run} has no model to ship.")
     card = json.loads(newest.with_suffix(".json").read_text())
     target = MODELS / f"{card['game']}.onnx"
-    told = history(found, arguments.beside, arguments.goes_on)
+    kept = MODELS / "checkpoints" / card["game"]
+    source = checkpoint.load(kept).config if arguments.goes_on else None
+    told = history(found, arguments.beside, source)
     if arguments.goes_on:
         told = added(json.loads(target.with_suffix(".json").read_text()), told)
     untrained = arguments.untrained or run / "models" / "000000.onnx"
@@ -136,7 +140,6 @@ def main() -> None:
     }
     card["solved"] = solved(card["game"], target)
     target.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
-    kept = MODELS / "checkpoints" / card["game"]
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(found.path, kept)
 
