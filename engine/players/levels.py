@@ -46,15 +46,15 @@ LEVELS = (
 # Where these stand too close or too far apart with the network that ships, a game has its own (docs/strength.md).
 OF_GAMES = {
     "connect4": (
-        Level(8, 18.0),
-        Level(8, 12.5),
-        Level(8, 9.8),
-        Level(8, 7.8),
-        Level(8, 6.25),
-        Level(8, 5.0),
-        Level(8, 3.65),
-        Level(8, 2.5),
-        Level(24, 1.1),
+        Level(8, 30.0),
+        Level(8, 15.0),
+        Level(8, 10.2),
+        Level(8, 7.75),
+        Level(8, 5.95),
+        Level(8, 4.45),
+        Level(8, 3.15),
+        Level(8, 1.95),
+        Level(24, 1.2),
         Level(800, 0.0),
     ),
     "checkers": (
