@@ -23,7 +23,11 @@ from az.engine.selfplay.checks import SearchFault, answer_cause, bad_answers, ju
 from az.engine.selfplay.step import Play, begin_game, grow_slots, make_slots, play_moves
 from az.engine.settings import key
 
-YOUNGER: dict[str, Any] = {"row_value": "mean", "prove": 0, "adjudicate": 0.0}  # keys that came later, as before them
+YOUNGER: dict[str, Any] = {
+    "row_value": "mean",
+    "prove": 0,
+    "adjudicate": 0.0,
+}  # later keys: a header lacks them at these values
 IDLE = 0.01  # seconds between two looks for a game where none is in flight
 
 
