@@ -1,14 +1,16 @@
-"""What the recorder remembers of the steps before: numbers of each, and the whole state of the last few."""
+"""What the recorder knows of the step that runs and of the last ones: numbers of each, and the state before a few."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .state.snapshot import Snapshot
 from .state.starts import Start
+from .state.torch_modes import Modes
 from .trace.python_values import Values
 
 KEPT = 512  # steps whose numbers are remembered
@@ -35,6 +37,21 @@ class Step:
         """(leaf, its copy) of the batch; [] where it is not kept."""
         kept = self.snapshot or self.start
         return kept.batch if kept is not None else []
+
+
+@dataclass
+class Running:
+    """A step that has begun. step: None where it cannot be run again."""
+
+    number: int
+    step: Callable[[Any], Any] | None
+    batch: Any
+    begun: float
+    python: Values
+    began: Snapshot | Start
+    modes: Modes
+    stepping: float = 0.0
+    is_over: bool = False  # well, or undone
 
 
 class History:

@@ -9,7 +9,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from .block import Block, StepNumber, not_run_again
 from .diagnosis import explained
-from .history import Step
+from .history import Running, Step
 from .incident import Incident, not_made_again
 from .loops import Policy, recorded
 from .pace import Pace
@@ -26,6 +25,7 @@ from .ranks.agreement import PATIENCE, Ranks
 from .remake import state_before
 from .replay import Diagnosis, legal_overflow
 from .session import Seen, Session, find_loss
+from .state import torch_modes
 from .state.extra_state import same_bits
 from .state.quick_look import QuickLook
 from .state.snapshot import Snapshot
@@ -38,20 +38,6 @@ from .trace.pytree import left_alone
 from .trace.surroundings import is_distributed
 
 StepFunction = Callable[[Any], Any]
-
-
-@dataclass
-class Running:
-    """A step that has begun. step: None where it cannot be run again."""
-
-    number: int
-    step: StepFunction | None
-    batch: Any
-    begun: float
-    python: Values
-    began: Snapshot | Start
-    modes: tuple[bool, int]  # whether gradients are taken, how many threads
-    stepping: float = 0.0
 
 
 class FlightRecorder:
@@ -132,14 +118,16 @@ class FlightRecorder:
         running = self.start(step, batch)
         value, error, roots = None, None, list[Tensor]()
         try:
-            with noted_roots(self.ranks.told_root) as roots:
-                value = step(batch)
-        except Exception as raised:  # a guard of the user's own may have met the bad number first
-            error = raised
-        except BaseException:
-            self.abandon(running)
+            try:
+                with noted_roots(self.ranks.told_root) as roots:
+                    value = step(batch)
+            except Exception as raised:  # a guard of the user's own may have met the bad number first
+                error = raised
+            return self.finish(running, value, error, roots)
+        except BaseException as raised:
+            if not isinstance(raised, Exception):
+                self.abandon(running)
             raise
-        return self.finish(running, value, error, roots)
 
     def start(self, step: StepFunction | None, batch: Any) -> Running:
         """Begin a step that the caller runs itself, for loops that are not a function; `finish` or `abandon` follows.
@@ -147,29 +135,34 @@ class FlightRecorder:
         step: what does the same again, for the diagnosis; None where nothing does: then the state is copied before
         every step, and a fault is undone but not explained.
         """
-        begun = time.perf_counter()
+        begun, modes = time.perf_counter(), torch_modes.modes()
         number, self._number = self._number, self._number + 1
-        if not self._has_begun:
-            self._has_begun = True
-            self._say_what_is_left_alone(batch)
-        if step is None:
-            self.pace.always()
-        modes = torch.is_grad_enabled(), torch.get_num_threads()
-        python, began = self.session.python.read(step), self._begin(batch)
+        try:
+            if not self._has_begun:
+                self._has_begun = True
+                self._say_what_is_left_alone(batch)
+            if step is None:
+                self.pace.always()
+            python, began = self.session.python.read(step), self._begin(batch)
+        except BaseException:
+            torch_modes.put_back(modes)
+            raise
         self.ranks.begin()
         return Running(number, step, batch, begun, python, began, modes, time.perf_counter())
 
     def abandon(self, running: Running) -> None:
-        """A signal ended the step: the state of before it."""
+        """A signal ended the step, or the look at it: the state of before it, unless it is known to be well."""
+        torch_modes.put_back(running.modes)
         try:
-            self._undo(running.began, running.batch)
+            if not running.is_over:
+                self._undo(running.began, running.batch)
+                running.is_over = True
         finally:
             self._give_up(running, "a signal ended its step")
 
     def _give_up(self, running: Running, why: str) -> None:
-        """After an error that goes on to the caller, which may come from where a context is left, half cleaned up."""
-        torch.set_grad_enabled(running.modes[0])
-        torch.set_num_threads(running.modes[1])
+        """After an error that goes on to the caller."""
+        torch_modes.put_back(running.modes)
         if not self.ranks.settled:
             self.ranks.leave(why)
 
@@ -177,30 +170,41 @@ class FlightRecorder:
         """End a step: what `run` gives and raises. roots: the numbers from which it began backward (`noted_roots`)."""
         try:
             return self._finish(running, value, error, roots)
-        except BaseException as raised:
+        except Exception as raised:
             self._give_up(running, f"its step raised {type(raised).__name__}")
+            raise
+        except BaseException:
+            self.abandon(running)
             raise
 
     def _finish(self, running: Running, value: Any, error: Exception | None, roots: list[Tensor]) -> Incident | None:
-        began, batch, ended = running.began, running.batch, time.perf_counter()
+        began, ended = running.began, time.perf_counter()
         self.value, self.error = value, None
         try:
-            seen = self._quickly(began, value, error) or self.session.look(began, value, error)
-        except BaseException:  # such as a kind of number that torch cannot add up
-            self._undo(began, batch)
+            done, harm = self._seen(running, value, error, roots)
+        except Exception:  # such as a kind of number that torch cannot add up
+            self._undo(began, running.batch)
             raise
-        ends = [float(root) for root in roots]
-        harm, rates = seen.harm | self.session.harm_of(ends), self.session.rates()
-        done = Step(running.number, rates, seen.update, seen.weights, seen.loss, None, batch)
-        done.function, done.python, done.ends = running.step, running.python, ends
-        if self.ranks.agree(bool(harm), error, roots) or harm:
+        if harm is not None:
             return self._harmed(done, running.python, began, value, error, harm, ended - running.stepping)
+        running.is_over = True
         if done.loss is None and not done.ends:
             self.pace.always()  # nothing would tell whether the step, made again, ended as it did
         self._remember(done, began)
         stepping = ended - running.stepping
         self.pace.told_time(time.perf_counter() - running.begun - stepping, stepping)
         return None
+
+    def _seen(
+        self, running: Running, value: Any, error: Exception | None, roots: list[Tensor]
+    ) -> tuple[Step, set[str] | None]:
+        """A step that has ended, and what is bad in it; None where all is well, on the other ranks too."""
+        seen = self._quickly(running.began, value, error) or self.session.look(running.began, value, error)
+        ends = [float(root) for root in roots]
+        harm, rates = seen.harm | self.session.harm_of(ends), self.session.rates()
+        done = Step(running.number, rates, seen.update, seen.weights, seen.loss, None, running.batch)
+        done.function, done.python, done.ends = running.step, running.python, ends
+        return done, harm if self.ranks.agree(bool(harm), error, roots) or harm else None
 
     def _begin(self, batch: Any) -> Snapshot | Start:
         """A copy of the state where one is due, or where something was written since the last step ended."""
@@ -258,7 +262,7 @@ class FlightRecorder:
         """Back to before the step, or, where that cannot be had, to the last copy of the state (None)."""
         self._after = None
         if isinstance(began, Start):
-            found = state_before(self.session, began, batch)
+            found = state_before(self.session, began, batch) if self.session.history.kept else None
             if found is None:
                 self.pace.always()
             return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter, is_
@@ -18,20 +17,7 @@ from .extra_state import SHARED, Listed, batch_copy, keep, keep_optimizer, liste
 from .flat_tensors import Held, Layout, copying_of
 from .gradients import Gradients
 from .random_states import generators
-
-
-@contextmanager
-def few_threads(small: bool) -> Generator[None]:
-    """One thread for what is small; as many as there are for the rest."""
-    threads = torch.get_num_threads()
-    if small:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if small:
-            torch.set_num_threads(threads)
-
+from .torch_modes import few_threads
 
 T = TypeVar("T")
 _training = attrgetter("training")
