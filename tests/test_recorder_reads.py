@@ -305,6 +305,28 @@ def test_a_step_that_counts_itself_is_counted_once():
     assert calls == [1]
 
 
+def test_an_object_that_keeps_its_own_method_is_read_too():
+    class Trainer:
+        def __init__(self) -> None:
+            self.model, self.calls = nn.Linear(4, 1), 0
+            self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+            self.call = self.step  # a ring
+
+        def step(self, batch: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            self.optimizer.zero_grad()
+            loss = torch.log(self.model(batch) * 0).mean()
+            loss.backward()
+            self.optimizer.step()
+            return loss.detach()
+
+    trainer = Trainer()
+    incident = FlightRecorder(trainer.model, trainer.optimizer).run(trainer.call, torch.randn(8, 4))
+    assert incident is not None
+    assert incident.cause == "log-of-zero"
+    assert trainer.calls == 1
+
+
 def test_a_list_that_the_step_takes_from_is_as_it_was_in_every_run_and_one_that_it_adds_to_grows_once():
     left, losses = [3, 2, 1], []
 

@@ -72,17 +72,20 @@ class Block:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """True, which takes an error back, only where a bad number explains it and everything was undone."""
-        self._stack.close()
-        if error is not None and not isinstance(error, Exception):
-            self._recorder.abandon(self._running)
-            return False
-        running, self._running = self._running, None
         try:
-            self.incident = self._recorder.finish(running, None, error, self._roots)
+            self._stack.close()
+            if error is not None and not isinstance(error, Exception):
+                self._recorder.abandon(self._running)
+                return False
+            self.incident = self._recorder.finish(self._running, None, error, self._roots)
         except Exception as raised:
             if raised is error:
                 return False  # the user's own: it goes on as it came
             raise
+        except BaseException:  # a signal
+            self._recorder.abandon(self._running)
+            raise
+        self._running = None
         self._policy.after(self.incident)
         return error is not None
 

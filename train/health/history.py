@@ -51,7 +51,7 @@ class Running:
     began: Snapshot | Start
     modes: Modes
     stepping: float = 0.0
-    is_over: bool = False  # well, or undone
+    is_over: bool = False  # well, or undone: nothing is left to undo
 
 
 class History:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -57,7 +58,7 @@ def preflight(
     addresses = {p.data_ptr(): ("weights", name) for name, p in model.named_parameters() if p.numel()}
     watch = _Reads(model, optimizers, addresses)
     try:
-        with watch, torch.autograd.set_multithreading_enabled(False):
+        with closing(watch), watch, torch.autograd.set_multithreading_enabled(False):
             step(batch)
         findings = [*_standing_averages(norms, starts, given), *_without_decay(model, optimizers, watch.read, decayed)]
         findings += [*_without_gradient(model), *_modes_apart(norms, starts, given)]

@@ -33,7 +33,6 @@ from .state.starts import NOTHING, Stamp, Start, stamp_of, start_of
 from .together import settle, to_tell, undone_for_others
 from .trace.loss_roots import noted_roots
 from .trace.patience import OutOfTime, Patience
-from .trace.python_values import Values
 from .trace.pytree import left_alone
 from .trace.surroundings import is_distributed
 
@@ -115,8 +114,8 @@ class FlightRecorder:
 
         An exception of the step that no bad number explains is raised again, with everything as it was before.
         """
-        running = self.start(step, batch)
         value, error, roots = None, None, list[Tensor]()
+        running = self.start(step, batch)
         try:
             try:
                 with noted_roots(self.ranks.told_root) as roots:
@@ -153,12 +152,15 @@ class FlightRecorder:
     def abandon(self, running: Running) -> None:
         """A signal ended the step, or the look at it: the state of before it, unless it is known to be well."""
         torch_modes.put_back(running.modes)
+        is_over, why = running.is_over, "a signal ended its step"
         try:
-            if not running.is_over:
+            if not is_over:
                 self._undo(running.began, running.batch)
                 running.is_over = True
         finally:
-            self._give_up(running, "a signal ended its step")
+            self._give_up(running, why)
+            if not is_over and self.ranks.together:
+                self.ranks.leave(why)
 
     def _give_up(self, running: Running, why: str) -> None:
         """After an error that goes on to the caller."""
@@ -185,9 +187,10 @@ class FlightRecorder:
         except Exception:  # such as a kind of number that torch cannot add up
             self._undo(began, running.batch)
             raise
-        if harm is not None:
-            return self._harmed(done, running.python, began, value, error, harm, ended - running.stepping)
-        running.is_over = True
+        running.is_over = not harm  # before the ranks agree: in a signal then, the others may go on with theirs
+        if self.ranks.agree(bool(harm), error, roots) or harm:
+            running.is_over = False
+            return self._harmed(done, running, value, error, harm, ended - running.stepping)
         if done.loss is None and not done.ends:
             self.pace.always()  # nothing would tell whether the step, made again, ended as it did
         self._remember(done, began)
@@ -197,14 +200,14 @@ class FlightRecorder:
 
     def _seen(
         self, running: Running, value: Any, error: Exception | None, roots: list[Tensor]
-    ) -> tuple[Step, set[str] | None]:
-        """A step that has ended, and what is bad in it; None where all is well, on the other ranks too."""
+    ) -> tuple[Step, set[str]]:
+        """A step that has ended, and what is bad in it."""
         seen = self._quickly(running.began, value, error) or self.session.look(running.began, value, error)
         ends = [float(root) for root in roots]
         harm, rates = seen.harm | self.session.harm_of(ends), self.session.rates()
         done = Step(running.number, rates, seen.update, seen.weights, seen.loss, None, running.batch)
         done.function, done.python, done.ends = running.step, running.python, ends
-        return done, harm if self.ranks.agree(bool(harm), error, roots) or harm else None
+        return done, harm
 
     def _begin(self, batch: Any) -> Snapshot | Start:
         """A copy of the state where one is due, or where something was written since the last step ended."""
@@ -290,32 +293,29 @@ class FlightRecorder:
         return True
 
     def _harmed(
-        self,
-        done: Step,
-        python: Values,
-        began: Snapshot | Start,
-        value: Any,
-        error: Exception | None,
-        harm: set[str],
-        took: float,
+        self, done: Step, running: Running, value: Any, error: Exception | None, harm: set[str], took: float
     ) -> Incident | None:
         """took: seconds of the step."""
-        if isinstance(began, Start):
+        if isinstance(running.began, Start):
             session, batch = self.session, done.batch
             end, python_end = session.snapshotter.take(batch), session.python.read(done.function)
             with Patience(done.step, doing="making the steps since the last copy again"):
-                before = self._undo(began, batch)
+                before = self._undo(running.began, batch)
             if before is None:
+                running.is_over = True
                 self._number = session.history.steps[-1].step + 1 if session.history.steps else 0
                 if error is not None and harm == {"error"}:
                     error.add_note(f"the recorder could only put back the state of before step {self._number}")
                     raise error
                 return not_made_again(done.step, self._number, harm)
+            running.began = before
             python_end.write()
             session.snapshotter.put_back(end)
-            began = before
+        before = running.began
         return self._handle(
-            Diagnosis(self.session, done.function, done.batch, began, value, error, done.step, harm, python, took)
+            Diagnosis(
+                self.session, done.function, done.batch, before, value, error, done.step, harm, running.python, took
+            )
         )
 
     def _handle(self, found: Diagnosis) -> Incident | None:
@@ -333,6 +333,7 @@ class FlightRecorder:
                 told_by = explained if found.runs_again else not_run_again
                 incident = told_by(found) if found.harm else undone_for_others(found.number)
         except BaseException:  # a signal
+            found.patience.be_silent()
             found.finish()
             raise
         finally:

@@ -105,7 +105,8 @@ class Diagnosis:
         stance = contextlib.nullcontext() if as_it_was else eager()
         uncut = isinstance(context, OpTrace) or (as_it_was and self.session.is_compiled())
         ends = contextlib.nullcontext() if uncut else self.patience.ends()
-        with stance, alone(), ends, noted_roots() as roots, torch.autograd.set_multithreading_enabled(False):
+        hooks = contextlib.closing(context) if isinstance(context, OpTrace) else contextlib.nullcontext()
+        with hooks, stance, alone(), ends, noted_roots() as roots, torch.autograd.set_multithreading_enabled(False):
             self.replayed_value, self.replayed_roots = None, roots
             with context or contextlib.nullcontext():
                 try:
@@ -159,7 +160,8 @@ class Diagnosis:
         if self.watch is not None and self.watch.window is not None:
             watch.only = LOGS | MASKING
         one_thread = torch.autograd.set_multithreading_enabled(False)
-        with noted_roots() as roots, contextlib.suppress(Exception, TooLong), eager(), alone(), one_thread, watch:
+        quiet, hooks = contextlib.suppress(Exception, TooLong), contextlib.closing(watch)
+        with noted_roots() as roots, quiet, hooks, eager(), alone(), one_thread, watch:
             (last.function or self.step)(last.batch)
         session.snapshotter.put_back(last.snapshot)  # the old batch too
         if session.harm_of(roots):

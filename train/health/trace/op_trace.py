@@ -130,16 +130,17 @@ class OpTrace(TorchDispatchMode):
                 self._context.enter_context(after_backward(self.window.end_one))
             self._handles += hook_steps(self.optimizers, self._begin_step, self._end_step)
         except BaseException:  # no hook may be left on a model of the user's
-            self._remove()
+            self.close()
             raise
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._remove()
+        self.close()
         super().__exit__(*error)  # pyright: ignore[reportUnknownMemberType]
 
-    def _remove(self) -> None:
+    def close(self) -> None:
+        """No hook is left; at the end of the context, and once more where a signal may have broken that off."""
         for handle in self._handles:
             handle.remove()
         self._handles = []

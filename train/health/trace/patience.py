@@ -17,6 +17,7 @@ WATCHING, TRYING = "running it again with every operation watched", "running it 
 ALWAYS = 2  # replays that are made however long one takes: without them nothing is known
 LONG_STEP = 10.0  # seconds of a step whose replay may itself be ended
 SPEAK_AFTER = 5.0  # seconds of silence
+LAST_REPLAY = 20.0  # seconds after the limit in which a diagnosis is over
 
 Clock = Callable[[], float]
 
@@ -85,11 +86,16 @@ class Patience:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._done.set()
+        self.be_silent()
         self._thread.join()
+
+    def be_silent(self) -> None:
+        """Say nothing more."""
+        self._done.set()
 
     def _speak(self) -> None:
         begun = time.monotonic()
-        while not self._done.wait(SPEAK_AFTER):
+        most = max(self.limit, LIMIT) + LAST_REPLAY  # a signal may break off what would have ended it
+        while not self._done.wait(SPEAK_AFTER) and time.monotonic() - begun < most:
             text = f"step {self.number} failed; {self.doing}: {time.monotonic() - begun:.0f} s, at most about a minute"
             print(f"recorder: {text}", file=sys.stderr, flush=True)

@@ -275,7 +275,8 @@ class _Search:
         elif isinstance(value, FunctionType):
             self._function(value, depth + 1)
         elif isinstance(value, MethodType):
-            self._object(value.__self__, name, depth + 1)
+            if id(value.__self__) not in self._seen and depth < DEEPEST:  # `self.call = self.forward` is a ring
+                self._object(value.__self__, name, depth + 1)
         else:
             before = len(self.places)
             self._walk(value, name, depth + 1)
