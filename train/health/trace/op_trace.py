@@ -140,7 +140,7 @@ class OpTrace(TorchDispatchMode):
         super().__exit__(*error)  # pyright: ignore[reportUnknownMemberType]
 
     def close(self) -> None:
-        """No hook is left; at the end of the context, and once more where a signal may have broken that off."""
+        """No hook is left; at the end of the context, and again where a signal may have broken that off."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
