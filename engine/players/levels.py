@@ -64,7 +64,7 @@ OF_GAMES = {
         Level(10, 2.6),
         Level(14, 1.7),
         Level(24, 1.0),
-        Level(32, 0.6),
+        Level(48, 0.45),
         Level(96, 0.1),
         Level(200, 0.0),
         Level(800, 0.0),
