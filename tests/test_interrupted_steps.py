@@ -75,11 +75,11 @@ class Session:
         return self.recorder.run(self.step, batch(bad))
 
     def block(self, bad: bool) -> Any:
+        self.recorder.policy = None  # it ends a loop after three faults in a row
         with self.recorder.step(batch(bad), say=lambda _: None) as done:
             self.optimizer.zero_grad()
             self.model(batch(bad)).square().mean().backward()
             self.optimizer.step()
-        self.recorder.policy = None  # it ends a loop after three faults in a row
         return done.incident
 
     def state(self) -> list[torch.Tensor]:
