@@ -1,8 +1,9 @@
 """A network that goes on inside a larger one, with the same answers at first: `az train --from RUN --set net.blocks=8`.
 
-The idea is that of Net2Net (Chen, Goodfellow and Shlens 2015, arXiv:1511.05641). Here new channels are drawn at
-random, and what reads them begins with weights of 0; the last batch norm of a new block begins so small that the block
-adds next to nothing. Both kinds get gradients from the first step on.
+The idea is that of Net2Net (Chen, Goodfellow and Shlens 2015, arXiv:1511.05641): a new channel begins as a copy of one
+that was there, and what read that one reads both, each with a share of its weight. The shares are drawn for every
+weight, so that the copies get different gradients and part. The last batch norm of a new block begins so small that
+the block adds next to nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from az.train.model import Network
 
 SIZES = ("channels", "blocks", "policy_channels", "value_channels", "value_hidden")  # of NetConfig: what may grow
 POSITIONS = 64  # random boards on which both networks must answer alike
+SPREAD = 0.5  # of the shares, around equal ones
 NEXT_TO_NOTHING = 1e-4  # with 0 the block's other layers would have no gradient in the first step
 LIMIT = 1e-2  # most by which a logit or a value may differ there
 
@@ -37,7 +39,7 @@ def check_growth(old: NetConfig, new: NetConfig) -> None:
 
 
 def grow(state: Mapping[str, Tensor], larger: Network) -> dict[str, Tensor]:
-    """The tensors of `larger`, freshly drawn, with those of a smaller network's `state` laid into them.
+    """The tensors of `larger`: a smaller network's `state`, with copies of its channels beside them, and new blocks.
 
     Twice with the same `larger` gives the same new numbers, so that averaged weights stay an average.
     """
@@ -46,13 +48,34 @@ def grow(state: Mapping[str, Tensor], larger: Network) -> dict[str, Tensor]:
     for name, tensor in grown.items():
         old = state.get(name)
         if old is not None:
-            corner = tuple(slice(size) for size in old.shape)
-            if tensor.dim() > 1:
-                tensor[: old.shape[0]] = 0.0  # what was there reads nothing new
-            tensor[corner] = old
+            tensor.copy_(_widened(old, tensor))
         elif name in norms:
             tensor.fill_(NEXT_TO_NOTHING)
     return grown
+
+
+def _widened(old: Tensor, drawn: Tensor) -> Tensor:
+    """`old` in the shape of `drawn`, which says how the copies share: rows repeat, columns split what they had.
+
+    Channels of flattened planes lie one after the other, so that the copies repeat there too.
+    """
+    if old.shape == drawn.shape:
+        return old
+    repeated = old[torch.arange(len(drawn)) % len(old)]
+    if old.dim() < 2:
+        return repeated
+    had = old.shape[1]
+    sources = torch.arange(drawn.shape[1]) % had
+    numbers = torch.bincount(sources)
+    noise = drawn * (SPREAD / drawn.std())
+    mean = torch.zeros_like(repeated).index_add_(1, sources, noise) / _across(numbers, old)
+    shares = noise - mean[:, sources] + _across(1.0 / numbers[sources], old)
+    return repeated[:, sources] * shares
+
+
+def _across(numbers: Tensor, like: Tensor) -> Tensor:
+    """One number a column, in the shape that multiplies `like`."""
+    return numbers.reshape(1, -1, *[1] * (like.dim() - 2))
 
 
 def _last_norms(network: Network) -> set[str]:
