@@ -73,6 +73,30 @@ def _same_shape(old: Network, name: str, tensor: torch.Tensor) -> bool:
     return had is not None and had.shape == tensor.shape
 
 
+def test_new_channels_are_not_driven_to_nothing():
+    """L2 would do that to weights without a gradient: Adam takes steps of full size in its direction alone."""
+    old, new = lived_in(SMALL), made(replace(SMALL, channels=24), seed=1)
+    new.load_state_dict(grow(old.state_dict(), new))
+    config = replace(preset("connect4", "quick").learner, batch=32, warmup_steps=0, learning_rate=1e-3)
+    learner = Learner(new, replace(config, precision="fp32"))
+    for _ in range(200):
+        learner.step(fixed_batch(load_game("connect4"), 32))
+    for name, tensor in learner.model.named_parameters():
+        if tensor.dim() == 4 and len(tensor) == 24:
+            norms = tensor.detach().flatten(1).norm(dim=1)
+            assert norms[16:].min() > 0.5 * norms[:16].median(), name
+
+
+@pytest.mark.parametrize("channels", [20, 33, 48])
+def test_copies_share_what_read_the_channel(channels: int):
+    """Also where a channel has more than one copy; the shares differ, so that the copies part."""
+    old, new = lived_in(SMALL), made(replace(SMALL, channels=channels), seed=1)
+    before, after = old.state_dict()["blocks.0.conv1.weight"], grow(old.state_dict(), new)["blocks.0.conv1.weight"]
+    summed = torch.zeros(len(after), 16, 3, 3).index_add_(1, torch.arange(channels) % 16, after)
+    torch.testing.assert_close(summed, before[torch.arange(channels) % 16], rtol=0, atol=1e-5)
+    assert not torch.equal(after[:, 0], after[:, 16])
+
+
 def test_twice_into_the_same_network_draws_the_same_numbers():
     old, new = lived_in(SMALL), made(replace(SMALL, channels=20, blocks=3), seed=1)
     first, second = grow(old.state_dict(), new), grow(old.state_dict(), new)

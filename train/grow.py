@@ -67,7 +67,7 @@ def _widened(old: Tensor, drawn: Tensor) -> Tensor:
     had = old.shape[1]
     sources = torch.arange(drawn.shape[1]) % had
     numbers = torch.bincount(sources)
-    noise = drawn * (SPREAD / drawn.std())
+    noise = drawn * (SPREAD / drawn.std().clamp_min(1e-12))  # layers that begin at 0 get equal shares
     mean = torch.zeros_like(repeated).index_add_(1, sources, noise) / _across(numbers, old)
     shares = noise - mean[:, sources] + _across(1.0 / numbers[sources], old)
     return repeated[:, sources] * shares

@@ -21,8 +21,11 @@ from az.engine.score.solved import answers, by_phase, keeps, unlearned
 from az.engine.search.params import SearchParams
 from az.engine.settings import BIG
 from az.engine.system.files import write_atomic
+from az.train.config import LearnerConfig
 
 UNLIKELY = 1e-3  # of a model that is as good as the best: below this the run is said to unlearn
+EARLY = 0.5  # of the run: before it the learning rate is above half of what it falls through
+RATE_IS_HIGH = "; the learning rate is still high, and much of this can come back as it falls"
 ALONE = SearchParams(simulations=0)
 Count = Annotated[int, Field(strict=True, ge=0, le=BIG)]
 
@@ -41,15 +44,23 @@ class Probe:
     """Measures published models. note: a kind and values for the run's log."""
 
     def __init__(
-        self, game: Game, run: Path, note: Callable[[str, dict[str, Any]], None], message: Callable[[str], None]
+        self,
+        game: Game,
+        config: LearnerConfig,
+        run: Path,
+        note: Callable[[str, dict[str, Any]], None],
+        message: Callable[[str], None],
     ) -> None:
-        self.game, self.run, self.note, self.message = game, run, note, message
+        self.game, self.config, self.run, self.note, self.message = game, config, run, note, message
         self.positions = shipped(game)
 
     def measure(
-        self, model: Path, number: int, step: int, best: BestModel | None
+        self, model: Path, number: int, step: int, best: BestModel | None, progress: float = 0.0
     ) -> tuple[BestModel | None, dict[str, float]]:
-        """(the best model from now on, figures for TensorBoard and the display)"""
+        """(the best model from now on, figures for TensorBoard and the display)
+
+        progress: the share of the run's planned time or steps that is over, 0 where no end is planned.
+        """
         if not self.positions:
             return best, {}
         given = answers(self.game, OnnxEvaluator(model, self.game, provider="cpu"), self.positions, ALONE)
@@ -59,9 +70,9 @@ class Probe:
         of = {name: part.thrown.of for name, part in phases.items()}  # positions: an interval needs them
         figures = {"thrown": thrown, "of": of, "value_error": phases["all"].value_error}
         self.note("solved", {"step": step, "model": number, **figures})
-        return self._compared(number, step, kept, best), thrown
+        return self._compared(number, step, kept, best, progress), thrown
 
-    def _compared(self, number: int, step: int, kept: list[bool], best: BestModel | None) -> BestModel:
+    def _compared(self, number: int, step: int, kept: list[bool], best: BestModel | None, progress: float) -> BestModel:
         if best is None or len(best.kept) != len(kept) or sum(kept) >= best.kept.count("1"):
             best = BestModel(number, step, "".join("1" if one else "0" for one in kept))
             self.keep(best)
@@ -71,6 +82,7 @@ class Probe:
             self.message(
                 f"the run unlearns: model {number:06d} gives the result away in {share} of the solved positions,"
                 f" model {best.model:06d} did in {before} (it is kept: best.json)"
+                + (RATE_IS_HIGH if 0.0 < progress < EARLY and self.config.lr_final_fraction < 1.0 else "")
             )
             self.note("unlearned", {"step": step, "model": number, "best": best.model})
         return best

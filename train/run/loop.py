@@ -90,7 +90,7 @@ class Run:
         self.log = RunLog(folder.path / "log.jsonl", done)
         restarted = time.time() if resumed and not config.deterministic else None
         self.events = EventFile(folder.path, self.count.session, done, restarted, to_toml(config))
-        self.probe = Probe(self.game, folder.path, self.log.write, message)
+        self.probe = Probe(self.game, config.learner, folder.path, self.log.write, message)
         self.probe.keep(self.count.best)
         self.scores = Scores(services, config, self._progress(), message)
         self._clock = {name: time.monotonic() for name in ("publish", "checkpoint")} | {"show": 0.0}
@@ -321,7 +321,7 @@ class Run:
 
     def _probe(self) -> None:
         count, step = self.count, self.learner.steps
-        count.best, thrown = self.probe.measure(self._newest(), count.model, step, count.best)
+        count.best, thrown = self.probe.measure(self._newest(), count.model, step, count.best, self._progress())
         if thrown:
             wall = 0.0 if self.config.deterministic else time.time()
             self.events.scalars({f"solved/{phase}": share for phase, share in thrown.items()}, step, wall)
